@@ -3,5 +3,23 @@
 from spectral_lightning.datamodules.gaussian import GaussianDataModule
 from spectral_lightning.datamodules.patches import PatchDataModule
 from spectral_lightning.datamodules.population import GaussianPopulation
+from spectral_lightning.datamodules.spectrum_edit import (
+    EditedDataset,
+    FittedEdit,
+    Recolor,
+    SpectrumEdit,
+    SwapVariances,
+    Whiten,
+)
 
-__all__ = ["GaussianDataModule", "GaussianPopulation", "PatchDataModule"]
+__all__ = [
+    "EditedDataset",
+    "FittedEdit",
+    "GaussianDataModule",
+    "GaussianPopulation",
+    "PatchDataModule",
+    "Recolor",
+    "SpectrumEdit",
+    "SwapVariances",
+    "Whiten",
+]
