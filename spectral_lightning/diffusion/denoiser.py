@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Denoiser", "SupportsDenoise", "check_denoiser", "state_dtype", "undisturbed"]
+__all__ = [
+    "Denoiser",
+    "SupportsConditionalDenoise",
+    "SupportsDenoise",
+    "check_denoiser",
+    "state_dtype",
+    "undisturbed",
+]
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """``D(z [B, *S], sigma [B]) -> x0 [B, *S]`` with ``z = x0 + sigma eps`` (variance exploding)."""
@@ -26,9 +33,25 @@ class SupportsDenoise(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsConditionalDenoise(Protocol):
+    """A module whose denoiser takes the class of each example; ``num_classes`` is None where it has no classes.
+
+    Label ``num_classes`` is the null class, the same as ``label=None``.
+    """
+
+    num_classes: int | None
+
+    def denoise(self, z: Tensor, sigma: Tensor, label: Tensor | None = None) -> Tensor:
+        """Predict the clean data from ``z = x0 + sigma eps`` given classes ``label [B]``, 0 to ``num_classes``."""
+        ...
+
+
 @contextmanager
 def undisturbed(module: nn.Module | None = None) -> Iterator[None]:
     """Evaluate a network without leaving a trace: no gradients, no autocast, eval mode, every random state put back.
+
+    A compiled network runs as it was written, because eval mode and another batch size would each compile it again.
 
     The mode of every submodule is restored on its own, because ``module.train()`` would wake frozen ones.
 
@@ -42,7 +65,8 @@ def undisturbed(module: nn.Module | None = None) -> Iterator[None]:
         for m, _ in modes:
             m.training = False
         on_gpu = torch.autocast("cuda", enabled=False) if devices else nullcontext()
-        with torch.no_grad(), torch.random.fork_rng(devices), torch.autocast("cpu", enabled=False), on_gpu:
+        eager = torch.compiler.set_stance("force_eager")
+        with torch.no_grad(), torch.random.fork_rng(devices), torch.autocast("cpu", enabled=False), on_gpu, eager:
             yield
     finally:
         for m, training in modes:

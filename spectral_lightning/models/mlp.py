@@ -35,8 +35,9 @@ class FourierEmbedding(nn.Module):
         self.register_buffer("frequencies", torch.randn(size // 2) * scale)
 
     def forward(self, t: Tensor) -> Tensor:
-        """``[B] -> [B, size]``."""
-        angle = 2 * math.pi * t[:, None] * self.frequencies
+        """``[B] -> [B, size]``, in single precision at least: in half precision the angles would be lost."""
+        frequencies = self.frequencies.to(torch.promote_types(self.frequencies.dtype, torch.float32))
+        angle = 2 * math.pi * t[:, None] * frequencies
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
@@ -72,6 +73,7 @@ class ResidualMLP(nn.Module):
         embedding: length of the noise embedding.
         input_norm: whether the first block normalises the input, whose amplitude then passes by its skip map only.
         zero_init: whether the last map starts at zero, so that F = 0 before training.
+        num_classes: adds the embedding of a label, 0 to ``num_classes``, to that of the noise level.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class ResidualMLP(nn.Module):
         embedding: int = 256,
         input_norm: bool = True,
         zero_init: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         positive_integer("width", width)
@@ -96,10 +99,15 @@ class ResidualMLP(nn.Module):
         if zero_init:
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)
+        self.classes: nn.Embedding | None = None
+        if num_classes is not None:
+            self.classes = nn.Embedding(positive_integer("num_classes", num_classes) + 1, embedding)
 
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """``[B, *S]`` and ``[B]`` to ``[B, *S]``."""
-        embedded, hidden = self.embedding(noise), x.flatten(1)
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """``[B, *S]``, ``[B]`` and, with classes, ``[B]`` to ``[B, *S]``."""
+        embedded, hidden = self.embedding(noise).to(x.dtype), x.flatten(1)
+        if self.classes is not None:
+            embedded = embedded + self.classes(label)
         for block in self.blocks:
             hidden = block(hidden, embedded)
         out: Tensor = self.out(hidden)
@@ -112,17 +120,20 @@ class MLPDenoiser(DiffusionModule):
     Reference: Wang & Pehlevan 2025, appendix I.2 (network) and section 6 (experiments).
 
     Args:
-        shape: shape of one example.
+        shape: shape of one example; a whole number d means ``[d]``.
         width: of the blocks.
         num_blocks: number of residual blocks.
         embedding: length of the noise embedding.
         input_norm: whether the first block normalises the input.
         zero_init: whether F = 0 before training, so that D starts as the theory's q = 0: exactly ``c_skip z``.
         preconditioning: EDM with ``sigma_data=0.5`` if not given.
-        noise: EDM's log-normal if not given.
+        noise: that of the preconditioning's own paper if not given, EDM's log-normal for EDM.
         reduction: of the squared error over coordinates.
         optimizer: Adam at 1e-4 by default.
         lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
+        num_classes: number of classes, for training on ``(x, label)``; unconditional if not given.
+        class_dropout: share of the labels that training replaces by the null class.
+        compile: whether to compile the network when the Trainer configures the model.
 
     Raises:
         ValueError: for an argument out of range.
@@ -141,11 +152,24 @@ class MLPDenoiser(DiffusionModule):
         reduction: Reduction = "mean",
         optimizer: OptimizerCallable = _adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        num_classes: int | None = None,
+        class_dropout: float = 0.0,
+        compile: bool = False,
     ) -> None:
         sizes: Sequence[int] = [shape] if isinstance(shape, int) else shape
         dim = math.prod(positive_integer("shape", n) for n in sizes)
-        network = ResidualMLP(dim, width, num_blocks, embedding, input_norm, zero_init)
-        super().__init__(network, preconditioning, noise, reduction, optimizer, lr_scheduler)
+        network = ResidualMLP(dim, width, num_blocks, embedding, input_norm, zero_init, num_classes)
+        super().__init__(
+            network,
+            preconditioning,
+            noise,
+            reduction,
+            optimizer,
+            lr_scheduler,
+            num_classes=num_classes,
+            class_dropout=class_dropout,
+            compile=compile,
+        )
 
     def dynamics(self) -> OneLayer:
         """The one-layer family under the same preconditioning and loss weight; no density of noise levels."""

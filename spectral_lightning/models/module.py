@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion import LogNormalNoise, NoiseDistribution, Reduction, denoising_loss
+from spectral_lightning.arguments import non_negative, one_of, positive_integer
+from spectral_lightning.diffusion import NoiseDistribution, Reduction, default_noise, denoising_loss
 from spectral_lightning.theory import Preconditioning
 
 __all__ = ["DiffusionModule"]
@@ -23,20 +23,37 @@ def _adam(parameters: Any) -> torch.optim.Optimizer:
 class DiffusionModule(LightningModule):
     """``D(z; sigma) = c_skip z + c_out F(c_in z, ln(sigma)/4)``, trained to denoise ``z = x0 + sigma eps``.
 
-    A batch is a tensor ``[B, *S]``, or a tuple or list whose first element is one.
+    A batch is a tensor ``[B, *S]``, or a tuple or list whose first element is one. With ``num_classes`` it is
+    ``(x [B, *S], label [B])`` and F takes the label as its third argument. Label ``num_classes`` is the null class: it
+    stands for dropped labels in training, and for ``label=None`` afterwards.
 
-    Reference: Karras et al. 2022, equations 7 and 8.
+    The network gets its input in the type of its own parameters; coefficients, noise levels and loss are computed in
+    single precision at least. So ``precision`` of the Trainer may be any of 32-true, bf16-mixed, bf16-true, 64-true.
+
+    Reference: Karras et al. 2022, equations 7 and 8; Ho & Salimans 2022, algorithm 1 (dropped labels).
 
     Args:
-        network: F, called as ``network(x [B, *S], noise [B]) -> [B, *S]`` with ``noise = ln(sigma)/4``.
+        network: F, called as ``network(x [B, *S], noise [B]) -> [B, *S]`` with ``noise = ln(sigma)/4``, in single
+            precision at least; as ``network(x, noise, label [B])`` with labels 0 to ``num_classes`` where it is set.
         preconditioning: coefficients and loss weight; EDM with ``sigma_data=0.5`` if not given.
-        noise: distribution of the training noise levels; EDM's log-normal if not given.
+        noise: distribution of the training noise levels; that of the preconditioning's own paper
+            (:func:`~spectral_lightning.diffusion.default_noise`) if not given, EDM's log-normal for EDM.
         reduction: of the squared error over coordinates. The theory's rates are those of ``"sum"``.
         optimizer: makes the optimizer from the parameters; Adam at 1e-4 by default.
         lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
+        num_classes: number of classes, for a network conditioned on them; unconditional if not given.
+        class_dropout: share of the labels that training replaces by the null class.
+        compile: whether to compile the network, in place, when the Trainer configures the model.
 
     Raises:
-        ValueError: for an unknown reduction.
+        ValueError: for an unknown reduction, ``num_classes`` below 1, or a ``class_dropout`` that is not in [0, 1) or
+            has no classes to drop; from training, for a batch without labels or with labels out of range.
+
+    Example:
+        >>> DiffusionModule(nn.Identity(), class_dropout=0.1)
+        Traceback (most recent call last):
+            ...
+        ValueError: `class_dropout` must be 0 without `num_classes`, got 0.1. Give the number of classes.
     """
 
     def __init__(
@@ -47,33 +64,63 @@ class DiffusionModule(LightningModule):
         reduction: Reduction = "mean",
         optimizer: OptimizerCallable = _adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        num_classes: int | None = None,
+        class_dropout: float = 0.0,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.preconditioning = preconditioning or Preconditioning("edm")
-        self.noise: NoiseDistribution = noise or LogNormalNoise()
+        self.noise: NoiseDistribution = noise or default_noise(self.preconditioning)
         self.reduction: Reduction = reduction
         one_of("reduction", reduction, ("sum", "mean"))
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.num_classes = None if num_classes is None else positive_integer("num_classes", num_classes)
+        self.class_dropout = _share("class_dropout", class_dropout)
+        if num_classes is None and class_dropout > 0:
+            raise ValueError(
+                f"`class_dropout` must be 0 without `num_classes`, got {class_dropout!r}. Give the number of classes."
+            )
+        self._to_compile = compile
 
-    def denoise(self, z: Tensor, sigma: Tensor) -> Tensor:
-        """Predict the clean data from ``z [B, *S]`` at noise levels ``sigma [B]``."""
-        s = sigma.reshape(-1, *(1,) * (z.ndim - 1))
-        p = self.preconditioning
-        out: Tensor = p.c_skip(s) * z + p.c_out(s) * self.network(p.c_in(s) * z, sigma.log() / 4)
-        return out
+    def configure_model(self) -> None:
+        """Compile the network where that is asked for; a second call changes nothing."""
+        if self._to_compile:
+            # In place: the names in a checkpoint stay those of the plain network.
+            self.network.compile()
+            self._to_compile = False
 
-    def forward(self, z: Tensor, sigma: Tensor) -> Tensor:
+    def denoise(self, z: Tensor, sigma: Tensor, label: Tensor | None = None) -> Tensor:
+        """Predict the clean data, in the type of ``z``.
+
+        Args:
+            z: noisy data ``[B, *S]``.
+            sigma: noise levels ``[B]``.
+            label: classes ``[B]``, 0 to ``num_classes``; None is the null class.
+
+        Raises:
+            ValueError: for labels of a wrong shape or out of range, or labels given to an unconditional network.
+        """
+        noisy, level = _at_least_single(z), _at_least_single(sigma)
+        s, p = _per_example(level, z), self.preconditioning
+        x = (p.c_in(s) * noisy).to(self._network_dtype(noisy.dtype))
+        condition = self._condition(label, z)
+        out: Tensor = p.c_skip(s) * noisy + p.c_out(s) * self.network(x, level.log() / 4, *condition).to(noisy.dtype)
+        return out.to(z.dtype)
+
+    def forward(self, z: Tensor, sigma: Tensor, label: Tensor | None = None) -> Tensor:
         """The same as :meth:`denoise`."""
-        return self.denoise(z, sigma)
+        return self.denoise(z, sigma, label)
 
     def loss(self, batch: Any) -> Tensor:
         """The denoising loss of a batch at noise levels drawn for it."""
-        clean = batch[0] if isinstance(batch, tuple | list) else batch
+        data, label = self._split(batch)
+        clean = _at_least_single(data)
         sigma = self.noise.sample(len(clean), clean.device)
-        noisy = clean + sigma.reshape(-1, *(1,) * (clean.ndim - 1)) * torch.randn_like(clean)
-        return denoising_loss(self.denoise(noisy, sigma), clean, sigma, self.preconditioning, self.reduction)
+        noisy = clean + _per_example(sigma, clean) * torch.randn_like(clean)
+        denoised = self.denoise(noisy, sigma, self._dropped(label))
+        return denoising_loss(denoised, clean, sigma, self.preconditioning, self.reduction)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One evaluation of the loss."""
@@ -97,3 +144,66 @@ class DiffusionModule(LightningModule):
         """The learning rate the optimizer starts with."""
         placeholder = nn.Parameter(torch.zeros(1))
         return float(self.optimizer([placeholder]).param_groups[0]["lr"])
+
+    def _network_dtype(self, fallback: torch.dtype) -> torch.dtype:
+        """The type of the network's parameters, which a plain mixed precision leaves alone."""
+        return next((p.dtype for p in self.network.parameters() if p.is_floating_point()), fallback)
+
+    def _condition(self, label: Tensor | None, z: Tensor) -> tuple[Tensor, ...]:
+        """The third argument of the network, where it takes one."""
+        if self.num_classes is None:
+            if label is not None:
+                raise ValueError("`label` must be None for a network without classes. Make it with `num_classes`.")
+            return ()
+        if label is None:
+            return (torch.full((len(z),), self.num_classes, dtype=torch.int64, device=z.device),)
+        return (_checked_labels(label, len(z), self.num_classes),)
+
+    def _split(self, batch: Any) -> tuple[Tensor, Tensor | None]:
+        """The examples of a batch, and their labels where the network takes them."""
+        parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+        if self.num_classes is None:
+            return parts[0], None
+        if len(parts) < 2 or not isinstance(parts[1], Tensor):
+            raise ValueError(
+                f"A batch must be `(x, label)` for a network with `num_classes`, got {type(batch).__name__} of "
+                f"{len(parts)}. Use data with labels, or leave out `num_classes`."
+            )
+        return parts[0], _checked_labels(parts[1], len(parts[0]), self.num_classes - 1)
+
+    def _dropped(self, label: Tensor | None) -> Tensor | None:
+        """The labels, some of them replaced by the null class."""
+        if label is None or self.num_classes is None or self.class_dropout == 0:
+            return label
+        dropped = torch.rand(len(label), device=label.device) < self.class_dropout
+        return label.masked_fill(dropped, self.num_classes)
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    """In half precision the coefficients, and differences from the data, would be lost."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _per_example(values: Tensor, like: Tensor) -> Tensor:
+    """``[B]`` in a shape that broadcasts against ``[B, *S]``."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _share(name: str, value: Any) -> float:
+    if not 0 <= non_negative(name, value) < 1:
+        raise ValueError(f"`{name}` must be at least 0 and below 1, got {value!r}.")
+    return float(value)
+
+
+def _checked_labels(label: Tensor, count: int, largest: int) -> Tensor:
+    """The labels as int64; their range is checked on the CPU only, because reading it would stop a GPU at every step."""
+    if label.shape != (count,) or label.is_floating_point():
+        raise ValueError(
+            f"`label` must hold one integer per example, [{count}], got {label.dtype} of shape {tuple(label.shape)}."
+        )
+    if label.device.type == "cpu" and count and not 0 <= int(label.min()) <= int(label.max()) <= largest:
+        raise ValueError(
+            f"`label` must hold integers from 0 to {largest}, got {int(label.min())} to {int(label.max())}. "
+            "Give `num_classes` as it is in the data."
+        )
+    return label.long()

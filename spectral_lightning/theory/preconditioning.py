@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from spectral_lightning.arguments import one_of, positive
 
 __all__ = ["Preconditioning"]
 
 Coefficient = Callable[[Any], Any]
+Kind = Literal["edm", "variance_preserving", "velocity", "x0", "flow", "none", "given"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,16 +24,21 @@ class Preconditioning:
     edm                sd^2/(sigma^2+sd^2)        sigma sd/root           1/root                 (sigma^2+sd^2)/(sigma sd)^2
     variance_preserving 1                         -sigma                  1/sqrt(1+sigma^2)      1/sigma^2
     velocity           1/(1+sigma^2)              -sigma/sqrt(1+sigma^2)  1/sqrt(1+sigma^2)      (1+sigma^2)/sigma^2
+    x0                 0                          1                       1/sqrt(1+sigma^2)      1
+    flow               1/(1+sigma)                -sigma/(1+sigma)        1/(1+sigma)            (1+sigma)^2/sigma^2
     none               0                          1                       1                      1
     given              the callables passed       ..                      ..                     .. (1 if none is passed)
     ================== ========================== ======================= ====================== =======================
 
-    with ``sd = sigma_data`` and ``root = sqrt(sigma^2 + sd^2)``. ``variance_preserving`` predicts the noise and
-    ``velocity`` the v of Salimans & Ho; their weights make the loss the plain squared error of that target.
+    with ``sd = sigma_data`` and ``root = sqrt(sigma^2 + sd^2)``. F predicts the noise eps under ``variance_preserving``,
+    ``v = (eps - sigma x0)/sqrt(1+sigma^2)`` under ``velocity``, the data under ``x0`` and ``eps - x0`` under ``flow``,
+    from an input scaled to ``(x0 + sigma eps)/sqrt(1+sigma^2)``, for ``flow`` to ``(1-g) x0 + g eps`` with
+    ``g = sigma/(1+sigma)``. Their weights make the loss the plain squared error of that target.
 
     Every method takes and returns whatever knows ``+ - * / **``: floats, NumPy arrays, torch tensors.
 
-    Reference: Karras et al. 2022, table 1; Salimans & Ho 2022, appendix D.
+    Reference: Karras et al. 2022, table 1; Salimans & Ho 2022, appendix D; Lipman et al. 2023,
+    equation 23 (``flow``, whose time runs the other way there).
 
     Args:
         kind: one of the rows above.
@@ -51,7 +57,7 @@ class Preconditioning:
         (0.5, 8.0)
     """
 
-    kind: Literal["edm", "variance_preserving", "velocity", "none", "given"] = "edm"
+    kind: Kind = "edm"
     sigma_data: float = 0.5
     skip: Coefficient | None = None
     out: Coefficient | None = None
@@ -59,7 +65,7 @@ class Preconditioning:
     weight: Coefficient | None = None
 
     def __post_init__(self) -> None:
-        one_of("kind", self.kind, ("edm", "variance_preserving", "velocity", "none", "given"))
+        one_of("kind", self.kind, get_args(Kind))
         positive("sigma_data", self.sigma_data, remedy="It is the standard deviation of the data per coordinate.")
         given = (self.skip, self.out, self.scale)
         if self.kind == "given" and any(c is None for c in given):
@@ -80,6 +86,8 @@ class Preconditioning:
             return self.sigma_data**2 / (sigma**2 + self.sigma_data**2)
         if self.kind == "velocity":
             return 1 / (1 + sigma**2)
+        if self.kind == "flow":
+            return 1 / (1 + sigma)
         return sigma * 0 + (1 if self.kind == "variance_preserving" else 0)
 
     def c_out(self, sigma: Any) -> Any:
@@ -90,6 +98,8 @@ class Preconditioning:
             return sigma * self.sigma_data / (sigma**2 + self.sigma_data**2) ** 0.5
         if self.kind == "velocity":
             return -sigma / (1 + sigma**2) ** 0.5
+        if self.kind == "flow":
+            return -sigma / (1 + sigma)
         return -sigma if self.kind == "variance_preserving" else sigma * 0 + 1
 
     def c_in(self, sigma: Any) -> Any:
@@ -98,17 +108,21 @@ class Preconditioning:
             return self.scale(sigma)  # type: ignore[misc]
         if self.kind == "none":
             return sigma * 0 + 1
+        if self.kind == "flow":
+            return 1 / (1 + sigma)
         spread = self.sigma_data if self.kind == "edm" else 1.0
         return 1 / (sigma**2 + spread**2) ** 0.5
 
     def loss_weight(self, sigma: Any) -> Any:
-        """Weight of the squared error of D; infinite at sigma = 0 for all kinds but ``none``."""
+        """Weight of the squared error of D; infinite at sigma = 0 for all kinds but ``none`` and ``x0``."""
         if self.weight is not None:
             return self.weight(sigma)
         if self.kind == "edm":
             return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
         if self.kind == "velocity":
             return (1 + sigma**2) / sigma**2
+        if self.kind == "flow":
+            return (1 + sigma) ** 2 / sigma**2
         return 1 / sigma**2 if self.kind == "variance_preserving" else sigma * 0 + 1
 
     def gain(self, sigma: Any, network_gain: Any) -> Any:
