@@ -3,29 +3,56 @@
 from spectral_lightning.spectra.basis import Basis
 from spectral_lightning.spectra.comparison import Comparison, compare
 from spectral_lightning.spectra.directory import HistoryDirectory
+from spectral_lightning.spectra.fourier import FourierBasis
 from spectral_lightning.spectra.history import FIELDS, Field, SpectralHistory
 from spectral_lightning.spectra.moments import SpectralMoments
+from spectral_lightning.spectra.observables import Observables
+from spectral_lightning.spectra.observed import ObservedBasis
+from spectral_lightning.spectra.overlap import overlap
+from spectral_lightning.spectra.patch import PatchBasis
 from spectral_lightning.spectra.pca import PCABasis
 from spectral_lightning.spectra.population import HasPopulationMoments
-from spectral_lightning.spectra.probe import SpectralProbe
+from spectral_lightning.spectra.probe import GeneratedSamples, SpectralProbe
 from spectral_lightning.spectra.ranks import DistributedRanks, OneProcess, Ranks, current_ranks
+from spectral_lightning.spectra.recipes import (
+    BasisRecipe,
+    Eigenmodes,
+    FourierModes,
+    PatchComponents,
+    basis_from_state,
+    load_basis,
+)
 from spectral_lightning.spectra.statistics import ModeStatistics
+from spectral_lightning.spectra.vectors import VectorBasis
 
 __all__ = [
     "FIELDS",
     "Basis",
+    "BasisRecipe",
     "Comparison",
     "DistributedRanks",
+    "Eigenmodes",
     "Field",
+    "FourierBasis",
+    "FourierModes",
+    "GeneratedSamples",
     "HasPopulationMoments",
     "HistoryDirectory",
     "ModeStatistics",
+    "Observables",
+    "ObservedBasis",
     "OneProcess",
     "PCABasis",
+    "PatchBasis",
+    "PatchComponents",
     "Ranks",
     "SpectralHistory",
     "SpectralMoments",
     "SpectralProbe",
+    "VectorBasis",
+    "basis_from_state",
     "compare",
     "current_ranks",
+    "load_basis",
+    "overlap",
 ]

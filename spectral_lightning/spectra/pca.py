@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import positive_integer
+from spectral_lightning.spectra.vectors import VectorBasis
 
 __all__ = ["PCABasis"]
 
-_NULL = 1e-10
 
-
-class PCABasis:
+class PCABasis(VectorBasis):
     """Eigenvectors ``u_k`` of the covariance with its largest eigenvalues ``lambda_k``, descending.
 
     Each eigenvector's largest component is positive, so that signs do not depend on the solver. Modes with less than
@@ -45,16 +42,13 @@ class PCABasis:
     def __init__(
         self, modes: Tensor, variance: Tensor, mean: Tensor, shape: Sequence[int], source: str = "given moments"
     ) -> None:
-        self.shape = tuple(int(n) for n in shape)
-        if modes.ndim != 2 or modes.shape != (math.prod(self.shape), len(variance)) or len(mean) != len(modes):
+        d = math.prod(int(n) for n in shape)
+        if modes.ndim != 2 or modes.shape != (d, len(variance)) or len(mean) != len(modes):
             raise ValueError(
                 "`modes` must have shape [d, K] with d the product of `shape` and the length of `mean`, K the length of "
-                f"`variance`; got {tuple(modes.shape)}, {self.shape}, {len(mean)} and {len(variance)}."
+                f"`variance`; got {tuple(modes.shape)}, {tuple(shape)}, {len(mean)} and {len(variance)}."
             )
-        self.modes, self.mean = modes.detach().cpu().double(), mean.detach().cpu().double()
-        self.variance = variance.detach().cpu().double().clamp_min(0)
-        self.source = source
-        self._placed: tuple[Tensor, Tensor] = (self.modes, self.mean)
+        super().__init__(modes, variance, mean, shape, source)
 
     @classmethod
     def from_moments(
@@ -97,36 +91,19 @@ class PCABasis:
         return cls(modes * torch.sign(largest), variance, mean, (d,) if shape is None else shape, source)
 
     @property
-    def dim(self) -> int:
-        """Number of coordinates d of one example."""
-        return len(self.mean)
+    def modes(self) -> Tensor:
+        """The eigenvectors as columns, ``[d, K]``."""
+        return self.vectors
 
     @property
-    def null(self) -> Tensor:
-        """Modes without variance, ``[K]``."""
-        return self.variance <= _NULL * self.variance.max()
+    def labels(self) -> list[str]:
+        """``mode 1`` for the mode of largest variance, and so on."""
+        return [f"mode {k + 1}" for k in range(len(self.variance))]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of a SHA-256 over shape, mean, variances and modes."""
-        digest = hashlib.sha256(repr(self.shape).encode())
-        for tensor in (self.mean, self.variance, self.modes):
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    def describe(self) -> str:
-        """One line for logs and files."""
-        return f"{len(self.variance)} {self.kind} of {self.source}, dimension {self.dim}"
-
-    def project(self, samples: Tensor) -> Tensor:
-        """``u_k' (x - mean)`` in float64, ``[B, *S] -> [B, K]``. Cost: B d K."""
-        modes, mean = self._on(samples.device)
-        flat = samples.detach().flatten(1).to(modes)
-        if flat.shape[1] != self.dim:
-            raise ValueError(
-                f"`samples` must have shape [B, {', '.join(map(str, self.shape))}], got {tuple(samples.shape)}."
-            )
-        return (flat - mean) @ modes
+    @property
+    def data(self) -> PCABasis:
+        """This basis."""
+        return self
 
     def diffuse(self, latents: Tensor, sigma: float) -> Tensor:
         """``mean + sigma eps + sum_k (sqrt(lambda_k + sigma^2) - sigma) u_k u_k' eps``, ``[B, d] -> [B, *S]``, float64."""
@@ -135,19 +112,20 @@ class PCABasis:
         stretch = (self.variance + sigma**2).sqrt().to(modes) - sigma
         return (mean + sigma * eps + ((eps @ modes) * stretch) @ modes.T).reshape(-1, *self.shape)
 
-    def save(self, path: str | Path) -> None:
-        """Write the basis to a file that :meth:`load` reads."""
+    def state(self) -> dict[str, Any]:
+        """Modes, variances, mean, shape and source."""
         keep = {"modes": self.modes, "variance": self.variance, "mean": self.mean}
-        torch.save({**keep, "shape": list(self.shape), "source": self.source}, path)
+        return {"kind": self.kind, **keep, "shape": list(self.shape), "source": self.source}
 
     @classmethod
-    def load(cls, path: str | Path) -> PCABasis:
-        """Read what :meth:`save` wrote; nothing in the file is executed."""
-        return cls(**torch.load(path, weights_only=True, map_location="cpu"))
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The basis that :meth:`state` describes."""
+        return cls(**{name: value for name, value in state.items() if name != "kind"})
 
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        # Apple's devices have no float64; the projection then runs on the CPU.
-        target = torch.device("cpu") if device.type == "mps" else device
-        if self._placed[0].device != target:
-            self._placed = (self.modes.to(target), self.mean.to(target))
-        return self._placed
+    @classmethod
+    def from_data_state(cls, state: Mapping[str, Any]) -> PCABasis:
+        """The eigenmodes that another basis keeps in its state as ``data_modes`` and ``data_variance``."""
+        return cls(state["data_modes"], state["data_variance"], state["mean"], state["shape"], state["source"])
+
+    def _identity(self) -> tuple[Tensor, ...]:
+        return self.mean, self.variance, self.modes

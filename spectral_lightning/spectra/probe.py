@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spectral_lightning.arguments import positive_integer
@@ -13,16 +16,33 @@ from spectral_lightning.diffusion import Denoiser, Latents
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra.basis import Basis
 from spectral_lightning.spectra.history import SpectralHistory
+from spectral_lightning.spectra.observables import Observables
+from spectral_lightning.spectra.overlap import overlap
 from spectral_lightning.spectra.ranks import OneProcess, Ranks
 from spectral_lightning.spectra.statistics import ModeStatistics
 from spectral_lightning.theory import fixed_point
 
-__all__ = ["SpectralProbe"]
+__all__ = ["GeneratedSamples", "SpectralProbe"]
 
 _BLOCKS_FOR_AN_ERROR = 8
 
 Chunk = list[tuple[int, int, int]]
 """Parts ``(block, start, stop)`` of the latents that go through the network together."""
+
+
+@dataclass(frozen=True)
+class GeneratedSamples:
+    """One rank's share of the samples of a denoiser, kept on the CPU.
+
+    Attributes:
+        key: the :attr:`SpectralProbe.sampling_key` they were generated under.
+        chunks: the samples ``[n, *S]`` of every chunk of this rank, by its index.
+        device: where they were generated.
+    """
+
+    key: Hashable
+    chunks: dict[int, Tensor]
+    device: torch.device
 
 
 class SpectralProbe:
@@ -35,9 +55,12 @@ class SpectralProbe:
     The standard error comes from the scatter of complete latent blocks where there are eight or more. Where there are
     fewer it comes from the fourth moment, with antithetic pairs counted once: an upper bound for orthogonal latents.
 
-    Cost of a measurement: ``num_samples x sampler.evaluations`` evaluations of the network and ``num_samples x d x K``
-    operations for the projection; memory ``sample_batch_size`` samples, the latents (``num_samples x d`` floats over
-    the ranks) and K^2 numbers.
+    Several probes of one :attr:`sampling_key` may share the samples: :meth:`generate` them once, and take a
+    :meth:`row` of each.
+
+    Cost of a measurement: ``num_samples x sampler.evaluations`` evaluations of the network and ``num_samples x d x M``
+    operations for the projection on M coordinates (times the replicates); memory the samples and the latents
+    (``num_samples x d`` numbers each, over the ranks), a block of observables and M^2 numbers.
 
     Args:
         basis: modes and variances of the data.
@@ -76,7 +99,7 @@ class SpectralProbe:
         self.latents = Latents(num_samples, basis.dim, latents, seed)  # type: ignore[arg-type]
         self.sample_batch_size = positive_integer("sample_batch_size", sample_batch_size)
         self.ranks: Ranks = ranks or OneProcess()
-        self.fixed_point = fixed_point(basis.variance.numpy(), self.sampler)
+        self.fixed_point = self._fixed_point()
         self._chunks = list(_chunks(self.latents, sample_batch_size))
         self._share: dict[tuple[int, torch.dtype], Tensor] = {}
 
@@ -109,6 +132,12 @@ class SpectralProbe:
         }
         return SpectralHistory(static, {**about, **metadata})
 
+    @property
+    def sampling_key(self) -> Hashable:
+        """Equal for probes that generate the same samples from one denoiser."""
+        shared = (self.basis.shape, self.sampler, self.latents, self.sample_batch_size)
+        return (*shared, self.ranks.rank, self.ranks.size)
+
     def measure(
         self,
         denoiser: Denoiser,
@@ -132,12 +161,41 @@ class SpectralProbe:
         Raises:
             ValueError: if the denoiser's output has not the shape of its input, or no sample is finite.
         """
-        statistics = ModeStatistics.empty(self.num_blocks, len(self.basis.variance))
-        with torch.no_grad():
-            for index in self._mine():
-                z = self._chunk_latents(index, device, dtype) * self.sampler.start
-                samples = self.sampler(_at_level(denoiser), z)
-                self._collect(statistics, self._chunks[index], samples)
+        return self.row(self.generate(denoiser, device, dtype), step, **known)
+
+    @torch.no_grad()
+    def generate(
+        self, denoiser: Denoiser, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> GeneratedSamples:
+        """This rank's share of the samples; the first half of :meth:`measure`.
+
+        Raises:
+            ValueError: if the denoiser's output has not the shape of its input.
+        """
+        chunks = {}
+        for index in self._mine():
+            z = self._chunk_latents(index, device, dtype) * self.sampler.start
+            chunks[index] = self.sampler(_at_level(denoiser), z).cpu()
+        return GeneratedSamples(self.sampling_key, chunks, torch.device(device))
+
+    def row(self, samples: GeneratedSamples, step: int, **known: Any) -> dict[str, Any]:
+        """One row for :meth:`SpectralHistory.append`; the second half of :meth:`measure`.
+
+        With several ranks, every rank has to call it with its own share.
+
+        Args:
+            samples: from :meth:`generate` of a probe with the same :attr:`sampling_key`.
+            step: optimizer updates so far.
+            known: further row fields.
+
+        Raises:
+            ValueError: for samples generated under another key, or none that is finite.
+        """
+        if samples.key != self.sampling_key:
+            raise ValueError(f"`samples` must be generated under {self.sampling_key!r}, got {samples.key!r}.")
+        statistics = ModeStatistics.empty(self.num_blocks, Observables(self.basis.mode_of, self.basis.replicates))
+        for index, chunk in samples.chunks.items():
+            self._collect(statistics, self._chunks[index], chunk.to(samples.device))
         statistics.reduce(self.ranks)
         if statistics.total == 0:
             raise ValueError(
@@ -150,7 +208,7 @@ class SpectralProbe:
             # Orthogonal latents are a fixed design whose second moment is that of the distribution itself.
             "variance": statistics.variance(unbiased=self.latents.kind == "independent").numpy(),
             "standard_error": error.numpy(),
-            "mean_deviation": statistics.mean.numpy(),
+            "mean_deviation": statistics.deviation.numpy(),
             "alignment": statistics.alignment(),
             "num_samples": self.latents.count,
             "non_finite": int(statistics.non_finite),
@@ -163,8 +221,9 @@ class SpectralProbe:
         """Gain of the denoiser on each mode at each of ``sampler.levels``, ``[level, mode]``, float64.
 
         ``g_k = sum u_k'(D(z) - mean) u_k'(z - mean) / sum (u_k'(z - mean))^2`` over noisy Gaussian data
-        ``z ~ N(mean, Sigma + sigma^2 I)``: the weight of a linear denoiser, the best linear gain of any other. One
-        evaluation of the network per level and latent. With several ranks, every rank has to call it.
+        ``z ~ N(mean, Sigma + sigma^2 I)`` and the observables of a mode: the weight of a linear denoiser, the best
+        linear gain of any other. One evaluation of the network per level and latent. With several ranks, every rank
+        has to call it.
         """
         levels = self.sampler.levels
         sums = torch.zeros(2, len(levels), len(self.basis.variance), dtype=torch.float64)
@@ -174,10 +233,18 @@ class SpectralProbe:
                 for i, sigma in enumerate(levels):
                     z = self.basis.diffuse(eps, sigma).to(device=device, dtype=dtype)
                     x, y = self.basis.project(z), self.basis.project(_at_level(denoiser)(z, sigma))
-                    sums[0, i] += (x * y).sum(0).cpu()
-                    sums[1, i] += (x * x).sum(0).cpu()
+                    sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
+                    sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
         total = self.ranks.sum(sums)
         return total[0] / total[1]
+
+    def _fixed_point(self) -> NDArray[np.float64]:
+        """Variances of what the sampler makes of the exact denoiser of a Gaussian, ``[K]``."""
+        data = self.basis.data
+        along_data = fixed_point(data.variance.numpy(), self.sampler)
+        if data is self.basis:
+            return along_data
+        return (overlap(self.basis, data) @ torch.from_numpy(along_data)).numpy()
 
     def _mine(self) -> Iterator[int]:
         return iter(range(self.ranks.rank, len(self._chunks), self.ranks.size))

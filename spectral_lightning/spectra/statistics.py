@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spectral_lightning.spectra.observables import Observables
 from spectral_lightning.spectra.ranks import Ranks
 
 __all__ = ["ModeStatistics"]
@@ -14,80 +15,107 @@ __all__ = ["ModeStatistics"]
 
 @dataclass
 class ModeStatistics:
-    """Counts and sums of observations along K modes, kept per block of samples and added in block order.
+    """Counts and sums over samples along K modes, kept per block of samples and added in block order.
+
+    The pooled square ``p_k`` of a sample is the mean square of its observables of mode k. Samples are the independent
+    unit, not observables: the patches of one image count as one observation in every error.
 
     Partial sums belong to fixed blocks, not to ranks, so that the world size cannot change a digit of the totals.
 
     Attributes:
-        count: observations, ``[blocks]``.
-        sums: sum of the observations, ``[blocks, K]``.
-        squares: sum of their squares, ``[blocks, K]``.
-        quartics: sum of their fourth powers, ``[blocks, K]``.
-        cross: sum of their outer products over all blocks, ``[K, K]``.
+        observables: which observables belong to which mode.
+        count: samples, ``[blocks]``.
+        sums: sum of the observables, ``[blocks, R * M]``.
+        second: sum of the pooled squares, ``[blocks, K]``.
+        fourth: sum of the squares of those, ``[blocks, K]``.
+        cross: sum over all blocks of the outer products of the coordinates, averaged over replicates, ``[M, M]``.
         non_finite: samples left out because they held NaN or infinity, ``[]``.
+
+    Example:
+        >>> statistics = ModeStatistics.empty(1, Observables(torch.tensor([0, 1, 1])))
+        >>> statistics.add(0, torch.tensor([[1.0, 3.0, 0.0], [-1.0, -3.0, 0.0]], dtype=torch.float64))
+        >>> statistics.variance().tolist(), statistics.deviation.tolist()
+        ([1.0, 4.5], [0.0, 0.0])
     """
 
+    observables: Observables
     count: Tensor
     sums: Tensor
-    squares: Tensor
-    quartics: Tensor
+    second: Tensor
+    fourth: Tensor
     cross: Tensor
     non_finite: Tensor
 
     @classmethod
-    def empty(cls, blocks: int, modes: int) -> ModeStatistics:
+    def empty(cls, blocks: int, observables: Observables) -> ModeStatistics:
         """Nothing observed yet; float64 on the CPU."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64)
 
-        table = (blocks, modes)
-        return cls(zeros(blocks), zeros(*table), zeros(*table), zeros(*table), zeros(modes, modes), zeros())
+        modes, coordinates = observables.num_modes, len(observables.mode_of)
+        sums, pooled = zeros(blocks, observables.count), (blocks, modes)
+        return cls(
+            observables, zeros(blocks), sums, zeros(*pooled), zeros(*pooled), zeros(coordinates, coordinates), zeros()
+        )
 
     def add(self, block: int, observations: Tensor, non_finite: int = 0) -> None:
-        """Add float64 observations ``[n, K]`` to a block."""
-        square = observations.square()
+        """Add the float64 observables ``[n, R * M]`` of n samples to a block."""
+        pooled = self.observables.pool(observations.square())
         self.count[block] += len(observations)
         self.sums[block] += observations.sum(0).cpu()
-        self.squares[block] += square.sum(0).cpu()
-        self.quartics[block] += square.square().sum(0).cpu()
-        self.cross += (observations.T @ observations).cpu()
+        self.second[block] += pooled.sum(0).cpu()
+        self.fourth[block] += pooled.square().sum(0).cpu()
+        self.cross += self._outer(observations).cpu()
         self.non_finite += non_finite
 
     def reduce(self, ranks: Ranks) -> None:
         """Add up the ranks' shares, in place."""
-        for name in ("count", "sums", "squares", "quartics", "cross", "non_finite"):
+        for name in ("count", "sums", "second", "fourth", "cross", "non_finite"):
             setattr(self, name, ranks.sum(getattr(self, name)))
 
     @property
     def total(self) -> Tensor:
-        """Observations in all."""
+        """Samples in all."""
         return self.count.sum()
 
     @property
     def mean(self) -> Tensor:
-        """Mean along each mode, ``[K]``."""
+        """Mean of each observable, ``[R * M]``."""
         return self.sums.sum(0) / self.total
+
+    @property
+    def deviation(self) -> Tensor:
+        """Mean along each mode, ``[K]``: signed where each has one observable, else the root mean square over them."""
+        if self.observables.single:
+            return self.mean
+        return self.observables.pool(self.mean.square()).sqrt()
 
     def variance(self, unbiased: bool = False) -> Tensor:
         """Variance along each mode, ``[K]``; divided by n, or by n - 1 if ``unbiased``."""
-        central = self.squares.sum(0) / self.total - self.mean.square()
+        central = self.second.sum(0) / self.total - self.observables.pool(self.mean.square())
         variance: Tensor = central.clamp_min(0) * (self.total / (self.total - 1) if unbiased else 1)
         return variance
 
     def block_error(self) -> Tensor:
         """Standard error of the variance from the scatter of the blocks' second moments about the common mean, ``[K]``."""
         used = self.count > 0
-        moments = (self.squares[used] - 2 * self.mean * self.sums[used]) / self.count[used, None]
+        shift = self.observables.pool(2 * self.mean * self.sums[used])
+        moments = (self.second[used] - shift) / self.count[used, None]
         error: Tensor = moments.std(0) / len(moments) ** 0.5
         return error
 
     def moment_error(self, independent: float) -> Tensor:
-        """Standard error of the variance from the fourth moment, for so many independent observations, ``[K]``."""
-        second, fourth = self.squares.sum(0) / self.total, self.quartics.sum(0) / self.total
+        """Standard error of the variance from the scatter of pooled squares over so many independent samples, ``[K]``."""
+        second, fourth = self.second.sum(0) / self.total, self.fourth.sum(0) / self.total
         return ((fourth - second.square()).clamp_min(0) / independent).sqrt()
 
     def alignment(self) -> float:
-        """Sum of squared diagonal over sum of squares of the covariance along the modes; 1 where they are uncorrelated."""
-        covariance = self.cross / self.total - torch.outer(self.mean, self.mean)
+        """Sum of squared diagonal over sum of squares of the coordinates' covariance; 1 where they are uncorrelated."""
+        covariance = self.cross / self.total - self._outer(self.mean)
         return float(covariance.diagonal().square().sum() / covariance.square().sum())
+
+    def _outer(self, observations: Tensor) -> Tensor:
+        """Sum of outer products of coordinates over samples, averaged over replicates, ``[M, M]``."""
+        rows = observations.reshape(-1, len(self.observables.mode_of))
+        return rows.T @ rows / self.observables.replicates

@@ -1,0 +1,122 @@
+"""Bases as settings: which modes to look along, before the data are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from spectral_lightning.spectra.basis import Basis
+from spectral_lightning.spectra.fourier import FourierBasis
+from spectral_lightning.spectra.observed import ObservedBasis
+from spectral_lightning.spectra.patch import PatchBasis
+from spectral_lightning.spectra.pca import PCABasis
+
+__all__ = ["BasisRecipe", "Eigenmodes", "FourierModes", "PatchComponents", "basis_from_state", "load_basis"]
+
+_KINDS: dict[str, type[ObservedBasis]] = {kind.kind: kind for kind in (PCABasis, FourierBasis, PatchBasis)}
+
+
+@runtime_checkable
+class BasisRecipe(Protocol):
+    """What turns the moments of the data into a basis."""
+
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
+        """The basis of data of this mean ``[d]`` and covariance ``[d, d]``, examples of this shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Eigenmodes:
+    """The eigenvectors of the covariance, see :class:`~spectral_lightning.spectra.PCABasis`.
+
+    Args:
+        num_modes: number of modes of largest variance to keep; all if None.
+
+    Example:
+        >>> Eigenmodes(num_modes=1).make(torch.zeros(2), torch.eye(2), (2,)).describe()
+        '1 eigenmodes of the covariance of given moments, dimension 2'
+    """
+
+    num_modes: int | None = None
+
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> PCABasis:
+        """The eigenmodes of this covariance."""
+        return PCABasis.from_moments(mean, covariance, self.num_modes, shape, source)
+
+
+@dataclass(frozen=True)
+class FourierModes:
+    """Single frequencies or radial bands, see :class:`~spectral_lightning.spectra.FourierBasis`.
+
+    Args:
+        bands: number of radial bands; single frequencies if None.
+        axes: 2 for grey images ``[H, W]`` without an axis of channels.
+
+    Example:
+        >>> FourierModes().make(torch.zeros(4), torch.eye(4), (4,)).labels
+        ['k=0', 'k=1', 'k=2']
+    """
+
+    bands: int | None = None
+    axes: int | None = None
+
+    def make(
+        self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments"
+    ) -> FourierBasis:
+        """The Fourier modes of data of this covariance."""
+        return FourierBasis.from_moments(mean, covariance, shape, self.bands, self.axes, source)
+
+
+@dataclass(frozen=True)
+class PatchComponents:
+    """The principal components of patches, see :class:`~spectral_lightning.spectra.PatchBasis`.
+
+    Args:
+        size: pixels of a patch along each axis.
+        stride: pixels from one patch to the next along each axis.
+        boundary: ``"circular"``, patches continue at the opposite side, or ``"valid"``, patches lie within the image.
+        num_modes: number of components to keep; all if None.
+        axes: 2 for grey images ``[H, W]`` without an axis of channels.
+
+    Example:
+        >>> PatchComponents(size=3).make(torch.zeros(8), torch.eye(8), (8,)).replicates
+        8
+    """
+
+    size: int = 5
+    stride: int = 1
+    boundary: Literal["circular", "valid"] = "circular"
+    num_modes: int | None = None
+    axes: int | None = None
+
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> PatchBasis:
+        """The patch components of data of this covariance."""
+        return PatchBasis.from_moments(
+            mean, covariance, shape, self.size, self.stride, self.boundary, self.num_modes, self.axes, source
+        )
+
+
+def basis_from_state(state: dict[str, Any]) -> Basis:
+    """The basis that ``basis.state()`` describes, of whatever kind.
+
+    Raises:
+        ValueError: for a kind that is not known.
+    """
+    kind = state.get("kind", PCABasis.kind)
+    if kind not in _KINDS:
+        raise ValueError(f"`kind` must be one of {', '.join(map(repr, _KINDS))}, got {kind!r}.")
+    return _KINDS[kind].from_state(state)
+
+
+def load_basis(path: str | Path) -> Basis:
+    """Read what ``basis.save(path)`` wrote, of whatever kind; nothing in the file is executed.
+
+    Raises:
+        ValueError: for a kind that is not known.
+    """
+    return basis_from_state(torch.load(path, weights_only=True, map_location="cpu"))
