@@ -22,6 +22,7 @@ _HOME = {
     "LocalConvDenoiser": "models",
     "MLPDenoiser": "models",
     "GaussianDataModule": "datamodules",
+    "ImageDataModule": "datamodules",
     "PatchDataModule": "datamodules",
     "FourierBasis": "spectra",
     "PatchBasis": "spectra",

@@ -260,7 +260,9 @@ def test_levels_are_the_samplers_unless_given():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dim": 0}, "`dim` must be a positive integer, got 0"),
+        ({"shape": 0}, "`shape` must be a positive integer, got 0"),
+        ({"shape": [3, 0]}, "`shape` must be a positive integer, got 0"),
+        ({"shape": []}, r"`shape` must hold at least one size, got \[\]"),
         ({"objective": "guess"}, "`objective` must be one of 'exact', 'samples', got 'guess'"),
         ({"reduction": "none"}, "`reduction` must be one of"),
         ({"sigmas": [1.0, -1.0]}, "`sigmas` must"),
@@ -268,7 +270,7 @@ def test_levels_are_the_samplers_unless_given():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        LinearDenoiser(**{"dim": 3, **arguments})
+        LinearDenoiser(**{"shape": 3, **arguments})
 
 
 def test_moments_must_fit_and_must_be_there():
