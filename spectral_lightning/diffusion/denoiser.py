@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -47,6 +48,11 @@ class SupportsConditionalDenoise(Protocol):
         ...
 
 
+def _eager() -> AbstractContextManager[Any]:
+    # Where the compiler has not been imported, which takes seconds, nothing is compiled.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
 @contextmanager
 def undisturbed(module: nn.Module | None = None) -> Iterator[None]:
     """Evaluate a network without leaving a trace: no gradients, no autocast, eval mode, every random state put back.
@@ -65,8 +71,7 @@ def undisturbed(module: nn.Module | None = None) -> Iterator[None]:
         for m, _ in modes:
             m.training = False
         on_gpu = torch.autocast("cuda", enabled=False) if devices else nullcontext()
-        eager = torch.compiler.set_stance("force_eager")
-        with torch.no_grad(), torch.random.fork_rng(devices), torch.autocast("cpu", enabled=False), on_gpu, eager:
+        with torch.no_grad(), torch.random.fork_rng(devices), torch.autocast("cpu", enabled=False), on_gpu, _eager():
             yield
     finally:
         for m, training in modes:

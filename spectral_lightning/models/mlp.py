@@ -105,6 +105,8 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """``[B, *S]``, ``[B]`` and, with classes, ``[B]`` to ``[B, *S]``."""
+        if (label is None) != (self.classes is None):
+            raise ValueError("`label` must be given where the network has `num_classes`, and only there.")
         embedded, hidden = self.embedding(noise).to(x.dtype), x.flatten(1)
         if self.classes is not None:
             embedded = embedded + self.classes(label)

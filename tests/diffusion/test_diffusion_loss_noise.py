@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.diffusion import Departure, GridNoise, LogNormalNoise, denoising_loss
+from spectral_lightning.diffusion import (
+    DDPMNoise,
+    Departure,
+    GridNoise,
+    LogNormalNoise,
+    UniformTimeNoise,
+    default_noise,
+    denoising_loss,
+)
 from spectral_lightning.theory import Preconditioning
 
 CPU = torch.device("cpu")
@@ -15,6 +23,8 @@ WEIGHTS = {  # from table 1 of Karras et al. and appendix D of Salimans & Ho, wr
     "none": lambda s: 1.0,
     "velocity": lambda s: (1 + s * s) / (s * s),
     "variance_preserving": lambda s: 1 / (s * s),
+    "x0": lambda s: 1.0,
+    "flow": lambda s: ((1 + s) / s) ** 2,
 }
 
 
@@ -99,7 +109,136 @@ def test_grid_noise_draws_each_level_equally():
     np.testing.assert_allclose(counts / 30_000, 1 / 3, atol=4 * math.sqrt(2 / 9 / 30_000))
 
 
-@pytest.mark.parametrize("noise", [LogNormalNoise(), GridNoise([1.0, 2.0, 3.0])])
+def betas(schedule, steps):
+    """Ho et al., section 4, and Nichol & Dhariwal, equation 17, one step at a time."""
+    if schedule == "linear":
+        return [1e-4 + (0.02 - 1e-4) * i / (steps - 1) for i in range(steps)]
+
+    def f(i):
+        return math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    return [min(1 - f(i) / f(i - 1), 0.999) for i in range(1, steps + 1)]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("steps", [10, 1000])
+def test_ddpm_levels_are_the_papers(schedule, steps):
+    abar, expected = 1.0, []
+    for beta in betas(schedule, steps):
+        abar *= 1 - beta
+        expected.append(math.sqrt(1 / abar - 1))
+    noise = DDPMNoise(schedule, steps)
+    # 1 - abar of 1e-4 from float64
+    np.testing.assert_allclose(noise.sigmas, expected, rtol=1e-10)
+    assert list(noise.sigmas) == sorted(noise.sigmas)
+
+
+def test_ddpm_ends_are_those_stated():
+    assert [DDPMNoise().sigmas[i] for i in (0, -1)] == pytest.approx([0.0100005, 157.407], rel=1e-5)
+    assert [DDPMNoise("cosine").sigmas[i] for i in (0, -1)] == pytest.approx([0.0064254, 20291.17], rel=1e-4)
+
+
+def test_ddpm_draws_each_level_equally():
+    torch.manual_seed(0)
+    noise = DDPMNoise("cosine", 5)
+    values, counts = noise.sample(30_000, CPU).unique(return_counts=True)
+    np.testing.assert_allclose(values, noise.sigmas, rtol=1e-6)  # float32
+    np.testing.assert_allclose(counts / 30_000, 0.2, atol=4 * math.sqrt(0.16 / 30_000))  # four standard errors
+
+
+@pytest.mark.parametrize("min_time", [1e-3, 0.2])
+def test_uniform_time_is_uniform_between_its_ends(min_time):
+    torch.manual_seed(0)
+    noise = UniformTimeNoise(min_time)
+    sigma = noise.sample(40_000, CPU).double().numpy()
+    time = sigma / (1 + sigma)
+    low, high = min_time, 1 - min_time
+    assert low * (1 - 1e-5) <= time.min() < low + 1e-3  # float32
+    assert high - 1e-3 < time.max() <= high * (1 + 1e-5)
+    counts, _ = np.histogram(time, bins=np.linspace(low, high, 11))
+    np.testing.assert_allclose(counts / 40_000, 0.1, atol=4 * math.sqrt(0.09 / 40_000))  # four standard errors
+
+
+@pytest.mark.parametrize("min_time", [1e-3, 0.2])
+def test_density_of_uniform_time_integrates_to_one_and_matches_the_samples(min_time):
+    noise = UniformTimeNoise(min_time)
+    end = math.log((1 - min_time) / min_time)
+    u = np.linspace(-end, end, 20_001)[1:-1]
+    # midpoints of 20,000 intervals but for the two halves at the ends
+    np.testing.assert_allclose(np.trapezoid(noise.density(np.exp(u)), u), 1.0, atol=2e-4)
+    assert noise.density(np.exp(np.array([-end - 0.01, end + 0.01]))).tolist() == [0.0, 0.0]
+    torch.manual_seed(1)
+    log = noise.sample(40_000, CPU).double().log().numpy()
+    count, edges = np.histogram(log, bins=np.linspace(-0.9 * end, 0.9 * end, 9))
+    expected = [
+        np.trapezoid(noise.density(np.exp(v)), v)
+        for v in (np.linspace(a, b, 101) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    ]
+    np.testing.assert_allclose(count / 40_000, expected, atol=0.01)  # four standard errors of a share of 0.35
+
+
+def test_standard_log_normal_is_the_logit_normal_time():
+    torch.manual_seed(2)
+    sigma = LogNormalNoise(0.0, 1.0).sample(40_000, CPU).double().numpy()
+    time = sigma / (1 + sigma)
+    # Esser et al. 2024, equation 19
+    t = np.linspace(0, 1, 1002)[1:-1]
+    density = np.exp(-(np.log(t / (1 - t)) ** 2) / 2) / math.sqrt(2 * math.pi) / (t * (1 - t))
+    for edge in (0.1, 0.3, 0.5, 0.9):
+        expected = np.trapezoid(density[t <= edge], t[t <= edge])
+        np.testing.assert_allclose((time <= edge).mean(), expected, atol=0.011)  # four standard errors
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [LogNormalNoise(), GridNoise([1 / 3, 2.0]), DDPMNoise(num_steps=4), UniformTimeNoise()],
+    ids=lambda noise: type(noise).__name__,
+)
+@pytest.mark.parametrize(
+    ("default", "expected"), [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64,) * 2]
+)
+def test_levels_are_in_single_precision_at_least(noise, default, expected):
+    torch.set_default_dtype(default)
+    try:
+        assert noise.sample(8, CPU).dtype == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_grid_is_copied_once_and_exact_in_every_precision():
+    noise = GridNoise([1 / 3])
+    noise.sample(1, CPU)
+    kept = noise._levels
+    assert noise.sample(1, CPU).item() == np.float32(1 / 3)
+    assert noise._levels is kept
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert noise.sample(1, CPU).item() == 1 / 3
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DDPMNoise("sigmoid"), "`schedule` must be one of 'linear', 'cosine', got 'sigmoid'"),
+        (lambda: DDPMNoise(num_steps=0), "`num_steps` must be a positive integer, got 0"),
+        (lambda: DDPMNoise(beta_end=1.0), "`beta_end` must be a number strictly between 0 and 1, got 1.0"),
+        (lambda: UniformTimeNoise(0.0), "`min_time` must be a number strictly between 0 and 1, got 0.0"),
+        (lambda: UniformTimeNoise(0.5), "`min_time` must be below 1/2, got 0.5"),
+    ],
+)
+def test_noise_arguments_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("kind", ["edm", "none"])
+def test_default_noise_is_edms_where_no_other_paper_is(kind):
+    assert default_noise(Preconditioning(kind)).density(1.0) == LogNormalNoise(-1.2, 1.2).density(1.0)
+
+
+@pytest.mark.parametrize("noise", [LogNormalNoise(), GridNoise([1.0, 2.0, 3.0]), DDPMNoise(), UniformTimeNoise()])
 def test_noise_comes_from_the_global_generator(noise):
     torch.manual_seed(3)
     first, second = noise.sample(20, CPU), noise.sample(20, CPU)

@@ -22,6 +22,8 @@ COEFFICIENTS = {  # c_skip, c_out, c_in, weight: Karras et al. table 1; Salimans
     "none": lambda s: (0.0, 1.0, 1.0, 1.0),
     "velocity": lambda s: (1 / (1 + s * s), -s / (1 + s * s) ** 0.5, 1 / (1 + s * s) ** 0.5, (1 + s * s) / (s * s)),
     "variance_preserving": lambda s: (1.0, -s, 1 / (1 + s * s) ** 0.5, 1 / (s * s)),
+    "x0": lambda s: (0.0, 1.0, 1 / (1 + s * s) ** 0.5, 1.0),
+    "flow": lambda s: (1 / (1 + s), -s / (1 + s), 1 / (1 + s), ((1 + s) / s) ** 2),
 }
 
 

@@ -1,0 +1,178 @@
+"""Networks conditioned on a class: what they are called with, what they learn, what is refused."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from spectral_lightning.diffusion import LogNormalNoise, SupportsConditionalDenoise, SupportsDenoise
+from spectral_lightning.models import DiffusionModule, MLPDenoiser, ResidualMLP
+
+
+class Recorder(nn.Module):
+    """Keeps the labels it was called with; predicts the label."""
+
+    def __init__(self):
+        super().__init__()
+        self.labels = []
+
+    def forward(self, x, noise, *label):
+        self.labels.extend(label)
+        return x * 0 + (label[0][:, None] if label else -1)
+
+
+def conditional(num_classes=3, **options):
+    return DiffusionModule(Recorder(), num_classes=num_classes, **options)
+
+
+def small(**options):
+    return MLPDenoiser(2, width=32, num_blocks=1, embedding=16, **options)
+
+
+def two_gaussians(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.randint(2, (count,), generator=generator)
+    return 0.3 * torch.randn(count, 2, generator=generator) + 2.0 * (2 * label[:, None] - 1), label
+
+
+def trained(class_dropout, steps=150):
+    torch.manual_seed(0)
+    module = small(
+        num_classes=2,
+        class_dropout=class_dropout,
+        noise=LogNormalNoise(0.7, 0.8),
+        optimizer=functools.partial(torch.optim.Adam, lr=3e-3),
+    )
+    optimizer = module.configure_optimizers()
+    for step in range(steps):
+        optimizer.zero_grad()
+        module.loss(two_gaussians(128, step)).backward()
+        optimizer.step()
+    return module
+
+
+def test_a_label_shifts_the_prediction_to_its_class():
+    module = trained(class_dropout=0.2)
+    z, sigma = 3.0 * torch.randn(200, 2, generator=torch.Generator().manual_seed(9)), torch.full((200,), 3.0)
+    with torch.no_grad():
+        low, high, free = (
+            module.denoise(z, sigma, None if label is None else torch.full((200,), label)).mean(0)
+            for label in (0, 1, None)
+        )
+    # Under so much noise the best prediction is close to the mean of the class, -2 or 2, and to 0 without a class
+    assert (low < -1.2).all()
+    assert (high > 1.2).all()
+    assert (free.abs() < 0.6).all()
+
+
+def test_the_null_class_is_trained_by_dropped_labels_only():
+    torch.manual_seed(0)
+    start = small(num_classes=2).network.classes.weight[2].detach().clone()
+    dropping, keeping = trained(0.2, steps=2), trained(0.0, steps=2)
+    assert not torch.equal(dropping.network.classes.weight[2], start)
+    assert torch.equal(keeping.network.classes.weight[2], start)
+    assert not torch.equal(keeping.network.classes.weight[:2], dropping.network.classes.weight[:2])
+
+
+def test_no_label_is_the_null_class():
+    module = small(num_classes=2)
+    z, sigma = torch.randn(4, 2), torch.ones(4)
+    assert torch.equal(module.denoise(z, sigma), module.denoise(z, sigma, torch.full((4,), 2)))
+    assert not torch.equal(module.denoise(z, sigma), module.denoise(z, sigma, torch.zeros(4, dtype=torch.int64)))
+    assert torch.equal(
+        module(z, sigma, torch.tensor([0, 1, 2, 0])), module.denoise(z, sigma, torch.tensor([0, 1, 2, 0]))
+    )
+
+
+@pytest.mark.parametrize("label_dtype", [torch.int64, torch.int32, torch.uint8])
+def test_labels_reach_the_network_as_they_are(label_dtype):
+    module = conditional()
+    label = torch.tensor([2, 0, 1, 1], dtype=label_dtype)
+    module.loss([torch.zeros(4, 2), label, "more of the batch"])
+    module.denoise(torch.zeros(4, 2), torch.ones(4), label)
+    module.denoise(torch.zeros(4, 2), torch.ones(4))
+    assert [seen.tolist() for seen in module.network.labels] == [[2, 0, 1, 1], [2, 0, 1, 1], [3, 3, 3, 3]]
+    assert {seen.dtype for seen in module.network.labels} == {torch.int64}
+
+
+def test_class_dropout_is_its_share():
+    module = conditional(class_dropout=0.25)
+    torch.manual_seed(0)
+    module.loss((torch.zeros(20_000, 2), torch.arange(20_000) % 3))
+    seen = module.network.labels[0]
+    null = (seen == 3).double()
+    assert abs(null.mean().item() - 0.25) < 4 * (0.25 * 0.75 / 20_000) ** 0.5  # four standard errors
+    assert torch.equal(seen[seen != 3], (torch.arange(20_000) % 3)[seen != 3])
+
+
+def test_without_dropout_the_random_numbers_are_those_of_an_unconditional_training():
+    drawn = []
+    for module, batch in [
+        (DiffusionModule(Recorder()), torch.zeros(5, 2)),
+        (conditional(), (torch.zeros(5, 2), torch.zeros(5, dtype=torch.int64))),
+    ]:
+        torch.manual_seed(0)
+        module.loss(batch)
+        drawn.append(torch.rand(1))
+    assert torch.equal(*drawn)
+
+
+def test_protocols():
+    assert isinstance(conditional(), SupportsDenoise)
+    assert isinstance(conditional(), SupportsConditionalDenoise)
+    assert conditional().num_classes == 3
+    assert DiffusionModule(Recorder()).num_classes is None
+
+    class Plain(nn.Module):
+        def denoise(self, z, sigma):
+            return z
+
+    assert not isinstance(Plain(), SupportsConditionalDenoise)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (torch.zeros(4, 2), r"A batch must be `\(x, label\)` for a network with `num_classes`, got Tensor"),
+        ((torch.zeros(4, 2),), "got tuple of 1"),
+        ((torch.zeros(4, 2), [0, 1, 2, 0]), "got tuple of 2"),
+        ((torch.zeros(4, 2), torch.zeros(4)), r"one integer per example, \[4\], got torch.float32 of shape \(4,\)"),
+        ((torch.zeros(4, 2), torch.zeros(3, dtype=torch.int64)), r"got torch.int64 of shape \(3,\)"),
+        ((torch.zeros(4, 2), torch.tensor([0, 3, 1, 1])), "`label` must hold integers from 0 to 2, got 0 to 3"),
+        ((torch.zeros(4, 2), torch.tensor([0, -1, 1, 1])), "got -1 to 1"),
+    ],
+)
+def test_batches_that_are_refused(batch, message):
+    with pytest.raises(ValueError, match=message):
+        conditional().loss(batch)
+
+
+def test_labels_that_are_refused_by_the_denoiser():
+    z, sigma = torch.zeros(2, 2), torch.ones(2)
+    with pytest.raises(ValueError, match="`label` must hold integers from 0 to 3, got 0 to 4"):
+        conditional().denoise(z, sigma, torch.tensor([0, 4]))
+    with pytest.raises(ValueError, match="`label` must be None for a network without classes"):
+        DiffusionModule(Recorder()).denoise(z, sigma, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "`num_classes` must be a positive integer, got 0"),
+        ({"num_classes": -2}, "`num_classes` must be a positive integer, got -2"),
+        ({"num_classes": 3, "class_dropout": 1.0}, "`class_dropout` must be at least 0 and below 1, got 1.0"),
+        ({"num_classes": 3, "class_dropout": -0.1}, "`class_dropout` must be a finite number of zero or more"),
+        ({"class_dropout": 0.1}, "`class_dropout` must be 0 without `num_classes`, got 0.1"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small(**arguments)
+
+
+@pytest.mark.parametrize(("num_classes", "label"), [(None, torch.zeros(2, dtype=torch.int64)), (2, None)])
+def test_the_network_alone_wants_labels_where_it_has_classes(num_classes, label):
+    net = ResidualMLP(2, 8, 1, 4, num_classes=num_classes)
+    with pytest.raises(ValueError, match="`label` must be given where the network has `num_classes`"):
+        net(torch.zeros(2, 2), torch.zeros(2), label)
