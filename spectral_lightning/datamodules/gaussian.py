@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Literal
 
@@ -11,18 +10,19 @@ from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from spectral_lightning.arguments import non_negative, one_of, positive, positive_integer
-from spectral_lightning.datamodules.loading import Rows, check_batch_size, rows_loader
+from spectral_lightning.arguments import positive_integer
+from spectral_lightning.datamodules.drawn import DrawnSets
+from spectral_lightning.datamodules.loading import Rows
 from spectral_lightning.datamodules.population import (
     GaussianPopulation,
+    SpectrumChoice,
+    finite_numbers,
     haar_rotation,
-    lognormal_spectrum,
-    power_law_spectrum,
 )
+from spectral_lightning.datamodules.spectrum_edit import SpectrumEdit
 
 __all__ = ["GaussianDataModule"]
 
-_SPECTRA = ("lognormal", "power_law", "given")
 # One stream of random numbers per use, so that the population does not depend on how many samples are drawn.
 _STREAMS = ("spectrum", "rotation", "train", "val")
 
@@ -58,6 +58,7 @@ class GaussianDataModule(LightningDataModule):
         shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
         seed: of the spectrum, the rotation and the samples.
         num_workers: processes that load batches.
+        edit: new variances for the modes, which stay: an edit of the population, whose moments are then the edited ones.
 
     Raises:
         ValueError: for an argument out of range.
@@ -86,23 +87,20 @@ class GaussianDataModule(LightningDataModule):
         shuffle: bool = True,
         seed: int = 0,
         num_workers: int = 0,
+        edit: SpectrumEdit | None = None,
     ) -> None:
         super().__init__()
         self.dim = positive_integer("dim", dim)
-        self.spectrum = one_of("spectrum", spectrum, _SPECTRA)
-        self.exponent = non_negative("exponent", exponent)
-        self.scale = positive("scale", scale)
+        self.spectrum = SpectrumChoice(spectrum, exponent, scale, variance)
+        self.spectrum.check(self.dim)
         self.rotation = rotation
-        self.num_samples = positive_integer("num_samples", num_samples)
-        self.num_val_samples = positive_integer("num_val_samples", num_val_samples, minimum=0)
-        self.batch_size = positive_integer("batch_size", batch_size)
         self.exact_moments = exact_moments
-        self.shuffle = shuffle
         self.seed = positive_integer("seed", seed, minimum=0)
-        self.num_workers = positive_integer("num_workers", num_workers, minimum=0)
-        self._given = self._checked_variance(variance)
-        self._mean = self._checked_mean(mean)
-        self._check_counts()
+        self.edit = edit
+        self._mean = finite_numbers("mean", mean if isinstance(mean, list | tuple) else [mean] * self.dim, self.dim)
+        self.sets = DrawnSets(self._draw, num_samples, num_val_samples, batch_size, shuffle, num_workers)
+        if exact_moments:
+            self.sets.check_full_rank(self.dim)
 
     @property
     def shape(self) -> tuple[int]:
@@ -112,10 +110,16 @@ class GaussianDataModule(LightningDataModule):
     @cached_property
     def population(self) -> GaussianPopulation:
         """The distribution the samples are drawn from; made when first asked for."""
-        variance, order = (self.scale * self._base_spectrum()).sort(descending=True, stable=True)
+        variance, order = self.spectrum.variances(self.dim, self._generator("spectrum")).sort(
+            descending=True, stable=True
+        )
         if self.rotation:
-            return GaussianPopulation(self._mean, variance, haar_rotation(self.dim, self._generator("rotation")))
-        return GaussianPopulation(self._mean, variance, torch.eye(self.dim, dtype=torch.float64)[:, order])
+            modes = haar_rotation(self.dim, self._generator("rotation"))
+        else:
+            modes = torch.eye(self.dim, dtype=torch.float64)[:, order]
+        if self.edit is not None:
+            variance = self.edit.edited(variance)
+        return GaussianPopulation.ordered(self._mean, variance, modes)
 
     @property
     def mean(self) -> Tensor:
@@ -143,72 +147,32 @@ class GaussianDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Draw both sets, once."""
-        _ = self.train_rows, self.val_rows
+        self.sets.setup()
 
-    @cached_property
+    @property
     def train_rows(self) -> Rows:
         """The training set; drawn when first asked for."""
-        return self._draw("train", self.num_samples)
+        rows: Rows = self.sets.train
+        return rows
 
-    @cached_property
+    @property
     def val_rows(self) -> Rows:
         """The validation set; drawn when first asked for."""
-        return self._draw("val", self.num_val_samples)
+        rows: Rows = self.sets.val
+        return rows
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches ``[B, d]`` of the training set."""
-        return rows_loader(
-            self.train_rows, self.batch_size, shuffle=self.shuffle, drop_last=True, num_workers=self.num_workers
-        )
+        return self.sets.train_loader()
 
     def val_dataloader(self) -> DataLoader[Tensor] | list[DataLoader[Tensor]]:
         """Batches ``[B, d]`` of the validation set, in a fixed order; no loader where there is no such set."""
-        if not self.num_val_samples:
-            return []
-        return rows_loader(self.val_rows, self.batch_size, num_workers=self.num_workers)
+        return self.sets.val_loader()
 
     def _generator(self, stream: str) -> Generator:
         return Generator().manual_seed(len(_STREAMS) * self.seed + _STREAMS.index(stream))
-
-    def _base_spectrum(self) -> Tensor:
-        if self._given is not None:
-            return self._given
-        if self.spectrum == "power_law":
-            return power_law_spectrum(self.dim, self.exponent)
-        return lognormal_spectrum(self.dim, self._generator("spectrum"))
 
     def _draw(self, stream: str, count: int) -> Rows:
         exact = self.exact_moments and count > 0
         samples = self.population.sample(count, self._generator(stream), exact_moments=exact)
         return Rows(samples.float())
-
-    def _checked_variance(self, variance: list[float] | None) -> Tensor | None:
-        if (self.spectrum == "given") != (variance is not None):
-            raise ValueError(
-                f"`variance` must be given with `spectrum` 'given' and only then, got {variance!r} with {self.spectrum!r}."
-            )
-        if variance is None:
-            return None
-        values = _finite("variance", variance, self.dim)
-        if (values < 0).any() or not (values > 0).any():
-            raise ValueError(f"`variance` must be zero or more and not all zero, got {variance!r}.")
-        return values
-
-    def _checked_mean(self, mean: float | list[float]) -> Tensor:
-        return _finite("mean", mean if isinstance(mean, list | tuple) else [mean] * self.dim, self.dim)
-
-    def _check_counts(self) -> None:
-        check_batch_size(self.batch_size, self.num_samples, "training samples (`num_samples`)")
-        for name, count in (("num_samples", self.num_samples), ("num_val_samples", self.num_val_samples)):
-            if self.exact_moments and 0 < count <= self.dim:
-                raise ValueError(
-                    f"`{name}` must be more than the dimension, {self.dim}, for `exact_moments`, got {count!r}. "
-                    "Fewer samples cannot have a covariance of full rank."
-                )
-
-
-def _finite(name: str, values: list[float] | tuple[float, ...], dim: int) -> Tensor:
-    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
-    if not numbers or len(values) != dim:
-        raise ValueError(f"`{name}` must be {dim} finite numbers, one per dimension, got {values!r}.")
-    return torch.tensor(values, dtype=torch.float64)

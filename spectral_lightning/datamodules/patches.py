@@ -18,6 +18,7 @@ from spectral_lightning.arguments import positive_integer
 from spectral_lightning.datamodules.loading import Rows, check_batch_size, rows_loader
 from spectral_lightning.datamodules.photographs import folder_images, image_size, read_image, shipped_photographs
 from spectral_lightning.datamodules.regions import PatchRegions
+from spectral_lightning.datamodules.spectrum_edit import FittedEdit, SpectrumEdit
 
 __all__ = ["PatchDataModule"]
 
@@ -30,6 +31,7 @@ class _Patches(NamedTuple):
     val: Rows
     mean: Tensor
     std: Tensor
+    edit: FittedEdit | None
 
 
 class PatchDataModule(LightningDataModule):
@@ -60,6 +62,7 @@ class PatchDataModule(LightningDataModule):
         batch_size: patches per batch; an incomplete last training batch is dropped.
         seed: of the regions and of the order of the patches. The order of the batches is the run's own.
         num_workers: processes that load batches.
+        edit: new variances for the eigenmodes of the training patches, after standardisation; both sets go through it.
 
     Raises:
         ValueError: for an argument out of range, at construction; for photographs that are missing, unreadable or too
@@ -87,6 +90,7 @@ class PatchDataModule(LightningDataModule):
         batch_size: int = 256,
         seed: int = 0,
         num_workers: int = 0,
+        edit: SpectrumEdit | None = None,
     ) -> None:
         super().__init__()
         if folder is not None and photographs is not None:
@@ -107,6 +111,7 @@ class PatchDataModule(LightningDataModule):
         self.batch_size = positive_integer("batch_size", batch_size)
         self.seed = positive_integer("seed", seed, minimum=0)
         self.num_workers = positive_integer("num_workers", num_workers, minimum=0)
+        self.edit = edit
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -137,6 +142,11 @@ class PatchDataModule(LightningDataModule):
     def std_pixel(self) -> Tensor:
         """What each channel was divided by, ``[C]``, float64: one without standardisation."""
         return self._patches.std
+
+    @property
+    def fitted_edit(self) -> FittedEdit | None:
+        """The edit as it was fitted to the standardised training patches; None without one."""
+        return self._patches.edit
 
     def setup(self, stage: str | None = None) -> None:
         """Read the photographs, once."""
@@ -176,7 +186,10 @@ class PatchDataModule(LightningDataModule):
                 raise ValueError("`standardize` must be False for photographs of one brightness, got True.")
             for patches in (train, val):
                 patches.sub_(mean.float().view(-1, 1, 1)).div_(std.float().view(-1, 1, 1))
-        return _Patches(Rows(train), Rows(val), mean, std)
+        edit = None if self.edit is None else self.edit.fit(train)
+        if edit is not None:
+            train, val = edit(train), edit(val)
+        return _Patches(Rows(train), Rows(val), mean, std, edit)
 
     def _windows(self) -> tuple[Windows, Windows]:
         """Training and validation windows of all photographs in random order, known from the sizes alone."""

@@ -7,12 +7,34 @@ from the generator that is handed in.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["GaussianPopulation", "haar_rotation", "lognormal_spectrum", "power_law_spectrum", "whiten"]
+from spectral_lightning.arguments import non_negative, one_of, positive
+
+__all__ = [
+    "GaussianPopulation",
+    "SpectrumChoice",
+    "finite_numbers",
+    "haar_rotation",
+    "lognormal_spectrum",
+    "power_law_spectrum",
+    "whiten",
+]
+
+_SPECTRA = ("lognormal", "power_law", "given")
+
+
+def finite_numbers(name: str, values: list[float] | tuple[float, ...], count: int) -> Tensor:
+    """``count`` finite numbers as a float64 tensor ``[count]``; ``ValueError`` that names the argument otherwise."""
+    numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    if not numbers or len(values) != count:
+        raise ValueError(f"`{name}` must be {count} finite numbers, got {values!r}.")
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def lognormal_spectrum(dim: int, generator: Generator) -> Tensor:
@@ -66,6 +88,66 @@ def whiten(samples: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class SpectrumChoice:
+    """Variances by name.
+
+    They are ``scale`` times one of
+
+    - ``"lognormal"``: ``exp(g_k)`` of independent standard normal g_k, normalised to mean 1, descending;
+    - ``"power_law"``: ``k^-exponent`` for k = 1 ... d;
+    - ``"given"``: the numbers in ``variance``, in their order.
+
+    Args:
+        spectrum: ``"lognormal"``, ``"power_law"`` or ``"given"``.
+        exponent: of the power law; 0 gives white noise. The other spectra do not use it.
+        scale: factor on all variances: the mean variance of ``"lognormal"``, the largest of ``"power_law"``.
+        variance: d numbers of zero or more. For ``"given"`` only.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Example:
+        >>> SpectrumChoice("power_law", exponent=2.0, scale=4.0).variances(2, torch.Generator()).tolist()
+        [4.0, 1.0]
+    """
+
+    spectrum: Literal["lognormal", "power_law", "given"] = "power_law"
+    exponent: float = 1.0
+    scale: float = 1.0
+    variance: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        one_of("spectrum", self.spectrum, _SPECTRA)
+        non_negative("exponent", self.exponent)
+        positive("scale", self.scale)
+        if (self.spectrum == "given") != (self.variance is not None):
+            raise ValueError(
+                "`variance` must be given with `spectrum` 'given' and only then, "
+                f"got {self.variance!r} with {self.spectrum!r}."
+            )
+
+    def check(self, dim: int) -> None:
+        """Stop variances that are not ``dim`` numbers of zero or more.
+
+        Raises:
+            ValueError: if there are others, or all are zero.
+        """
+        if self.variance is None:
+            return
+        values = finite_numbers("variance", self.variance, dim)
+        if (values < 0).any() or not (values > 0).any():
+            raise ValueError(f"`variance` must be zero or more and not all zero, got {self.variance!r}.")
+
+    def variances(self, dim: int, generator: Generator) -> Tensor:
+        """The variances, ``[dim]``, float64; only ``"lognormal"`` draws from the generator."""
+        if self.variance is not None:
+            return self.scale * finite_numbers("variance", self.variance, dim)
+        if self.spectrum == "power_law":
+            return self.scale * power_law_spectrum(dim, self.exponent)
+        return self.scale * lognormal_spectrum(dim, generator)
+
+
+@dataclass(frozen=True)
 class GaussianPopulation:
     """The normal distribution with mean ``mu`` and covariance ``Sigma = U diag(lambda) U'``.
 
@@ -83,6 +165,12 @@ class GaussianPopulation:
     mean: Tensor
     variance: Tensor
     modes: Tensor
+
+    @classmethod
+    def ordered(cls, mean: Tensor, variance: Tensor, modes: Tensor) -> GaussianPopulation:
+        """The population of these variances and modes, both put in descending order of variance."""
+        descending, order = variance.sort(descending=True, stable=True)
+        return cls(mean, descending, modes[:, order])
 
     @property
     def covariance(self) -> Tensor:
@@ -102,3 +190,15 @@ class GaussianPopulation:
         if exact_moments:
             z = whiten(z)
         return self.mean + (z * self.variance.sqrt()) @ self.modes.T
+
+    def log_density(self, samples: Tensor, floor: float = 0.0) -> Tensor:
+        """``-1/2 sum_k [(u_k' (x - mu))^2 / lambda_k + log(2 pi lambda_k)]`` of each row of ``[n, d]``, ``[n]``.
+
+        Args:
+            samples: the rows x.
+            floor: variances below it count as it, as if noise had been added along those modes. A null mode has no
+                density without.
+        """
+        variance = self.variance.clamp_min(floor)
+        squares = ((samples.double().cpu() - self.mean) @ self.modes).square() / variance
+        return -0.5 * (squares + (2 * math.pi * variance).log()).sum(1)

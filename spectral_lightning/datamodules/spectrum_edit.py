@@ -65,17 +65,20 @@ class FittedEdit:
             raise ValueError(
                 f"`samples` must have shape [..., {', '.join(map(str, shape))}], got {tuple(samples.shape)}."
             )
-        # Apple's devices have no float64; the edit then runs on the CPU.
-        device = torch.device("cpu") if samples.device.type == "mps" else samples.device
-        modes, stretch, mean = (t.to(device) for t in self._changed)
-        flat = samples.to(device, torch.float64).reshape(-1, self.basis.dim)
-        edited = flat + (((flat - mean) @ modes) * stretch) @ modes.T
-        return edited.reshape(samples.shape).to(samples)
+        parts = torch.split(samples.reshape(-1, self.basis.dim), _CHUNK)
+        return torch.cat([self._edited(part) for part in parts]).reshape(samples.shape)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean ``[d]`` and covariance ``[d, d]`` after the edit of the data it was fitted to, float64."""
         modes = self.basis.modes
         return self.basis.mean, (modes * self.variance) @ modes.T
+
+    def _edited(self, rows: Tensor) -> Tensor:
+        # Apple's devices have no float64; the edit then runs on the CPU.
+        device = torch.device("cpu") if rows.device.type == "mps" else rows.device
+        modes, stretch, mean = (t.to(device) for t in self._changed)
+        exact = rows.to(device, torch.float64)
+        return (exact + (((exact - mean) @ modes) * stretch) @ modes.T).to(rows)
 
     @cached_property
     def _changed(self) -> tuple[Tensor, Tensor, Tensor]:
