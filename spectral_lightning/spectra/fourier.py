@@ -141,6 +141,15 @@ class FourierBasis(VectorBasis):
         first = torch.searchsorted(self.mode_of, torch.arange(len(self.variance)))
         return self.entries[first]
 
+    @property
+    def mode_of_entry(self) -> Tensor:
+        """The mode of every entry ``k C + j``, where k and -k both stand, ``[d]``. Single frequencies only."""
+        entry = torch.arange(self.dim)
+        one = torch.minimum(entry // self.channels, _mirror(self.size)[entry // self.channels])
+        modes = torch.full((self.dim,), -1)
+        modes[self.theory_index] = torch.arange(len(self.variance))
+        return modes[one * self.channels + entry % self.channels]
+
     def describe(self) -> str:
         """One line for logs and files."""
         kind = self.kind if self.bands is None else "radial Fourier bands"
@@ -220,12 +229,12 @@ def _channel_modes(
 def _real_vectors(channel_modes: Tensor, size: tuple[int, ...], frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """The real coordinates of every channel mode as columns ``[d, M]``, and the entry ``k C + j`` of each."""
     pixels, channels = math.prod(size), channel_modes.shape[-1]
-    positions = torch.cartesian_prod(*(torch.arange(n) / n for n in size)).reshape(pixels, -1).double()
+    positions = torch.cartesian_prod(*(torch.arange(n).double() / n for n in size)).reshape(pixels, -1)
     wave = torch.exp(-2j * math.pi * (_wavevectors(size)[frequencies].double() @ positions.T)) / pixels**0.5
     rows = torch.einsum("fcj,fx->fjcx", channel_modes.conj(), wave)  # v_j' X_k is their product with the field
     own = _mirror(size)[frequencies] == frequencies
     parts = torch.stack([rows.real, rows.imag], dim=2).reshape(len(frequencies), channels, 2, channels * pixels)
-    parts = parts * torch.where(own, 1.0, 2**0.5)[:, None, None, None]
+    parts = parts * (2 - own.double()).sqrt()[:, None, None, None]
     kept = torch.stack([torch.ones_like(own), ~own], dim=1)[:, None].expand(-1, channels, -1)
     entries = (frequencies[:, None] * channels + torch.arange(channels))[..., None].expand(-1, -1, 2)
     return parts[kept].T.contiguous(), entries[kept]

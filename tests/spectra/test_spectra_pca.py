@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spectral_lightning.diffusion import Latents
-from spectral_lightning.spectra import PCABasis
+from spectral_lightning.spectra import PCABasis, load_basis
 
 
 def moments(d=6, seed=0, null=0):
@@ -143,7 +143,24 @@ def test_save_and_load_give_the_same_basis(tmp_path):
     for name in ("modes", "variance", "mean"):
         assert torch.equal(getattr(again, name), getattr(basis, name))
     state = torch.load(tmp_path / "basis.pt", weights_only=True)
-    assert set(state) == {"modes", "variance", "mean", "shape", "source"}
+    assert set(state) == {"kind", "modes", "variance", "mean", "shape", "source"}
+
+
+def test_a_file_without_a_kind_is_a_pca_basis(tmp_path):
+    basis = PCABasis.from_moments(*moments(4)[:2])
+    state = {name: value for name, value in basis.state().items() if name != "kind"}
+    torch.save(state, tmp_path / "basis.pt")
+    assert PCABasis.load(tmp_path / "basis.pt").fingerprint == load_basis(tmp_path / "basis.pt").fingerprint
+
+
+def test_every_mode_has_one_observable():
+    basis = PCABasis.from_moments(*moments(6)[:2], num_modes=3)
+    assert (basis.replicates, basis.mode_of.tolist(), basis.multiplicity.tolist()) == (1, [0, 1, 2], [1, 1, 1])
+    assert basis.labels == ["mode 1", "mode 2", "mode 3"]
+    assert basis.data is basis
+    values = torch.randn(2, 3)
+    assert torch.equal(basis.pool(values), values)
+    assert torch.equal(basis.vectors, basis.modes)
 
 
 class Loaded:

@@ -8,7 +8,7 @@ import torch
 
 from spectral_lightning.diffusion import Latents
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import PCABasis, SpectralProbe
+from spectral_lightning.spectra import FourierBasis, PatchBasis, PCABasis, SpectralProbe
 from spectral_lightning.theory import Preconditioning
 
 F64 = torch.float64
@@ -362,3 +362,166 @@ def test_history_takes_rows_and_says_how_they_came_about():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         SpectralProbe(basis_of(5), SHORT, **arguments)
+
+
+# Bases of which a mode has several observables, on data that are not stationary.
+SHAPE = (2, 3, 4)
+
+
+def bases(shape=SHAPE, mean=1.0):
+    given = population(int(np.prod(shape)), mean=mean)
+    return {
+        "pca": PCABasis.from_moments(*given, shape=shape),
+        "fourier": FourierBasis.from_moments(*given, shape),
+        "bands": FourierBasis.from_moments(*given, shape, bands=2),
+        "patch": PatchBasis.from_moments(*given, shape, 2),
+        "valid": PatchBasis.from_moments(*given, shape, 2, 2, "valid", num_modes=3),
+    }
+
+
+def observable_vectors(basis):
+    """``[d, R * M]`` and the mode of each, from the projection of the unit vectors."""
+    unit = torch.eye(basis.dim, dtype=F64) + basis.mean
+    return basis.project(unit.reshape(-1, *basis.shape)).numpy(), np.tile(basis.mode_of.numpy(), basis.replicates)
+
+
+NAMES = ["pca", "fourier", "bands", "patch", "valid"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exact_denoiser_gives_the_fixed_point_in_every_basis(name):
+    basis = bases()[name]
+    probe = SpectralProbe(basis, Sampler(num_steps=10), num_samples=48)
+    row = probe.measure(wiener(*population(24)), 0, dtype=F64)
+    np.testing.assert_allclose(row["variance"], probe.fixed_point, rtol=1e-6)
+    # Neither the data's variances nor the sampler's bias at them: the exact denoiser mixes these modes
+    assert np.abs(probe.fixed_point / basis.variance.numpy() - 1).max() > 0.01
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_linear_denoiser_is_a_product_of_matrices_in_every_basis(name):
+    rng, basis = np.random.default_rng(0), bases()[name]
+    a, c = rng.standard_normal((24, 24)) / 5, rng.standard_normal(24)
+
+    def denoiser(z, sigma):
+        s = float(sigma[0])
+        return ((z.flatten(1) @ torch.from_numpy(a).T + torch.from_numpy(c)) / (1 + s)).reshape(z.shape)
+
+    row = SpectralProbe(basis, SHORT, 48).measure(denoiser, 0, dtype=F64)
+
+    def naive(z):
+        return naive_heun(lambda s: a / (1 + s), lambda s: c / (1 + s), SHORT.sigmas, z)
+
+    centre = naive(np.zeros(24))
+    transport = np.stack([naive(e) - centre for e in 80.0 * np.eye(24)], axis=1)
+    vectors, mode = observable_vectors(basis)
+    along = (vectors.T @ transport @ transport.T @ vectors).diagonal()
+    off = vectors.T @ (centre - basis.mean.numpy())
+    modes = range(len(basis.variance))
+    np.testing.assert_allclose(row["variance"], [along[mode == k].mean() for k in modes], rtol=1e-9)
+    size = [np.sqrt((off[mode == k] ** 2).mean()) for k in modes]
+    np.testing.assert_allclose(np.abs(row["mean_deviation"]), size, rtol=1e-8, atol=1e-9)
+    assert (row["mean_deviation"] < 0).any() == (name == "pca")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gain_of_a_linear_network_is_exact_in_every_basis(name):
+    # Without a mean: float32 holds z to 1e-7 of it, and the smallest mode has a standard deviation of 0.03
+    basis, rng = bases(mean=0.0)[name], np.random.default_rng(1)
+    w = rng.standard_normal((24, 24)) / 5
+    network = torch.nn.Linear(24, 24)
+    with torch.no_grad():
+        network.weight.copy_(torch.from_numpy(w))
+
+    def denoiser(z, sigma):
+        return network(z.flatten(1)).reshape(z.shape)
+
+    gain = SpectralProbe(basis, SHORT, 48).gain(denoiser)
+    vectors, mode = observable_vectors(basis)
+    for level, row in zip(SHORT.levels, gain.numpy(), strict=True):
+        noisy = population(24)[1].numpy() + level**2 * np.eye(24)
+        both = (vectors.T @ w @ noisy @ vectors).diagonal(), (vectors.T @ noisy @ vectors).diagonal()
+        expected = [both[0][mode == k].mean() / both[1][mode == k].mean() for k in range(len(row))]
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(9,), (1, 4, 5)])
+def test_gain_of_a_circular_convolution_is_its_transfer_function(shape):
+    rng, pixels = np.random.default_rng(2), shape if len(shape) == 1 else shape[1:]
+    axes = tuple(range(-len(pixels), 0))
+    spectrum, kernel = np.abs(np.fft.fftn(rng.standard_normal(pixels))) ** 2, rng.standard_normal(pixels) / 3
+    d, d_shape = int(np.prod(pixels)), (-1, *pixels)
+    columns = np.fft.ifftn(np.fft.fftn(np.eye(d).reshape(d_shape), axes=axes) * spectrum, axes=axes).real
+    covariance = torch.from_numpy(columns.reshape(d, d))
+    transfer = torch.from_numpy(np.fft.fftn(kernel))
+
+    def denoiser(z, sigma):
+        return torch.fft.ifftn(torch.fft.fftn(z, dim=axes) * transfer.to(torch.complex64), dim=axes).real
+
+    basis = FourierBasis.from_moments(torch.zeros(d), (covariance + covariance.T) / 2, shape)
+    expected = [transfer[tuple(k)].real for k in basis.wavevector.tolist()]
+    gain = SpectralProbe(basis, SHORT, 2 * d).gain(denoiser)
+    np.testing.assert_allclose(gain, np.tile(expected, (len(SHORT.levels), 1)), atol=1e-5)
+
+
+def odd(z, sigma):
+    """Nonlinear and coupled, with samples of mean zero: about another mean the fourth moment's error is too large."""
+    flat = z.flatten(1)
+    s = sigma[:, None].to(z.dtype)
+    return (flat / (1 + s**2) + torch.tanh(0.3 * (flat + flat.roll(1, 1)) / (1 + s))).reshape(z.shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fourier", "bands", "patch"])
+@pytest.mark.parametrize(("kind", "count"), [("orthogonal", 192), ("independent", 90)])
+def test_standard_errors_are_those_of_simulation_in_every_basis(name, kind, count):
+    basis, sampler = bases((2, 6), mean=0.0)[name], Sampler("euler", num_steps=4)
+    rows = [SpectralProbe(basis, sampler, count, kind, seed=s).measure(odd, 0, dtype=F64) for s in range(200)]
+    values, errors = (np.array([row[key] for row in rows]) for key in ("variance", "standard_error"))
+    ratio = np.sqrt((errors**2).mean(0)) / values.std(0)
+    np.testing.assert_allclose(ratio, 1, atol=0.2)  # 200 runs know it to 5 %
+
+
+@pytest.mark.parametrize("name", ["fourier", "patch"])
+def test_ranks_and_chunks_change_nothing_in_any_basis(name):
+    basis = bases()[name]
+    one = SpectralProbe(basis, SHORT, 60)
+
+    def work(rank):
+        probe = SpectralProbe(basis, SHORT, 60, sample_batch_size=7, ranks=rank)
+        return probe.measure(nonlinear, 3, dtype=F64), probe.gain(nonlinear, dtype=F64)
+
+    for row, gain in Meeting(2).run(work):
+        assert_rows_equal(row, one.measure(nonlinear, 3, dtype=F64))
+        np.testing.assert_allclose(gain, one.gain(nonlinear, dtype=F64), rtol=1e-12, atol=1e-13)
+
+
+def test_probes_of_one_key_share_their_samples():
+    probes = {name: SpectralProbe(basis, SHORT, 50, sample_batch_size=16) for name, basis in bases().items()}
+    assert len({probe.sampling_key for probe in probes.values()}) == 1
+    samples = probes["pca"].generate(nonlinear)
+    assert sum(map(len, samples.chunks.values())) == 50
+    assert {(chunk.dtype, chunk.device.type) for chunk in samples.chunks.values()} == {(torch.float32, "cpu")}
+    for probe in probes.values():
+        row, alone = probe.row(samples, 4, seconds=1.0), probe.measure(nonlinear, 4, seconds=1.0)
+        assert row.keys() == alone.keys()
+        assert all(np.array_equal(row[name], alone[name]) for name in row)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_samples": 48},
+        {"latents": "independent"},
+        {"seed": 1},
+        {"sample_batch_size": 10},
+        {"sampler": Sampler(num_steps=7)},
+        {"basis": basis_of(24)},
+    ],
+)
+def test_another_key_is_refused(change):
+    given = {"basis": bases()["pca"], "sampler": SHORT, "num_samples": 50}
+    probe, other = SpectralProbe(**given), SpectralProbe(**{**given, **change})
+    assert probe.sampling_key != other.sampling_key
+    with pytest.raises(ValueError, match="`samples` must be generated under"):
+        probe.row(other.generate(nonlinear), 0)

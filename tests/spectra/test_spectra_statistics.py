@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.spectra import ModeStatistics
+from spectral_lightning.spectra import ModeStatistics, Observables
 
 
 def observations(n=90, k=4, seed=0, mean=0.6):
@@ -12,8 +12,12 @@ def observations(n=90, k=4, seed=0, mean=0.6):
     return rng.standard_normal((n, k)) @ rng.standard_normal((k, k)) + mean
 
 
-def gathered(x, blocks=3, parts=1):
-    statistics = ModeStatistics.empty(blocks, x.shape[1])
+def plain(k):
+    return Observables(torch.arange(k))
+
+
+def gathered(x, blocks=3, parts=1, observables=None):
+    statistics = ModeStatistics.empty(blocks, observables or plain(x.shape[1]))
     for b, block in enumerate(np.array_split(x, blocks)):
         for part in np.array_split(block, parts):
             statistics.add(b, torch.from_numpy(part))
@@ -82,7 +86,7 @@ def test_moment_error_covers_the_truth():
 
 def test_empty_blocks_change_nothing():
     x = observations()
-    full, holed = gathered(x, 3), ModeStatistics.empty(5, 4)
+    full, holed = gathered(x, 3), ModeStatistics.empty(5, plain(4))
     for into, block in zip((0, 2, 4), np.array_split(x, 3), strict=True):
         holed.add(into, torch.from_numpy(block))
     holed.add(1, torch.zeros(0, 4, dtype=torch.float64), non_finite=2)
@@ -115,6 +119,110 @@ def test_reduce_adds_every_field():
     statistics.reduce(Doubling())
     for block, part in enumerate(np.array_split(x, 3)):
         twice.add(block, torch.from_numpy(part))
-    for name in ("count", "sums", "squares", "quartics", "cross"):
+    for name in ("count", "sums", "second", "fourth", "cross"):
         np.testing.assert_allclose(getattr(statistics, name), getattr(twice, name), rtol=1e-14)
     assert statistics.non_finite == 8
+
+
+# Modes with several observables: coordinates 0 and 2 are mode 1, coordinate 1 mode 0, coordinates 3 to 5 mode 2.
+MODE_OF = [1, 0, 1, 2, 2, 2]
+
+
+def members(replicates):
+    return [[r * 6 + m for r in range(replicates) for m in range(6) if MODE_OF[m] == k] for k in range(3)]
+
+
+@pytest.mark.parametrize("replicates", [1, 4])
+def test_pooling_is_the_average_over_a_modes_observables(replicates):
+    observables = Observables(torch.tensor(MODE_OF), replicates)
+    x = np.random.default_rng(0).standard_normal((5, 2, 6 * replicates))
+    expected = np.stack([x[..., own].mean(-1) for own in members(replicates)], axis=-1)
+    np.testing.assert_allclose(observables.pool(torch.from_numpy(x)), expected, rtol=1e-13, atol=1e-15)
+    assert observables.multiplicity.tolist() == [replicates, 2 * replicates, 3 * replicates]
+    assert (observables.num_modes, observables.count, observables.single) == (3, 6 * replicates, False)
+
+
+def test_one_observable_each_is_not_touched():
+    values = torch.randn(3, 4)
+    assert plain(4).single
+    assert plain(4).pool(values) is values
+    assert not Observables(torch.tensor([1, 0])).single
+    assert Observables(torch.tensor([1, 0])).pool(torch.tensor([5.0, 7.0])).tolist() == [7.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("mode_of", "replicates", "message"),
+    [
+        ([0, 2], 1, r"each of 0 to K - 1, got \[0, 2\]"),
+        ([], 1, "each of 0 to K - 1"),
+        ([[0, 1]], 1, "must be a vector"),
+        ([-1, 0], 1, "each of 0 to K - 1"),
+        ([0, 1], 0, "`replicates` must be a positive integer, got 0"),
+    ],
+)
+def test_bad_observables(mode_of, replicates, message):
+    with pytest.raises(ValueError, match=message):
+        Observables(torch.tensor(mode_of), replicates)
+
+
+@pytest.mark.parametrize("replicates", [1, 4])
+@pytest.mark.parametrize("blocks", [1, 9])
+def test_pooled_moments_are_brute_force(replicates, blocks):
+    x = observations(k=6 * replicates)
+    statistics = gathered(x, blocks, 2, Observables(torch.tensor(MODE_OF), replicates))
+    own = members(replicates)
+    np.testing.assert_allclose(statistics.mean, x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(statistics.variance(), [x[:, o].var(0).mean() for o in own], rtol=1e-12)
+    np.testing.assert_allclose(statistics.variance(True), [x[:, o].var(0, ddof=1).mean() for o in own], rtol=1e-12)
+    pooled = np.stack([(x[:, o] ** 2).mean(1) for o in own], 1)
+    np.testing.assert_allclose(statistics.moment_error(45), pooled.std(0) / 45**0.5, rtol=1e-10)
+    about = np.stack([((x - x.mean(0))[:, o] ** 2).mean(1) for o in own], 1)
+    of_blocks = np.stack([part.mean(0) for part in np.array_split(about, blocks)])
+    if blocks > 1:
+        np.testing.assert_allclose(statistics.block_error(), of_blocks.std(0, ddof=1) / 3, rtol=1e-10)
+    np.testing.assert_allclose(statistics.deviation, [(x[:, o].mean(0) ** 2).mean() ** 0.5 for o in own], rtol=1e-12)
+    each = [np.cov(part.T, ddof=0) for part in np.split(x, replicates, axis=1)]
+    covariance = np.mean(each, 0)
+    share = (np.diag(covariance) ** 2).sum() / (covariance**2).sum()
+    np.testing.assert_allclose(statistics.alignment(), share, rtol=1e-11)
+
+
+def test_deviation_keeps_its_sign_where_modes_have_one_observable():
+    x = observations(mean=-0.6)
+    np.testing.assert_allclose(gathered(x).deviation, x.mean(0), rtol=1e-13)
+    assert (x.mean(0) < 0).any()
+
+
+def test_one_observable_each_gives_the_same_digits_as_sums_without_pooling():
+    x = torch.from_numpy(observations(96))
+    statistics = gathered(x.numpy(), 8)
+    parts = x.split(12)
+    sums, squares = (torch.stack([part.pow(p).sum(0) for part in parts]) for p in (1, 2))
+    quartics = torch.stack([part.square().square().sum(0) for part in parts])
+    cross = torch.zeros(4, 4, dtype=torch.float64)
+    for part in parts:
+        cross += part.T @ part
+    mean, second = sums.sum(0) / 96, squares.sum(0) / 96
+    covariance = cross / 96 - torch.outer(mean, mean)
+    moments = (squares - 2 * mean * sums) / 12
+    assert torch.equal(statistics.variance(), second - mean.square())
+    assert torch.equal(statistics.block_error(), moments.std(0) / 8**0.5)
+    assert torch.equal(statistics.moment_error(48), ((quartics.sum(0) / 96 - second.square()) / 48).sqrt())
+    assert statistics.alignment() == float(covariance.diagonal().square().sum() / covariance.square().sum())
+
+
+@pytest.mark.parametrize("replicates", [1, 5])
+def test_pooled_errors_are_those_of_simulation(replicates):
+    rng = np.random.default_rng(3)
+    # Observables that are strongly correlated, as the patches of one image are
+    n, runs, mixing = 80, 400, rng.standard_normal((6 * replicates, 6 * replicates)) / 2 + 1
+    values, by_block, by_moment = [], [], []
+    for _ in range(runs):
+        x = rng.standard_normal((n, 6 * replicates)) @ mixing
+        statistics = gathered(x, 16, 1, Observables(torch.tensor(MODE_OF), replicates))
+        values.append(statistics.variance().numpy())
+        by_block.append(statistics.block_error().numpy() ** 2)
+        by_moment.append(statistics.moment_error(n).numpy() ** 2)
+    true = np.std(values, 0)  # known to 4 % from 400 runs
+    np.testing.assert_allclose(np.mean(by_block, 0) ** 0.5, true, rtol=0.15)
+    np.testing.assert_allclose(np.mean(by_moment, 0) ** 0.5, true, rtol=0.15)

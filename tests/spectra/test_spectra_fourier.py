@@ -1,0 +1,255 @@
+"""Fourier modes against naive transforms, brute-force counts, NumPy's FFT and the theory's own ordering."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spectral_lightning.diffusion import Latents
+from spectral_lightning.spectra import FourierBasis, ModeStatistics, Observables
+from spectral_lightning.theory import FullWidthConvolution
+
+SHAPES = [(7,), (8,), (2, 5), (3, 6), (1, 4, 4), (1, 5, 5), (1, 3, 4), (2, 4, 3), (3, 4, 2)]
+
+
+def layout(shape):
+    return (1, shape) if len(shape) == 1 else (shape[0], shape[1:])
+
+
+def moments(shape, seed=0):
+    d = math.prod(shape)
+    rng = np.random.default_rng(seed)
+    root = rng.standard_normal((d, d)) * np.linspace(0.3, 2, d)
+    return torch.from_numpy(rng.standard_normal(d)), torch.from_numpy(root @ root.T)
+
+
+def basis_of(shape, **options):
+    return FourierBasis.from_moments(*moments(shape), shape, **options)
+
+
+def naive_spectral_matrix(covariance, shape, k):
+    """E X_i(k) conj(X_j(k)) by two sums over pixels."""
+    channels, size = layout(shape)
+    pixels = list(itertools.product(*map(range, size)))
+    wave = [np.exp(-2j * np.pi * sum(a * b / n for a, b, n in zip(k, x, size, strict=True))) for x in pixels]
+    folded = covariance.reshape(channels, len(pixels), channels, len(pixels))
+    out = np.zeros((channels, channels), complex)
+    for x, y in itertools.product(range(len(pixels)), repeat=2):
+        out += wave[x] * np.conj(wave[y]) * folded[:, x, :, y] / len(pixels)
+    return out
+
+
+def stationary(size, seed=0):
+    """A random circulant covariance on a line or a torus, and the autocovariance it repeats."""
+    rng = np.random.default_rng(seed)
+    filtered = np.fft.fftn(rng.standard_normal(size))
+    auto = np.fft.ifftn(np.abs(filtered) ** 2).real
+    pixels = list(itertools.product(*map(range, size)))
+    pick = [[auto[tuple((a - b) % n for a, b, n in zip(x, y, size, strict=True))] for y in pixels] for x in pixels]
+    return np.array(pick), auto
+
+
+@pytest.mark.parametrize("bands", [None, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_vectors_are_an_orthonormal_basis(shape, bands):
+    basis, d = basis_of(shape, bands=bands), math.prod(shape)
+    w = basis.vectors.numpy()
+    assert w.shape == (d, d)
+    np.testing.assert_allclose(w.T @ w, np.eye(d), atol=1e-13)  # rounding of d products
+    x = torch.randn(9, *shape, dtype=torch.float64)
+    energy = (basis.project(x).square()).sum(1)
+    np.testing.assert_allclose(energy, (x.flatten(1) - basis.mean).square().sum(1), rtol=1e-12)
+    assert (np.diff(basis.mode_of) >= 0).all()
+    assert (np.diff(basis.variance) <= 0).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_observables_are_the_unitary_transform(shape):
+    basis = basis_of(shape)
+    channels, size = layout(shape)
+    x = np.random.default_rng(1).standard_normal((4, channels, *size))
+    field = x - basis.mean.numpy().reshape(channels, *size)
+    axes = tuple(range(2, 2 + len(size)))
+    transform = np.fft.fftn(field, axes=axes, norm="ortho")
+    power = basis.pool(basis.project(torch.from_numpy(x).reshape(4, *shape)).square()).numpy()
+    waves = [tuple(k) for k in basis.wavevector.tolist()]
+    for k in set(waves):  # the modes of a frequency share out the power of its channels
+        here = [i for i, other in enumerate(waves) if other == k]
+        assert len(here) == channels
+        np.testing.assert_allclose(
+            power[:, here].sum(1), (np.abs(transform[(slice(None), slice(None), *k)]) ** 2).sum(1), rtol=1e-11
+        )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_variances_are_the_eigenvalues_of_the_spectral_matrices(shape):
+    basis, channels = basis_of(shape), layout(shape)[0]
+    covariance = moments(shape)[1].numpy()
+    waves = [tuple(k) for k in basis.wavevector.tolist()]
+    for k in set(waves):
+        found = sorted(v for v, other in zip(basis.variance.tolist(), waves, strict=True) if other == k)
+        expected = np.linalg.eigvalsh(naive_spectral_matrix(covariance, shape, k))
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+        assert len(found) == channels
+    along = basis.vectors.T @ torch.from_numpy(covariance) @ basis.vectors
+    np.testing.assert_allclose(basis.pool(along.diagonal()), basis.variance, rtol=1e-11)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_multiplicities_by_counting(shape):
+    basis = basis_of(shape)
+    channels, size = layout(shape)
+    classes = {
+        min(k, tuple(-a % n for a, n in zip(k, size, strict=True))) for k in itertools.product(*map(range, size))
+    }
+    assert len(basis.variance) == channels * len(classes)
+    for k, count in zip(basis.wavevector.tolist(), basis.multiplicity.tolist(), strict=True):
+        own_negative = all(2 * a % n == 0 for a, n in zip(k, size, strict=True))
+        assert count == (1 if own_negative else 2)
+    assert basis.multiplicity.sum() == basis.dim
+    assert basis.replicates == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "bands"), [((8,), 3), ((1, 6, 6), 1), ((1, 6, 6), 4), ((2, 5, 8), 3), ((3, 4, 4), 2)]
+)
+def test_bands_by_counting(shape, bands):
+    basis = basis_of(shape, bands=bands)
+    channels, size = layout(shape)
+    covariance, longest = moments(shape)[1].numpy(), max(size)
+    radius = {
+        k: math.sqrt(sum((min(a, n - a) * longest / n) ** 2 for a, n in zip(k, size, strict=True)))
+        for k in itertools.product(*map(range, size))
+    }
+    members = [[] for _ in range(bands)]
+    for k, r in radius.items():
+        members[min(int(r / max(radius.values()) * bands + 1e-9), bands - 1)].append(k)
+    expected = []
+    for b in range(bands):
+        power = [np.trace(naive_spectral_matrix(covariance, shape, k)).real / channels for k in members[b]]
+        expected.append((np.mean(power), channels * len(members[b]), np.mean([radius[k] for k in members[b]])))
+    expected.sort(reverse=True)
+    variance, count, frequency = zip(*expected, strict=True)
+    np.testing.assert_allclose(basis.variance, variance, rtol=1e-10)
+    assert basis.multiplicity.tolist() == list(count)
+    np.testing.assert_allclose(basis.frequency, frequency, rtol=1e-12)
+    assert basis.labels == [f"|k|={f:.4g}" for f in frequency]
+
+
+@pytest.mark.parametrize("bands", [None, 3])
+@pytest.mark.parametrize("shape", [(9,), (2, 8), (1, 4, 6)])
+def test_white_noise_is_flat(shape, bands):
+    d = math.prod(shape)
+    basis = FourierBasis.from_moments(torch.ones(d), 2.5 * torch.eye(d), shape, bands)
+    np.testing.assert_allclose(basis.variance, 2.5, rtol=1e-13)
+    noise = torch.randn(4000, d, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 2.5**0.5 + 1
+    statistics = ModeStatistics.empty(20, Observables(basis.mode_of))
+    for block, part in enumerate(noise.split(200)):
+        statistics.add(block, basis.project(part.reshape(-1, *shape)))
+    off = (statistics.variance() - 2.5).abs()
+    assert (off < 4 * statistics.moment_error(4000)).all()
+    # The error of m observables of Gaussian noise is 2.5 sqrt(2 / (4000 m))
+    expected = 2.5 * (2 / (4000 * basis.multiplicity)) ** 0.5
+    np.testing.assert_allclose(statistics.moment_error(4000), expected, rtol=0.12)
+    np.testing.assert_allclose(statistics.block_error(), expected, rtol=0.7)  # of 20 blocks
+
+
+@pytest.mark.parametrize("size", [(8,), (9,), (4, 6), (5, 5)])
+def test_a_circulant_covariance_is_diagonal(size):
+    covariance, auto = stationary(size)
+    shape = size if len(size) == 1 else (1, *size)
+    basis = FourierBasis.from_moments(torch.zeros(len(covariance)), torch.from_numpy(covariance), shape)
+    spectrum = np.fft.fftn(auto).real
+    np.testing.assert_allclose(basis.variance, [spectrum[tuple(k)] for k in basis.wavevector.tolist()], atol=1e-11)
+    w = basis.vectors.numpy()
+    variance = basis.variance[basis.mode_of].numpy()
+    np.testing.assert_allclose(w.T @ covariance @ w, np.diag(variance), atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_theory_index_finds_the_modes_of_the_theory(shape):
+    basis, covariance = basis_of(shape), moments(shape)[1]
+    channels, size = layout(shape)
+    theory = FullWidthConvolution(1e-3).bind(None, covariance.numpy(), size=size, channels=channels)
+    index = basis.theory_index.numpy()
+    np.testing.assert_allclose(theory.variance[index], basis.variance, rtol=1e-10)
+    assert len(set(index.tolist())) == len(index)
+    flat = np.ravel_multi_index(tuple(np.mod(basis.wavevector.numpy(), size).T), size)
+    np.testing.assert_array_equal(index // channels, flat)
+
+
+def test_a_grey_image_without_channels():
+    with_channel = basis_of((1, 4, 6))
+    plain = FourierBasis.from_moments(*moments((1, 4, 6)), (4, 6), axes=2)
+    assert torch.equal(plain.vectors, with_channel.vectors)
+    assert torch.equal(plain.variance, with_channel.variance)
+    assert plain.project(torch.zeros(2, 4, 6)).shape == (2, 24)
+    assert len(FourierBasis.from_moments(*moments((1, 4, 6)), (4, 6)).size) == 1  # four channels on a line
+
+
+@pytest.mark.parametrize(("shape", "frequency"), [((8,), [0, 1, 2, 3, 4]), ((1, 2, 4), [0, 1, 2, 2, 5**0.5, 8**0.5])])
+def test_frequencies_count_cycles_along_the_longest_side(shape, frequency):
+    np.testing.assert_allclose(sorted(basis_of(shape).frequency.tolist()), frequency, rtol=1e-14)
+
+
+def test_labels():
+    assert set(basis_of((4,)).labels) == {"k=0", "k=1", "k=2"}
+    assert set(basis_of((2, 2)).labels) == {f"k={k}, channel mode {j}" for k in (0, 1) for j in (1, 2)}
+    assert "k=(1, -1)" in basis_of((1, 4, 4)).labels
+    assert basis_of((1, 4, 4)).describe() == "10 Fourier modes of given moments, dimension 16"
+    assert basis_of((8,), bands=2, source="9 waves").describe() == "2 radial Fourier bands of 9 waves, dimension 8"
+
+
+def test_diffuse_has_the_noisy_moments_of_the_data():
+    mean, covariance = moments((2, 3))
+    z = basis_of((2, 3)).diffuse(Latents(24, 6).rows(0, 24), 0.7).flatten(1).numpy()
+    np.testing.assert_allclose(np.cov(z.T, ddof=0), covariance.numpy() + 0.49 * np.eye(6), atol=1e-12)
+    np.testing.assert_allclose(z.mean(0), mean, atol=1e-12)
+
+
+@pytest.mark.parametrize("bands", [None, 2])
+def test_save_and_load_give_the_same_basis(tmp_path, bands):
+    basis = basis_of((2, 3, 4), bands=bands, source="60 photographs")
+    basis.save(tmp_path / "basis.pt")
+    again = FourierBasis.load(tmp_path / "basis.pt")
+    assert again.fingerprint == basis.fingerprint
+    assert (again.shape, again.describe(), again.labels) == (basis.shape, basis.describe(), basis.labels)
+    x = torch.randn(3, 2, 3, 4)
+    assert torch.equal(again.project(x), basis.project(x))
+    assert again.data.fingerprint == basis.data.fingerprint
+
+
+def test_fingerprint_tells_bands_and_data_apart():
+    prints = {basis_of((8,)).fingerprint, basis_of((8,), bands=2).fingerprint, basis_of((8,), bands=3).fingerprint}
+    prints.add(FourierBasis.from_moments(*moments((8,), seed=1), (8,)).fingerprint)
+    assert len(prints) == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((2, 2, 2, 2), {}, r"`shape` must be \[N\], \[C, N\] or \[C, H, W\]"),
+        ((2, 2, 4), {"axes": 1}, "`shape` must be"),
+        ((16,), {"axes": 2}, "`shape` must be"),
+        ((16,), {"axes": 3}, "axes=3"),
+        ((4, 4), {"bands": 0}, "`bands` must be a positive integer, got 0"),
+        ((1, 4, 4), {"bands": 9}, "`bands` must leave a frequency in every band, got 9"),
+        ((3, 5), {}, r"`modes` must have shape \[d, K\]"),
+    ],
+)
+def test_bad_arguments(shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        FourierBasis.from_moments(*moments((16,)), shape, **options)
+
+
+def test_bands_have_no_wavevector():
+    with pytest.raises(ValueError, match="`bands` must be None for modes of one frequency each, got 2"):
+        _ = basis_of((8,), bands=2).theory_index
+
+
+def test_vectors_must_fit():
+    basis = basis_of((4,))
+    with pytest.raises(ValueError, match=r"`vectors` must have shape \[4, M\]"):
+        FourierBasis(basis.data, basis.vectors[:, :2], basis.variance, basis.mode_of, basis.entries)

@@ -1,0 +1,195 @@
+"""Patch components against loops over positions and the autocovariance of stationary fields."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spectral_lightning.diffusion import Latents
+from spectral_lightning.spectra import ModeStatistics, Observables, PatchBasis
+from spectral_lightning.theory import LocalConvolution
+
+CASES = [
+    ((7,), 3, 1, "circular"),
+    ((8,), 3, 2, "circular"),
+    ((8,), 3, 3, "circular"),
+    ((8,), 3, 2, "valid"),
+    ((2, 6), 6, 1, "circular"),
+    ((2, 6), 4, 1, "valid"),
+    ((1, 4, 5), 3, 1, "circular"),
+    ((1, 4, 5), 3, 1, "valid"),
+    ((3, 4, 4), 2, 2, "valid"),
+    ((2, 5, 4), 2, 3, "circular"),
+]
+
+
+def moments(shape, seed=0):
+    d = math.prod(shape)
+    rng = np.random.default_rng(seed)
+    root = rng.standard_normal((d, d)) * np.linspace(0.3, 2, d)
+    return torch.from_numpy(rng.standard_normal(d)), torch.from_numpy(root @ root.T)
+
+
+def naive_patches(field, size, stride, boundary):
+    """All patches of one field [C, *pixels], each flattened as [C, size(, size)], by a loop over corners."""
+    pixels = field.shape[1:]
+    corners = [range(0, n if boundary == "circular" else n - size + 1, stride) for n in pixels]
+    out = []
+    for corner in itertools.product(*corners):
+        out.append(
+            [
+                field[(c, *((a + b) % n for a, b, n in zip(corner, offset, pixels, strict=True)))]
+                for c in range(len(field))
+                for offset in itertools.product(range(size), repeat=len(pixels))
+            ]
+        )
+    return np.array(out)
+
+
+def as_field(x, shape):
+    return np.asarray(x).reshape((1, *shape) if len(shape) == 1 else shape)
+
+
+@pytest.mark.parametrize(("shape", "size", "stride", "boundary"), CASES)
+def test_components_are_those_of_the_position_average(shape, size, stride, boundary):
+    mean, covariance = moments(shape)
+    basis = PatchBasis.from_moments(mean, covariance, shape, size, stride, boundary)
+    # Patches of the field of coordinates' own numbers say which coordinates each patch holds
+    numbers = naive_patches(as_field(np.arange(math.prod(shape)), shape), size, stride, boundary)
+    average = np.mean([covariance.numpy()[np.ix_(place, place)] for place in numbers], 0)
+    np.testing.assert_allclose(basis.variance, np.linalg.eigvalsh(average)[::-1], rtol=1e-9, atol=1e-11)
+    v = basis.components.numpy()
+    np.testing.assert_allclose(v.T @ average @ v, np.diag(basis.variance), atol=1e-10)
+    np.testing.assert_allclose(v.T @ v, np.eye(len(v)), atol=1e-13)
+    assert basis.replicates == len(numbers)
+    assert basis.multiplicity.tolist() == [len(numbers)] * numbers.shape[1]
+
+
+@pytest.mark.parametrize(("shape", "size", "stride", "boundary"), CASES)
+def test_project_is_the_naive_projection_position_by_position(shape, size, stride, boundary):
+    mean, covariance = moments(shape)
+    basis = PatchBasis.from_moments(mean, covariance, shape, size, stride, boundary, num_modes=2)
+    x = np.random.default_rng(1).standard_normal((3, *shape))
+    expected = [
+        naive_patches(as_field(one.reshape(-1) - mean.numpy(), shape), size, stride, boundary)
+        @ basis.components.numpy()
+        for one in x
+    ]
+    np.testing.assert_allclose(basis.project(torch.from_numpy(x)), np.reshape(expected, (3, -1)), atol=1e-12)
+    pooled = (np.array(expected) ** 2).mean(1)
+    np.testing.assert_allclose(basis.pool(basis.project(torch.from_numpy(x)).square()), pooled, rtol=1e-11)
+
+
+@pytest.mark.parametrize("boundary", ["circular", "valid"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("pixels", "size"), [((9,), 4), ((5, 6), 3)])
+def test_patches_of_a_stationary_field_have_its_autocovariance(pixels, size, stride, boundary):
+    rng = np.random.default_rng(0)
+    auto = np.fft.ifftn(np.abs(np.fft.fftn(rng.standard_normal(pixels))) ** 2).real
+
+    def between(points):
+        return np.array([[auto[tuple(np.subtract(a, b) % pixels)] for b in points] for a in points])
+
+    covariance = between(list(itertools.product(*map(range, pixels))))
+    patch = between(list(itertools.product(range(size), repeat=len(pixels))))
+    shape = pixels if len(pixels) == 1 else (1, *pixels)
+    basis = PatchBasis.from_moments(
+        torch.zeros(len(covariance)), torch.from_numpy(covariance), shape, size, stride, boundary
+    )
+    v = basis.components.numpy()
+    np.testing.assert_allclose(v.T @ patch @ v, np.diag(basis.variance), atol=1e-11)  # whatever the positions
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 7), (1, 4, 5), (2, 4, 3)])
+def test_patch_covariance_is_that_of_the_local_convolution(shape):
+    covariance, sigma = moments(shape)[1], 0.8
+    basis = PatchBasis.from_moments(torch.zeros(len(covariance)), covariance, shape, 3)
+    channels, pixels = (1, shape) if len(shape) == 1 else (shape[0], shape[1:])
+    theory = LocalConvolution(1e-3, kernel_size=3).bind(None, covariance.numpy(), size=pixels, channels=channels)
+    # w* = (S + sigma^2 I)^-1 S e0, e0 the centre of each channel
+    v, variance = basis.components.numpy(), basis.variance.numpy()
+    centres = [3 ** len(pixels) * c + 3 ** len(pixels) // 2 for c in range(channels)]
+    expected = ((v * (variance / (variance + sigma**2))) @ v.T)[centres]
+    np.testing.assert_allclose(theory.kernel(np.inf, sigma).reshape(channels, -1), expected, atol=1e-10)
+
+
+def test_white_noise_is_flat():
+    basis = PatchBasis.from_moments(torch.ones(48), 3 * torch.eye(48), (3, 4, 4), 2)
+    np.testing.assert_allclose(basis.variance, 3, rtol=1e-14)
+
+
+def test_samples_have_the_components_variances():
+    shape = (1, 4, 5)
+    mean, covariance = moments(shape)
+    basis = PatchBasis.from_moments(mean, covariance, shape, 3)
+    draws = torch.randn(6000, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = mean + draws @ torch.linalg.cholesky(covariance).T
+    statistics = ModeStatistics.empty(1, Observables(basis.mode_of, basis.replicates))
+    for part in x.split(1000):
+        statistics.add(0, basis.project(part.reshape(-1, *shape)))
+    off = (statistics.variance() - basis.variance).abs() / statistics.moment_error(6000)
+    assert (off < 3.5).all()
+    assert off.max() > 0.3
+    assert (statistics.moment_error(6000) < 0.1 * basis.variance).all()
+
+
+def test_diffuse_has_the_noisy_moments_of_the_data():
+    mean, covariance = moments((6,))
+    z = PatchBasis.from_moments(mean, covariance, (6,), 3).diffuse(Latents(24, 6).rows(0, 24), 0.7).numpy()
+    np.testing.assert_allclose(np.cov(z.T, ddof=0), covariance.numpy() + 0.49 * np.eye(6), atol=1e-12)
+    np.testing.assert_allclose(z.mean(0), mean, atol=1e-12)
+
+
+def test_a_grey_image_without_channels():
+    with_channel = PatchBasis.from_moments(*moments((1, 4, 6)), (1, 4, 6), 3)
+    plain = PatchBasis.from_moments(*moments((1, 4, 6)), (4, 6), 3, axes=2)
+    assert torch.equal(plain.components, with_channel.components)
+    assert torch.equal(plain.positions, with_channel.positions)
+
+
+def test_save_and_load_give_the_same_basis(tmp_path):
+    basis = PatchBasis.from_moments(*moments((2, 3, 4)), (2, 3, 4), 2, 2, "valid", 5, source="60 photographs")
+    basis.save(tmp_path / "basis.pt")
+    again = PatchBasis.load(tmp_path / "basis.pt")
+    assert again.fingerprint == basis.fingerprint
+    assert (again.shape, again.describe(), again.labels) == (basis.shape, basis.describe(), basis.labels)
+    x = torch.randn(3, 2, 3, 4)
+    assert torch.equal(again.project(x), basis.project(x))
+    assert again.data.fingerprint == basis.data.fingerprint
+    assert basis.describe() == (
+        "5 patch components (size 2, stride 2, valid, 2 positions) of 60 photographs, dimension 24"
+    )
+    assert basis.labels[0] == "component 1"
+
+
+def test_fingerprint_tells_stride_boundary_and_data_apart():
+    options = [{}, {"stride": 2}, {"boundary": "valid"}, {"size": 3}, {"num_modes": 1}]
+    prints = {PatchBasis.from_moments(*moments((6,)), (6,), **{"size": 2, **option}).fingerprint for option in options}
+    prints.add(PatchBasis.from_moments(*moments((6,), 1), (6,), 2).fingerprint)
+    assert len(prints) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 5}, r"`size` must be at most 4 for \(4, 4\) pixels, got 5"),
+        ({"size": 0}, "`size` must be a positive integer, got 0"),
+        ({"stride": 0}, "`stride` must be a positive integer, got 0"),
+        ({"boundary": "reflect"}, "`boundary` must be one of 'circular', 'valid', got 'reflect'"),
+        ({"num_modes": 5}, "`num_modes` must be at most"),
+        ({"axes": 1}, "`shape` must be"),
+        ({"shape": (1, 4, 5)}, r"`modes` must have shape \[d, K\]"),
+    ],
+)
+def test_bad_arguments(options, message):
+    mean, covariance = moments((16,))
+    with pytest.raises(ValueError, match=message):
+        PatchBasis.from_moments(mean, covariance, **{"shape": (1, 4, 4), "size": 2, **options})
+
+
+def test_components_must_fit():
+    basis = PatchBasis.from_moments(*moments((6,)), (6,), 3)
+    with pytest.raises(ValueError, match=r"`components` must have shape \[2, K\]"):
+        PatchBasis(basis.data, basis.components, basis.variance, 2)
