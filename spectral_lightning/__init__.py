@@ -22,6 +22,8 @@ _HOME = {
     "LocalConvDenoiser": "models",
     "MLPDenoiser": "models",
     "GaussianDataModule": "datamodules",
+    "GaussianFieldDataModule": "datamodules",
+    "MixtureDataModule": "datamodules",
     "ImageDataModule": "datamodules",
     "PatchDataModule": "datamodules",
     "FourierBasis": "spectra",

@@ -41,7 +41,7 @@ def real_fourier(size: int) -> tuple[Tensor, Tensor]:
     angle = 2 * math.pi / size * turns.double()
     vectors = torch.where(sine & (frequency > 0), angle.sin(), angle.cos())
     single = (frequency == 0) | (2 * frequency == size)
-    return vectors * torch.where(single, 1.0, math.sqrt(2)) / math.sqrt(size), frequency
+    return vectors * ((2 - single.double()) / size).sqrt(), frequency
 
 
 class GaussianFieldDataModule(LightningDataModule):

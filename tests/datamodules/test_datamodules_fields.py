@@ -1,0 +1,207 @@
+"""Stationary Gaussian fields: circulance, spectrum, channels and moments, by the fast Fourier transform of NumPy."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule
+
+from spectral_lightning.datamodules import GaussianFieldDataModule
+from spectral_lightning.datamodules.fields import real_fourier
+from spectral_lightning.spectra.population import HasPopulationMoments
+
+SIZES = [[1], [7], [8], [4, 6], [5, 3], [6, 6]]
+CHANNELS = [[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.7]]
+
+
+def field(size=(8,), **arguments):
+    return GaussianFieldDataModule(
+        list(size), **{"num_samples": 400, "num_val_samples": 20, "batch_size": 8, **arguments}
+    )
+
+
+def naive_spectrum(size, exponent, cutoff, scale):
+    """The law written out frequency by frequency."""
+    law = np.zeros(size)
+    for index in np.ndindex(*size):
+        cycles = [min(k, n - k) * max(size) / n for k, n in zip(index, size, strict=True)]
+        law[index] = (sum(k**2 for k in cycles) + cutoff**2) ** (-exponent / 2)
+    return scale * law / law.mean()
+
+
+def brute_covariance(spectrum, channels):
+    """Covariance from the definition: complex exponentials at every frequency, ``[C N, C N]``."""
+    size, pixels = spectrum.shape, spectrum.size
+    where = np.array(list(np.ndindex(*size)))
+    waves = np.exp(2j * np.pi * where @ (where / size).T) / np.sqrt(pixels)
+    return np.kron(channels, ((waves * spectrum.ravel()) @ waves.conj().T).real)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 64])
+def test_real_fourier_vectors(size):
+    vectors, frequency = (t.numpy() for t in real_fourier(size))
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(size), rtol=0, atol=1e-14)
+    power = np.abs(np.fft.fft(vectors, axis=0, norm="ortho")) ** 2  # [frequency, vector]
+    cycles = np.abs(np.fft.fftfreq(size, 1 / size))
+    np.testing.assert_allclose(power[cycles[:, None] != frequency[None]], 0, rtol=0, atol=1e-28)
+    assert sorted(frequency) == sorted(cycles)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("exponent", "cutoff", "scale"), [(0.0, 1.0, 2.0), (2.0, 1.0, 1.0), (3.5, 0.1, 0.5)])
+def test_spectrum_and_covariance_are_those_of_the_formula(size, exponent, cutoff, scale):
+    data = field(size, exponent=exponent, cutoff=cutoff, scale=scale, channels=3, channel_covariance=CHANNELS)
+    expected = naive_spectrum(tuple(size), exponent, cutoff, scale)
+    np.testing.assert_allclose(data.spectrum, expected, rtol=1e-13)
+    _, covariance = data.population_moments()
+    np.testing.assert_allclose(covariance, brute_covariance(expected, CHANNELS), rtol=0, atol=1e-13 * expected.max())
+    # a pixel has the mean of the spectrum as variance, times that of its channel
+    np.testing.assert_allclose(covariance.diagonal(), np.repeat(np.diag(CHANNELS), np.prod(size)) * scale, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_covariance_does_not_change_under_any_shift(size):
+    data = field(size, channels=2, channel_covariance=[[1.0, 0.9], [0.9, 2.0]])
+    covariance = data.covariance.numpy().reshape(2, *size, 2, *size)
+    dims = len(size)
+    for shift in np.ndindex(*size):
+        axes = (*range(1, 1 + dims), *range(2 + dims, 2 + 2 * dims))
+        np.testing.assert_allclose(np.roll(covariance, shift + shift, axes), covariance, rtol=0, atol=1e-14)
+    assert np.ptp(covariance) > 0.5
+
+
+def test_population_modes_are_eigenvectors_in_descending_order():
+    data = field([6, 4], channels=3, channel_covariance=CHANNELS)
+    population = data.population
+    np.testing.assert_allclose(population.modes.T @ population.modes, np.eye(72), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(
+        np.linalg.eigvalsh(data.covariance)[::-1],
+        population.variance,
+        rtol=0,
+        atol=1e-13 * float(population.variance[0]),
+    )
+    assert (np.diff(population.variance) <= 0).all()
+
+
+@pytest.mark.parametrize("size", [[16], [8, 6]])
+@pytest.mark.parametrize("exponent", [0.0, 2.0])
+def test_variance_per_frequency_of_samples(size, exponent):
+    data = field(size, exponent=exponent, channels=2, mean=[1.0, -2.0], num_samples=5_000)
+    x = data.train_rows.data.double().numpy() - np.array([1.0, -2.0]).reshape(2, *[1] * len(size))
+    axes = tuple(range(2, 2 + len(size)))
+    power = (np.abs(np.fft.fftn(x, axes=axes, norm="ortho")) ** 2).mean((0, 1))
+    # 10,000 draws of a real number at least: five standard errors of its variance are 5 sqrt(2 / 10000), 7 %
+    np.testing.assert_allclose(power, data.spectrum, rtol=5 * (2 / 10_000) ** 0.5)
+    if exponent == 0:
+        np.testing.assert_allclose(data.spectrum, np.ones(size), rtol=1e-14)  # white noise is flat
+
+
+def test_spectrum_is_isotropic_in_pixels():
+    spectrum = field([32, 16], exponent=2.0, cutoff=0.5).spectrum
+    # 4 cycles over 32 pixels and 2 over 16 are the same wavelength
+    np.testing.assert_allclose(spectrum[4, 0], spectrum[0, 2], rtol=1e-14)
+    np.testing.assert_allclose(spectrum[8, 0] / spectrum[4, 0], (16 + 0.25) / (64 + 0.25), rtol=1e-13)
+
+
+def test_samples_follow_mean_and_channel_covariance():
+    data = field([4], channels=3, channel_covariance=CHANNELS, mean=[1.0, 2.0, 3.0], num_samples=100_000)
+    x = data.train_rows.data.double().numpy()
+    mean, covariance = data.population_moments()
+    error = 5 * float(covariance.diagonal().max()) * (2 / 100_000) ** 0.5  # five standard errors at most
+    np.testing.assert_allclose(np.cov(x.reshape(len(x), -1).T, bias=True), covariance, rtol=0, atol=error)
+    np.testing.assert_allclose(x.reshape(len(x), -1).mean(0), mean, rtol=0, atol=error)
+    assert mean.tolist() == [1.0] * 4 + [2.0] * 4 + [3.0] * 4
+    mixed = np.einsum("nix,njx->ij", x - x.mean(0), x - x.mean(0)) / (4 * len(x))
+    np.testing.assert_allclose(mixed, CHANNELS, rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("size", [[9], [8], [4, 5]])
+@pytest.mark.parametrize("which", ["train_rows", "val_rows"])
+def test_exact_moments(size, which):
+    data = field(size, channels=2, mean=[0.5, 3.0], exact_moments=True, num_val_samples=100)
+    x = getattr(data, which).data.double().flatten(1).numpy()
+    mean, covariance = data.population_moments()
+    # rounding of float32 at magnitude 3, nearly independent between samples
+    np.testing.assert_allclose(x.mean(0), mean, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.cov(x.T, bias=True), covariance, rtol=0, atol=1e-6)
+
+
+def test_perfectly_correlated_channels_are_equal():
+    x = field(channels=2, channel_covariance=[[1.0, 1.0], [1.0, 1.0]]).train_rows.data
+    np.testing.assert_allclose(x[:, 0], x[:, 1], rtol=0, atol=1e-6)  # rounding of float32
+    assert x.std() > 0.5
+
+
+def test_extreme_laws_stay_finite():
+    spectrum = field([64], exponent=60.0, cutoff=1e-9).spectrum
+    assert torch.isfinite(spectrum).all()
+    np.testing.assert_allclose(spectrum[0], 64.0, rtol=1e-12)
+
+
+def test_shapes_batches_and_moments():
+    data = field([4, 6], channels=3)
+    assert (data.shape, data.dim, isinstance(data, HasPopulationMoments)) == ((3, 4, 6), 72, True)
+    batch = next(iter(data.train_dataloader()))
+    assert (type(batch), batch.dtype, tuple(batch.shape)) == (torch.Tensor, torch.float32, (8, 3, 4, 6))
+    assert [len(b) for b in data.val_dataloader()] == [8, 8, 4]
+    assert field(num_val_samples=0, exact_moments=True).val_dataloader() == []
+    assert torch.equal(pickle.loads(pickle.dumps(data)).train_rows.data, data.train_rows.data)
+
+
+def test_seed_and_global_random_state():
+    state = torch.get_rng_state()
+    first = field(seed=1).train_rows.data
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(5)
+    assert torch.equal(field(seed=1).train_rows.data, first)
+    assert not torch.equal(field(seed=2).train_rows.data, first)
+    assert not torch.equal(field(seed=1).val_rows.data, first[:20])
+
+
+def test_from_yaml():
+    text = """
+data:
+  class_path: spectral_lightning.datamodules.GaussianFieldDataModule
+  init_args:
+    size: [6, 4]
+    channels: 2
+    exponent: 1
+    channel_covariance: [[1, 0.5], [0.5, 1]]
+    mean: [0, 1]
+    num_samples: 64
+    batch_size: 16
+"""
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    data = parser.instantiate_classes(parser.parse_string(text)).data
+    assert data.shape == (2, 6, 4)
+    np.testing.assert_allclose(data.covariance[0, 24], 0.5, rtol=1e-12)  # the same pixel in both channels
+    assert data.population_moments()[0].tolist() == [0.0] * 24 + [1.0] * 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": []}, r"`size` must be \[N\] or \[H, W\], got \[\]"),
+        ({"size": [2, 2, 2]}, r"`size` must be \[N\] or \[H, W\]"),
+        ({"size": [0]}, "`size` must be a positive integer, got 0"),
+        ({"channels": 0}, "`channels` must be a positive integer, got 0"),
+        ({"exponent": -1.0}, "`exponent` must be a finite number of zero or more"),
+        ({"cutoff": 0.0}, "`cutoff` must be a positive, finite number, got 0.0. Without it"),
+        ({"scale": 0.0}, "`scale` must be a positive"),
+        ({"mean": [0.0, 1.0]}, "`mean` must be 1 finite numbers"),
+        ({"channel_covariance": [[1.0], [1.0]]}, "`channel_covariance` must have 1 rows, one per channel, got 2"),
+        ({"channel_covariance": [[1.0, 2.0]]}, "`channel_covariance` must be 1 finite numbers"),
+        ({"channels": 2, "channel_covariance": [[1.0, 2.0], [2.0, 1.0]]}, "must be symmetric, with no negative"),
+        ({"channels": 2, "channel_covariance": [[1.0, 0.2], [0.1, 1.0]]}, "must be symmetric, with no negative"),
+        ({"channel_covariance": [[0.0]]}, "must be symmetric, with no negative eigenvalue and not zero"),
+        ({"num_samples": 8, "exact_moments": True}, "`num_samples` must be more than the dimension, 8"),
+        ({"batch_size": 500}, "`batch_size` must be at most the number of training samples"),
+        ({"seed": -1}, "`seed` must be an integer of at least 0"),
+    ],
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        field(**arguments)

@@ -1,0 +1,310 @@
+"""Spectrum edits against an independent eigendecomposition in NumPy, and as transforms of any data."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
+
+from spectral_lightning.datamodules import (
+    EditedDataset,
+    GaussianDataModule,
+    PatchDataModule,
+    Recolor,
+    SpectrumEdit,
+    SwapVariances,
+    Whiten,
+)
+
+SHAPE = (2, 3)
+
+
+@pytest.fixture
+def samples():
+    """200 samples of six dimensions with distinct variances, far from the origin, not Gaussian."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(6, 6)) * [5, 3, 2, 1, 0.5, 0.1]
+    return torch.from_numpy((rng.exponential(size=(200, 6)) @ mixing.T + 50.0).reshape(200, *SHAPE))
+
+
+def numpy_eigh(samples):
+    """Mean, variances in descending order and modes of samples ``[n, *S]``, by NumPy alone."""
+    x = samples.double().reshape(len(samples), -1).numpy()
+    variance, modes = np.linalg.eigh(np.cov(x.T, bias=True))
+    return x.mean(0), variance[::-1], modes[:, ::-1]
+
+
+def naive(samples, new):
+    """The edit written out: a full matrix from the textbook formula."""
+    mean, old, modes = numpy_eigh(samples)
+    matrix = modes @ np.diag(np.sqrt(new(old) / old)) @ modes.T
+    x = samples.double().reshape(len(samples), -1).numpy()
+    return (mean + (x - mean) @ matrix.T).reshape(samples.shape)
+
+
+def swapped(old):
+    new = old.copy()
+    new[[0, 5, 2, 3]] = old[[5, 0, 3, 2]]
+    return new
+
+
+EDITS = [
+    (Whiten(), np.ones_like),
+    (Whiten(variance=0.25), lambda old: 0.25 * np.ones_like(old)),
+    (Whiten(floor=0.1), lambda old: np.minimum(1.0, old / (0.1 * old[0]))),
+    (Recolor(exponent=2.0, scale=3.0), lambda old: 3.0 / np.arange(1, 7) ** 2),
+    (Recolor(exponent=0.0, keep_total=True), lambda old: np.full(6, old.mean())),
+    (Recolor(exponent=1.0, keep_total=True), lambda old: old.sum() / np.arange(1, 7) / (1 / np.arange(1, 7)).sum()),
+    (SwapVariances([[0, 5], [3, 2]]), swapped),
+]
+
+
+@pytest.mark.parametrize(("edit", "new"), EDITS)
+def test_samples_and_moments_are_those_of_the_formula(samples, edit, new):
+    fitted = edit.fit(samples)
+    edited = fitted(samples)
+    # rounding of float64: modes are known to 1e-16 lambda_0 / lambda_5, and stretched by up to the root of that ratio
+    np.testing.assert_allclose(edited, naive(samples, new), rtol=0, atol=1e-8)
+    mean, old, modes = numpy_eigh(samples)
+    after = modes.T @ np.cov(edited.reshape(200, 6).numpy().T, bias=True) @ modes
+    np.testing.assert_allclose(after, np.diag(new(old)), rtol=1e-8, atol=1e-9 * old[0])
+    np.testing.assert_allclose(edited.reshape(200, 6).mean(0), mean, rtol=1e-12)
+    np.testing.assert_allclose(fitted.moments()[0], mean, rtol=1e-14)
+    np.testing.assert_allclose(
+        modes.T @ fitted.moments()[1].numpy() @ modes, np.diag(new(old)), rtol=0, atol=1e-10 * old[0]
+    )
+
+
+def test_modes_keep_their_directions_and_order_of_rank(samples):
+    edited = SwapVariances([[0, 1]]).fit(samples)(samples)
+    (_, old, before), (_, new, after) = numpy_eigh(samples), numpy_eigh(edited)
+    np.testing.assert_allclose(new, old, rtol=1e-9)  # the same numbers in the same order
+    overlap = np.abs(before.T @ after)
+    expected = np.eye(6)[[1, 0, 2, 3, 4, 5]]  # on each other's directions
+    np.testing.assert_allclose(overlap, expected, rtol=0, atol=1e-7)
+
+
+def test_a_swap_made_twice_is_no_edit(samples):
+    fitted = SwapVariances([[0, 5], [1, 2]]).fit(samples)
+    once = fitted(samples)
+    again = SwapVariances([[0, 5], [1, 2]]).fit(once)
+    np.testing.assert_allclose(again(once), samples, rtol=0, atol=1e-8)  # as above
+    assert (once - samples).abs().max() > 0.1
+
+
+def test_modes_that_keep_their_variance_are_not_touched():
+    samples = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([4.0, 3.0, 2.0, 1.0])
+    fitted = SwapVariances([[0, 3]]).fit(samples)
+    _, _, modes = numpy_eigh(samples)
+    moved = (fitted(samples.double()) - samples).numpy() @ modes
+    np.testing.assert_allclose(moved[:, 1:3], 0, rtol=0, atol=1e-14)
+    assert np.abs(moved[:, [0, 3]]).max() > 0.5
+
+
+def test_sign_of_the_modes_does_not_matter(samples):
+    mean, old, modes = numpy_eigh(samples)
+    flipped = modes * [1, -1, 1, -1, -1, 1]
+    by_moments = [
+        Recolor(exponent=1.0).fit_moments(torch.from_numpy(mean), torch.from_numpy((u * old) @ u.T), SHAPE)(samples)
+        for u in (modes, flipped)
+    ]
+    np.testing.assert_allclose(*by_moments, rtol=1e-10)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4, 1.1])
+def test_whitening_equal_variances_does_not_depend_on_the_choice_of_modes(angle):
+    # Covariance diag(4, 4, 1) in any rotation of its first two axes is the same; so must the whitening be.
+    c, s = np.cos(angle), np.sin(angle)
+    rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+    covariance = torch.from_numpy(rotation @ np.diag([4.0, 4.0, 1.0]) @ rotation.T)
+    fitted = Whiten().fit_moments(torch.zeros(3), covariance)
+    x = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
+    np.testing.assert_allclose(fitted(x), [[0.5, 1.0, 3.0]], rtol=1e-14)
+
+
+def test_power_law_over_equal_variances_has_the_wanted_spectrum():
+    fitted = Recolor(exponent=1.0).fit_moments(torch.zeros(4), torch.eye(4))
+    np.testing.assert_allclose(np.linalg.eigvalsh(fitted.moments()[1])[::-1], 1 / np.arange(1, 5), rtol=1e-14)
+
+
+@pytest.mark.parametrize("edit", [Whiten(), Recolor(exponent=1.0), SwapVariances([[0, 2]])])
+def test_null_modes_are_left_alone(edit):
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(40, 3, generator=generator) @ torch.randn(3, 5, generator=generator) + 1.0  # rank 3 of 5
+    fitted = edit.fit(flat)
+    _, old, modes = numpy_eigh(flat)
+    along_null = torch.from_numpy(modes[:, 3:].copy())
+    off_plane = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    np.testing.assert_allclose(
+        fitted(off_plane) @ along_null, off_plane @ along_null, rtol=0, atol=1e-5
+    )  # float32 modes
+    assert np.linalg.matrix_rank(np.cov(fitted(flat).double().T), tol=1e-6 * old[0]) == 3
+
+
+def test_fewer_samples_than_dimensions():
+    samples = torch.randn(5, 20, generator=torch.Generator().manual_seed(0))
+    _, variance, _ = numpy_eigh(Whiten().fit(samples)(samples))
+    np.testing.assert_allclose(variance[:4], 1.0, rtol=1e-5)  # rounding of float32 samples
+    np.testing.assert_allclose(variance[4:], 0.0, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_type_and_leading_axes_come_back(samples, dtype):
+    fitted = Whiten().fit(samples)
+    exact = fitted(samples)
+    given = samples.to(dtype)
+    assert fitted(given).dtype == dtype
+    np.testing.assert_array_equal(fitted(given).double(), fitted(given.double()).to(dtype).double())
+    single, grid = fitted(samples[3]), fitted(samples.reshape(10, 20, *SHAPE))
+    np.testing.assert_allclose(single, exact[3], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(grid, exact.reshape(10, 20, *SHAPE), rtol=0, atol=1e-11)
+    assert fitted(samples[:0]).shape == (0, *SHAPE)
+
+
+def test_many_samples_go_through_in_pieces():
+    samples = torch.randn(9000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    fitted = Whiten().fit(samples)
+    np.testing.assert_allclose(np.cov(fitted(samples).T, bias=True), np.eye(2), rtol=0, atol=1e-13)
+
+
+def test_any_dataset_keeps_its_labels(samples):
+    labels = torch.arange(200)
+    train = EditedDataset(TensorDataset(samples, labels), Whiten())
+    expected = naive(samples, np.ones_like)
+    assert len(train) == 200
+    np.testing.assert_allclose(train[7][0], expected[7], rtol=0, atol=1e-10)
+    x, y = next(iter(DataLoader(train, batch_size=16)))
+    np.testing.assert_allclose(x, expected[:16], rtol=0, atol=1e-10)
+    assert y.tolist() == list(range(16))
+
+
+def test_validation_goes_through_the_edit_of_the_training_set(samples):
+    train = EditedDataset(samples[:100], Whiten())
+    val = EditedDataset(samples[100:], train.edit)
+    mean, old, modes = numpy_eigh(samples[:100])
+    x = samples[100:].reshape(100, 6).numpy()
+    expected = mean + (x - mean) @ modes / np.sqrt(old) @ modes.T
+    np.testing.assert_allclose(torch.stack([val[k] for k in range(100)]).reshape(100, 6), expected, rtol=0, atol=1e-10)
+
+
+def test_fitted_edit_survives_pickling(samples):
+    fitted = Recolor(exponent=1.0).fit(samples)
+    before = fitted(samples)
+    assert torch.equal(pickle.loads(pickle.dumps(fitted))(samples), before)
+
+
+def test_patches_are_edited_by_the_training_patches():
+    arguments = {"photographs": ["camera"], "size": 6, "max_patches": 500, "batch_size": 8}
+    plain, white = PatchDataModule(**arguments), PatchDataModule(**arguments, edit=Whiten(floor=1e-3))
+    mean, old, modes = numpy_eigh(plain.train_rows.data)
+    gain = 1 / np.sqrt(np.maximum(old, 1e-3 * old[0]))
+    for which in ("train_rows", "val_rows"):
+        x = getattr(plain, which).data.double().reshape(-1, 36).numpy()
+        edited = getattr(white, which).data.reshape(-1, 36)
+        # rounding of float32 patches, amplified by at most 1 / sqrt(1e-3 * old[0])
+        np.testing.assert_allclose(edited, mean + ((x - mean) @ modes) * gain @ modes.T, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(white.fitted_edit.variance[0], 1.0, rtol=1e-12)
+    assert plain.fitted_edit is None
+
+
+@pytest.mark.parametrize("rotation", [False, True])
+def test_gaussian_data_follow_an_edit_of_their_population(rotation):
+    arguments = {"dim": 4, "spectrum": "power_law", "rotation": rotation, "num_samples": 50, "batch_size": 10}
+    plain = GaussianDataModule(**arguments)
+    edited = GaussianDataModule(**arguments, edit=SwapVariances([[0, 3]]), exact_moments=True)
+    u = plain.modes.numpy()
+    expected = u @ np.diag([1 / 4, 1 / 2, 1 / 3, 1]) @ u.T
+    np.testing.assert_allclose(edited.population_moments()[1], expected, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(
+        np.cov(edited.train_rows.data.double().T, bias=True), expected, rtol=0, atol=1e-6
+    )  # float32
+    np.testing.assert_allclose(edited.variance, plain.variance)  # still in descending order
+
+
+YAML = """
+data:
+  class_path: spectral_lightning.datamodules.GaussianDataModule
+  init_args:
+    dim: 4
+    edit:
+      class_path: {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "attributes"),
+    [
+        ("spectral_lightning.datamodules.Whiten\n      init_args: {floor: 0.1}", Whiten, {"floor": 0.1}),
+        (
+            "spectral_lightning.datamodules.Recolor\n      init_args: {exponent: 2, keep_total: true}",
+            Recolor,
+            {"exponent": 2.0, "keep_total": True},
+        ),
+        (
+            "spectral_lightning.datamodules.SwapVariances\n      init_args: {pairs: [[0, 3], [1, 2]]}",
+            SwapVariances,
+            {"pairs": [(0, 3), (1, 2)]},
+        ),
+    ],
+)
+def test_from_yaml(text, kind, attributes):
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    edit = parser.instantiate_classes(parser.parse_string(YAML.format(text))).data.edit
+    assert isinstance(edit, SpectrumEdit)
+    assert type(edit) is kind
+    assert {name: getattr(edit, name) for name in attributes} == attributes
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Whiten(variance=0.0), "`variance` must be a positive"),
+        (lambda: Whiten(floor=-0.1), "`floor` must be a finite number of zero or more"),
+        (lambda: Whiten(floor=2.0), "`floor` must be at most 1, the largest variance, got 2.0"),
+        (lambda: Recolor(exponent=-1.0), "`exponent` must be a finite number of zero or more"),
+        (lambda: Recolor(scale=0.0), "`scale` must be a positive"),
+        (lambda: Recolor(scale=2.0, keep_total=True), "`scale` must be left at 1 where `keep_total` sets it, got 2.0"),
+        (lambda: SwapVariances([]), "`pairs` must be one or more pairs of modes"),
+        (lambda: SwapVariances([[0, 1, 2]]), r"`pairs` must be one or more pairs of modes, such as \[\[0, 5\]\]"),
+        (
+            lambda: SwapVariances([[0, -1]]),
+            "`pairs` must be an integer of at least 0, got -1. Modes are counted from 0",
+        ),
+        (lambda: SwapVariances([[0, 0]]), "`pairs` must name each mode once"),
+        (lambda: SwapVariances([[0, 1], [2, 1]]), "`pairs` must name each mode once"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (torch.zeros(10, 3), "`samples` must vary"),
+        (torch.zeros(1, 3), "`samples` must have shape .n, .S. with 2 or more"),
+        (torch.zeros(10), "`samples` must have shape .n, .S. with 2 or more"),
+        (torch.full((10, 3), torch.nan), "must be finite"),
+        (
+            torch.randn(10, 3),
+            "`pairs` must be of the 3 modes that have a variance, 0 to 2, got 3. A null mode has none",
+        ),
+        (torch.randn(10, 4) * torch.tensor([1, 1, 1, 0.0]), "`pairs` must be of the 3 modes that have a variance"),
+    ],
+)
+def test_data_that_an_edit_cannot_be_fitted_to(samples, message):
+    with pytest.raises(ValueError, match=message):
+        SwapVariances([[0, 3]]).fit(samples)
+
+
+def test_other_shapes_and_items_are_refused(samples):
+    fitted = Whiten().fit(samples)
+    with pytest.raises(ValueError, match=r"`samples` must have shape \[..., 2, 3\], got \(4, 3, 2\)"):
+        fitted(samples[:4].transpose(1, 2))
+    with pytest.raises(TypeError, match="`dataset` must hold tensors, got ndarray"):
+        EditedDataset([np.zeros(3), np.ones(3)], Whiten())
