@@ -2,6 +2,7 @@
 
 from spectral_lightning.datamodules.fields import GaussianFieldDataModule
 from spectral_lightning.datamodules.gaussian import GaussianDataModule
+from spectral_lightning.datamodules.images import ImageDataModule
 from spectral_lightning.datamodules.mixture import MixtureDataModule
 from spectral_lightning.datamodules.patches import PatchDataModule
 from spectral_lightning.datamodules.population import GaussianPopulation, SpectrumChoice
@@ -20,6 +21,7 @@ __all__ = [
     "GaussianDataModule",
     "GaussianFieldDataModule",
     "GaussianPopulation",
+    "ImageDataModule",
     "MixtureDataModule",
     "PatchDataModule",
     "Recolor",
