@@ -10,7 +10,7 @@ RUNS := runs
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e '.[data,test,dev]'
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -e '.[data,networks,test,dev]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -27,7 +27,7 @@ test-fast: $(VENV)/.installed
 test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet uv
-	$(VENV)-lowest/bin/python -m uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[data,test]'
+	$(VENV)-lowest/bin/python -m uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[data,networks,test]'
 	$(VENV)-lowest/bin/python -m pytest
 
 lint: $(VENV)/.installed

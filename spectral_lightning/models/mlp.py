@@ -13,6 +13,7 @@ from torch.nn import functional
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.diffusion import Departure, NoiseDistribution, Reduction
 from spectral_lightning.models.module import DiffusionModule, _adam
+from spectral_lightning.models.nonlinear import check_label, nonlinear_departures, one_layer
 from spectral_lightning.theory import OneLayer, Preconditioning
 
 __all__ = ["FourierEmbedding", "MLPDenoiser", "ResidualMLP"]
@@ -105,8 +106,7 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """``[B, *S]``, ``[B]`` and, with classes, ``[B]`` to ``[B, *S]``."""
-        if (label is None) != (self.classes is None):
-            raise ValueError("`label` must be given where the network has `num_classes`, and only there.")
+        check_label(label, self.classes is not None)
         embedded, hidden = self.embedding(noise).to(x.dtype), x.flatten(1)
         if self.classes is not None:
             embedded = embedded + self.classes(label)
@@ -175,13 +175,8 @@ class MLPDenoiser(DiffusionModule):
 
     def dynamics(self) -> OneLayer:
         """The one-layer family under the same preconditioning and loss weight; no density of noise levels."""
-        # The clock is fitted: the rate sets the unit of its factor only, and one of zero has to pass.
-        return OneLayer(self.initial_learning_rate() or 1.0, 0.0, self.preconditioning)
+        return one_layer(self)
 
     def departures(self) -> list[Departure]:
         """A deep network is not the linear one."""
-        return [
-            Departure("one linear layer assumed, a deep nonlinear network trained"),
-            Departure("weights independent between noise levels assumed, one network shared by all levels trained"),
-            Departure("full-batch gradients assumed, mini-batches of noisy samples used", affects_clock=False),
-        ]
+        return nonlinear_departures("a deep nonlinear network")
