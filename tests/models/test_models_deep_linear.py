@@ -1,0 +1,146 @@
+"""The deep linear denoiser: its start, its saddle, its stable rate, its mean."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from solvable_training import (
+    EDM,
+    F64,
+    LEVELS,
+    PLAIN,
+    along,
+    basis,
+    covariance_of,
+    descend,
+    descent,
+    made,
+    maps,
+    perturb,
+)
+
+from spectral_lightning.models import DeepLinearDenoiser, DeepLinearPerLevel, LinearDenoiser
+
+DEPTHS = [(1, False), (2, False), (3, False), (2, True), (3, True)]
+every_depth = pytest.mark.parametrize(("depth", "tied"), DEPTHS)
+PRECONDITIONING = pytest.mark.parametrize("preconditioning", [EDM, PLAIN], ids=["edm", "none"])
+
+
+@every_depth
+@pytest.mark.parametrize("init", [0.4, -0.4])
+def test_layers_start_balanced_and_aligned(depth, tied, init):
+    if tied and depth == 2 and init < 0:
+        pytest.skip("no such gain: see test_bad_arguments")
+    network = DeepLinearPerLevel(3, [1.0, 2.0], depth, tied, init).double()
+    assert network.weight.shape == (1 if tied else depth, 2, 3, 3)
+    sizes = network.weight.abs().diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(sizes, torch.full_like(sizes, 0.4 ** (1 / depth)), rtol=1e-6, atol=0)
+    product, bias = network.affine()
+    torch.testing.assert_close(product, init * torch.eye(3, dtype=F64).expand(2, 3, 3), rtol=1e-6, atol=1e-9)
+    assert bias.shape == (2, 3)
+    assert not bias.any()
+
+
+@every_depth
+def test_layers_are_applied_in_order(depth, tied):
+    """Random layers, which do not commute, multiplied one at a time."""
+    network = perturb(DeepLinearPerLevel(3, [1.0, 2.0], depth, tied).double(), 1.0)
+    x = torch.randn(3, generator=torch.Generator().manual_seed(0), dtype=F64)
+    y = x
+    for i in range(depth):
+        y = network.weight[0 if tied else i, 1] @ y
+    torch.testing.assert_close(network(x[None], torch.tensor([2.0]).log() / 4)[0], y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(network.affine()[0][1] @ x, y, rtol=1e-12, atol=1e-12)
+
+
+def test_depth_one_is_the_linear_denoiser_without_bias():
+    deep = made("deep", depth=1, init=0.2, optimizer=descent(0.02), preconditioning=EDM)
+    shallow = made("linear", init=0.2, bias=False, optimizer=descent(0.02), preconditioning=EDM)
+    (one,), (two,) = (descend(module, [40], lambda m: maps(m)[0]) for module in (deep, shallow))
+    np.testing.assert_allclose(one, two, rtol=1e-13, atol=1e-14)
+    assert isinstance(shallow, LinearDenoiser)
+    assert deep.stable_learning_rate() == pytest.approx(shallow.stable_learning_rate(), rel=1e-12)
+
+
+def at_the_optimum(module):
+    """Layers U diag(q*^(1/L)) U' at every level; all q* are positive here."""
+    modes, variance = basis("deep")
+    p = module.preconditioning
+    with torch.no_grad():
+        for i, s in enumerate(LEVELS):
+            best = (variance / (variance + s**2) - p.c_skip(s)) / (p.c_out(s) * p.c_in(s))
+            assert (best > 0).all()
+            module.network.weight[:, i] = torch.tensor((modes * best ** (1 / module.depth)) @ modes.T)
+
+
+@every_depth
+@PRECONDITIONING
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_stable_learning_rate_is_the_edge_at_the_optimum(depth, tied, preconditioning, reduction):
+    """A small step off the optimum dies out just below the limit and grows just above it."""
+
+    def growth(factor):
+        options = {"depth": depth, "tied": tied, "reduction": reduction, "preconditioning": preconditioning}
+        module = made("deep", init=0.01, **options)
+        module.optimizer = descent(factor * module.stable_learning_rate())
+        at_the_optimum(module)
+        best = module.expected_loss().item()
+        perturb(module, 1e-5)
+        first, last = descend(module, [1, 81], lambda m: m.expected_loss().item() - best)
+        return last / first
+
+    # The steepest direction changes by a factor of 0.9 (its excess by 0.81) or 1.1 a step.
+    assert growth(0.95) < 0.5
+    assert growth(1.05) > 10
+
+
+@pytest.mark.parametrize(("depth", "tied"), [(2, False), (3, False)])
+def test_modes_below_the_saddle_die_out_as_the_theory_says(depth, tied):
+    """Variances below sigma_data^2 want a negative gain, which layers that start above zero do not reach."""
+    covariance = torch.diag(torch.tensor([2.0, 0.5, 0.05, 0.01], dtype=F64))
+    module = made("deep", (4,), covariance=covariance, depth=depth, tied=tied, relative=0.2, preconditioning=EDM)
+    steps = [0, 30, 100, 300]
+    gains = np.array(descend(module, steps, lambda m: along(np.eye(4), maps(m)[0])))
+    expected = module.dynamics().weight(steps, LEVELS, np.diag(covariance))
+    np.testing.assert_allclose(gains, expected, rtol=1e-8, atol=1e-10)
+    skip = [0.16 / (s**2 + 0.16) for s in LEVELS]
+    assert np.abs(gains[-1, :, 2:] - np.array(skip)[:, None]).max() < 0.02  # F has all but died out
+
+
+def test_a_mean_is_declared():
+    assert made("deep").departures() == []
+    module = made("deep", mean=torch.ones(8, dtype=F64))
+    assert [("zero mean" in d.text, d.affects_clock) for d in module.departures()] == [(True, False)]
+    assert len(made("deep", mean=torch.ones(8, dtype=F64), objective="samples").departures()) == 2
+
+
+def test_a_mean_is_learnt_as_second_moments():
+    """What the declaration says: the run is that of the theory with the eigenvalues of E x x'."""
+    mean = torch.linspace(-1, 1, 8, dtype=F64)
+    second = covariance_of() + torch.outer(mean, mean)
+    variance, modes = np.linalg.eigh(second)
+    module = made("deep", mean=mean, relative=0.1, preconditioning=EDM)
+    (gains,) = descend(module, [60], lambda m: along(modes, maps(m)[0]))
+    np.testing.assert_allclose(gains, module.dynamics().weight(60, LEVELS, variance), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 0}, "`depth` must be a positive integer, got 0"),
+        ({"init": 0.0}, "`init` must not be 0 from depth 2 on, where nothing is ever learnt from it"),
+        ({"init": 0.0, "tied": True}, "`init` must not be 0"),
+        ({"init": -0.1, "tied": True}, "`init` must be above 0 where an even number of layers is tied, got -0.1"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DeepLinearDenoiser(4, **arguments)
+
+
+def test_the_theory_is_told_everything():
+    for (depth, tied), init in itertools.product(DEPTHS, (0.2, 0.7)):
+        theory = DeepLinearDenoiser(4, depth=depth, tied=tied, init=init, preconditioning=PLAIN).dynamics()
+        assert (theory.depth, theory.tied, theory.init, theory.discrete) == (depth, tied, init, True)
+        assert theory.preconditioning == PLAIN

@@ -1,0 +1,318 @@
+"""The solvable families: exact losses, descent on the theory's curves, training on samples, and what they refuse."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from solvable_training import (
+    CONVOLUTIONS,
+    EDM,
+    F64,
+    FAMILIES,
+    LEVELS,
+    PLAIN,
+    SHAPE,
+    along,
+    basis,
+    covariance_of,
+    descend,
+    descent,
+    generated,
+    made,
+    maps,
+    perturb,
+    theory_of,
+)
+from torch.utils.data import DataLoader
+
+from spectral_lightning.datamodules import GaussianDataModule
+from spectral_lightning.diffusion import HasSampler, SupportsDenoise, SupportsDynamics
+from spectral_lightning.models import (
+    CircularConvPerLevel,
+    DeepLinearPerLevel,
+    LocalConvPerLevel,
+    SolvableDenoiser,
+)
+from spectral_lightning.theory import Preconditioning
+
+D = int(np.prod(SHAPE))
+MEAN = torch.randn(D, generator=torch.Generator().manual_seed(3), dtype=F64)
+STEPS = tuple(range(0, 201, 10))
+ZEROS = {"padding": "zeros"}
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+NETWORKS = {
+    "deep": functools.partial(DeepLinearPerLevel, 12, [1.0, 4.0, 0.25], depth=3),
+    "tied": functools.partial(DeepLinearPerLevel, 12, [1.0, 4.0, 0.25], depth=2, tied=True),
+    "full width 1-d": functools.partial(CircularConvPerLevel, 2, (6,), [1.0, 4.0, 0.25], bias="per_pixel"),
+    "full width 2-d": functools.partial(CircularConvPerLevel, 2, (2, 3), [1.0, 4.0, 0.25], bias="shared"),
+    "local 1-d": functools.partial(LocalConvPerLevel, 2, (6,), [1.0, 4.0, 0.25], bias="per_pixel"),
+    "local 2-d": functools.partial(LocalConvPerLevel, 1, (3, 4), [1.0, 4.0, 0.25], bias="shared"),
+    "local zeros": functools.partial(LocalConvPerLevel, 1, (3, 4), [1.0, 4.0, 0.25], padding="zeros"),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_batch_goes_through_the_matrices_of_its_levels(name, flat):
+    """Two routes of the same network: the FFT, the convolution or the layers, and the dense matrices of the exact loss."""
+    network = perturb(NETWORKS[name]().double())
+    size = (12,) if flat or name in ("deep", "tied") else (network.channels, *network.size)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(7, *size, generator=generator, dtype=F64)
+    order = [2, 0, 1, 1, 2, 0, 2]
+    out = network(x, torch.tensor([1.0, 4.0, 0.25], dtype=F64)[order].log() / 4)
+    weight, bias = network.affine()
+    expected = torch.stack([weight[i] @ x[j].flatten() + bias[i] for j, i in enumerate(order)])
+    assert out.shape == x.shape
+    torch.testing.assert_close(out.flatten(1), expected, rtol=1e-12, atol=1e-12)
+    assert network.sigmas == (1.0, 4.0, 0.25)
+    assert all(parameter.is_contiguous() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_levels_share_no_parameters(name):
+    network = perturb(NETWORKS[name]().double())
+    before = [m.detach().clone() for m in network.affine()]
+    axis = 1 if name in ("deep", "tied") else 0
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.select(axis, 1).add_(1.0)
+    after = network.affine()
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old[[0, 2]], new[[0, 2]])
+    assert (before[0][1] != after[0][1]).any()
+
+
+@every_family
+def test_a_network_runs_under_autocast(family):
+    module = FAMILIES[family](list(SHAPE), sigmas=[2.0, 0.5], init=0.3)
+    x = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+    noise = torch.tensor([2.0, 0.5, 0.5, 2.0]).log() / 4
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = module.network(x, noise)
+    torch.testing.assert_close(out, 0.3 * x, rtol=0.02, atol=1e-6)  # bfloat16 has 8 bits
+
+
+@every_family
+@pytest.mark.parametrize("init", [0.1, 0.8])
+def test_a_denoiser_starts_with_the_gain_asked_for(family, init):
+    module = made(family, init=init, preconditioning=EDM)
+    matrices, shifts = maps(module)
+    for sigma, matrix in zip(LEVELS, matrices, strict=True):
+        gain = 0.16 / (sigma**2 + 0.16) + sigma * 0.4 / (sigma**2 + 0.16) * init
+        np.testing.assert_allclose(matrix, gain * np.eye(D), rtol=1e-12, atol=1e-14)
+    assert not shifts.any()
+
+
+LOSSES = [
+    *((family, {}) for family in FAMILIES),
+    ("full_width", {"bias": "shared"}),
+    ("full_width", {"bias": "per_pixel"}),
+    ("local", {"bias": "shared"}),
+    ("local", {"bias": "per_pixel"}),
+    ("local", ZEROS),
+]
+
+
+@pytest.mark.parametrize(("family", "options"), LOSSES)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_expected_loss_is_the_expectation(family, options, reduction):
+    """Monte-Carlo through the network's own forward pass, non-zero mean, random parameters."""
+    module = perturb(made(family, mean=MEAN, reduction=reduction, preconditioning=EDM, **options))
+    generator = torch.Generator().manual_seed(2)
+    root, count, total, error = torch.linalg.cholesky(covariance_of()), 10_000, 0.0, 0.0
+    for sigma in LEVELS:
+        x0 = MEAN + torch.randn(count, D, generator=generator, dtype=F64) @ root.T
+        z = x0 + sigma * torch.randn(count, D, generator=generator, dtype=F64)
+        out = module.denoise(z.reshape(-1, *SHAPE), torch.full((count,), sigma, dtype=F64)).detach().reshape(count, D)
+        square = ((out - x0) ** 2).sum(1) * (sigma**2 + 0.16) / (sigma * 0.4) ** 2
+        total, error = total + square.mean().item(), np.hypot(error, square.std().item() / count**0.5)
+    divisor = D if reduction == "mean" else 1
+    loss = module.expected_loss().item()
+    assert abs(loss - total / divisor) < 4 * error / divisor
+    assert 4 * error < 0.05 * total  # sharp enough to fail
+    assert module.loss(torch.zeros(1, *SHAPE)).item() == loss  # whatever the batch
+
+
+@every_family
+@pytest.mark.parametrize("kind", ["edm", "none", "velocity"])
+def test_the_gradient_is_the_direction_of_the_theorys_flow(family, kind):
+    """Autograd of the exact loss, taken as one infinitesimal step, against the derivative of the flow at time 0."""
+    module = made(family, init=0.3, preconditioning=Preconditioning(kind, sigma_data=0.4), optimizer=descent(1.0))
+    modes, variance = basis(family)
+    before = along(modes, maps(module)[0])
+    module.expected_loss().backward()
+    h = 1e-6
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.sub_(h * parameter.grad)
+    moved = (along(modes, maps(module)[0]) - before) / h
+    theory = theory_of(module).gradient_flow()
+    data = () if family in CONVOLUTIONS else (variance,)
+    expected = (theory.weight(h, LEVELS, *data) - theory.weight(0.0, LEVELS, *data)) / h
+    # Differences of 1e-6, of numbers of order 1 in double precision
+    np.testing.assert_allclose(moved, expected, rtol=3e-3, atol=1e-3 * np.abs(expected).max())
+    assert np.abs(moved).max() > 0.1
+
+
+@functools.cache
+def trained(family, preconditioning, extra=(), relative=0.05):
+    """Gains and generated variances at STEPS, with the module they belong to."""
+    module = made(family, init=0.1, preconditioning=preconditioning, relative=relative, **dict(extra))
+    modes, _ = basis(family)
+    seen = descend(module, STEPS, lambda m: (along(modes, maps(m)[0]), along(modes, generated(m))))
+    gains, variances = (np.array(table) for table in zip(*seen, strict=True))
+    return module, gains, variances
+
+
+def predicted(module, family, steps=STEPS):
+    theory, (_, variance) = theory_of(module), basis(family)
+    data = () if family in CONVOLUTIONS else (variance,)
+    return theory.weight(steps, LEVELS, *data), theory.generated_variance(steps, *data, sampler=module.sampler)
+
+
+@every_family
+@pytest.mark.parametrize("kind", [EDM, PLAIN], ids=["edm", "none"])
+def test_descent_lies_on_the_theory_at_every_step_recorded(family, kind):
+    module, gains, variances = trained(family, kind)
+    gain, variance = predicted(module, family)
+    # Rounding of 200 steps in double precision
+    np.testing.assert_allclose(gains, gain, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(variances, variance, rtol=1e-8, atol=1e-12)
+
+
+@every_family
+@pytest.mark.parametrize("kind", [EDM, PLAIN], ids=["edm", "none"])
+@pytest.mark.parametrize("shift", [0.9, 1.1])
+def test_a_shift_of_the_theorys_time_by_ten_percent_is_noticed(family, kind, shift):
+    module, _, variances = trained(family, kind)
+    _, shifted = predicted(module, family, [round(step * shift) for step in STEPS])
+    error = np.abs(variances / shifted - 1)
+    assert (error.max(axis=0) > 0.02).sum() >= D / 2
+
+
+@every_family
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_samples_have_the_theorys_clock(family, reduction):
+    """One step on a very large batch moves the gains as the theory says: levels and mean divide the learning rate."""
+    module = made(
+        family, init=0.3, objective="samples", reduction=reduction, preconditioning=EDM, optimizer=descent(1e-3)
+    )
+    torch.manual_seed(0)
+    x0 = torch.randn(100_000, D, dtype=F64) @ torch.linalg.cholesky(covariance_of()).T
+    modes, _ = basis(family)
+    before = along(modes, maps(module)[0])
+    optimizer = module.configure_optimizers()
+    module.loss(x0.reshape(-1, *SHAPE)).backward()
+    optimizer.step()
+    moved = along(modes, maps(module)[0]) - before
+    gain, _ = predicted(module, family, [0, 1])
+    expected = gain[1] - gain[0]
+    # 17,000 examples a level: about 1 % of the largest moves
+    assert (moved * expected).sum() / (expected**2).sum() == pytest.approx(1.0, abs=0.03)
+    assert np.abs(moved - expected).max() < 0.05 * np.abs(expected).max()
+    assert module.dynamics().learning_rate == pytest.approx(1e-3 / len(LEVELS) / (D if reduction == "mean" else 1))
+
+
+@pytest.mark.slow
+@every_family
+def test_trained_on_samples_within_the_error_bar(family):
+    """Twelve trainings on fresh mini-batches: their mean lies within its own standard error of the theory.
+
+    The expectation of descent on fresh samples of a loss that is quadratic in the weights is descent on the exact loss;
+    deep layers are close to it at a small rate.
+    """
+    seeds, steps, batch = 12, 120, 96
+    root, (modes, _) = torch.linalg.cholesky(covariance_of()), basis(family)
+    final = []
+    for seed in range(seeds):
+        module = made(family, init=0.1, objective="samples", preconditioning=EDM, relative=0.03)
+        optimizer = module.configure_optimizers()
+        torch.manual_seed(seed)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            module.loss((torch.randn(batch, D, dtype=F64) @ root.T).reshape(-1, *SHAPE)).backward()
+            optimizer.step()
+        final.append((along(modes, maps(module)[0]), np.log(along(modes, generated(module)))))
+    gain, variance = predicted(module, family, [steps])
+    early, late = (predicted(module, family, [round(steps * shift)])[1][0] for shift in (0.85, 1.15))
+    for index, expected in ((0, gain[0]), (1, np.log(variance[0]))):
+        values = np.array([run[index] for run in final])
+        error = values.std(axis=0, ddof=1) / seeds**0.5
+        distance = np.abs(values.mean(axis=0) - expected) / error
+        # Student's t of 11 degrees: 5 is passed with probability 4e-4, root mean square 1.1
+        assert distance.max() < 5
+        assert np.sqrt((distance**2).mean()) < 1.8
+    for shifted in (early, late):  # the error bar is small enough to notice a clock that is off by 15 %
+        assert (np.abs(values.mean(axis=0) - np.log(shifted)) / error > 5).sum() >= D / 2
+
+
+@every_family
+def test_declarations(family):
+    module = made(family, init=0.3, optimizer=descent(0.01))
+    assert isinstance(module, SolvableDenoiser)
+    assert isinstance(module, SupportsDenoise)
+    assert isinstance(module, SupportsDynamics)
+    assert isinstance(module, HasSampler)
+    assert module.departures() == []
+    sampled = made(family, init=0.3, objective="samples").departures()
+    assert [("mini-batches" in d.text, d.affects_clock) for d in sampled] == [(True, False)]
+    theory = module.dynamics()
+    assert (theory.init, theory.sigma_min, theory.sigma_max, theory.discrete) == (0.3, LEVELS[-1], 2.0, True)
+    assert theory.learning_rate == 0.01
+    assert module.sigma_grid == LEVELS
+    assert (module.shape, module.dim) == (SHAPE, D)
+    assert all(name.startswith("network.") for name in module.state_dict())
+
+
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+
+
+def trainer(**options):
+    return Trainer(accelerator="cpu", devices=1, **{"max_steps": 6, **QUIET, **options})
+
+
+@every_family
+def test_the_datamodule_gives_the_moments_and_training_follows_the_theory(family):
+    data = GaussianDataModule(dim=D, num_samples=16, num_val_samples=0, batch_size=8, scale=0.3)
+    module = FAMILIES[family](list(SHAPE), sigmas=[1.5, 0.4], init=0.25).double()
+    trainer(precision="64-true").fit(module, datamodule=data)
+    covariance = data.population_moments()[1]
+    modes, variance = basis(family, covariance=covariance)
+    theory = theory_of(module, covariance=covariance)
+    expected = theory.weight(6, [1.5, 0.4], *(() if family in CONVOLUTIONS else (variance,)))
+    # The initial gain of layers is rounded in single precision.
+    np.testing.assert_allclose(along(modes, maps(module)[0]), expected, rtol=1e-6, atol=1e-7)
+
+
+@every_family
+def test_a_rate_that_diverges_is_refused_and_the_limit_named(family):
+    loader = DataLoader(torch.zeros(8, *SHAPE), batch_size=4)
+    limit = made(family, init=0.3).stable_learning_rate()
+    with pytest.raises(ValueError, match=rf"`lr` must be at most {limit:.3g} for gradient descent to converge"):
+        trainer(max_steps=1).fit(made(family, init=0.3, relative=1.01), loader)
+    with pytest.raises(ValueError, match="`objective='exact'` needs the data's moments: use a datamodule"):
+        trainer(max_steps=1).fit(FAMILIES[family](list(SHAPE), init=0.3), loader)
+
+
+@every_family
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": [2, 0]}, "`shape` must be a positive integer, got 0"),
+        ({"objective": "guess"}, "`objective` must be one of 'exact', 'samples', got 'guess'"),
+        ({"reduction": "none"}, "`reduction` must be one of"),
+        ({"sigmas": [1.0, -1.0]}, "`sigmas` must be one or more noise levels above 0"),
+    ],
+)
+def test_bad_arguments(family, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        FAMILIES[family](**{"shape": [2, 4], **arguments})
+
+
+def test_a_number_stands_for_one_axis():
+    for family in FAMILIES.values():
+        assert family(5).shape == (5,)
