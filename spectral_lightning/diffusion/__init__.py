@@ -1,5 +1,14 @@
 """What a diffusion model is here: a denoiser, its latents, its loss and its noise levels. Plain torch, no Trainer."""
 
+from spectral_lightning.diffusion.adapters import Adapter
+from spectral_lightning.diffusion.averages import (
+    Average,
+    HasEmaScope,
+    Pairs,
+    recognised,
+)
+from spectral_lightning.diffusion.bound import BoundDenoiser
+from spectral_lightning.diffusion.checks import self_check
 from spectral_lightning.diffusion.denoiser import (
     Denoiser,
     SupportsConditionalDenoise,
@@ -18,25 +27,46 @@ from spectral_lightning.diffusion.noise import (
     UniformTimeNoise,
     default_noise,
 )
+from spectral_lightning.diffusion.resolve import resolve_denoiser
 from spectral_lightning.diffusion.solvable import Departure, HasSampler, SupportsDynamics
+from spectral_lightning.diffusion.weights import (
+    AveragedWeights,
+    RawWeights,
+    ScopedWeights,
+    WeightSource,
+    holding,
+)
 
 __all__ = [
+    "Adapter",
+    "Average",
+    "AveragedWeights",
+    "BoundDenoiser",
     "DDPMNoise",
     "Denoiser",
     "Departure",
     "GridNoise",
+    "HasEmaScope",
     "HasSampler",
     "Latents",
     "LogNormalNoise",
     "NoiseDistribution",
+    "Pairs",
+    "RawWeights",
     "Reduction",
+    "ScopedWeights",
     "SupportsConditionalDenoise",
     "SupportsDenoise",
     "SupportsDynamics",
     "UniformTimeNoise",
+    "WeightSource",
     "check_denoiser",
     "default_noise",
     "denoising_loss",
+    "holding",
+    "recognised",
+    "resolve_denoiser",
+    "self_check",
     "state_dtype",
     "undisturbed",
 ]

@@ -1,0 +1,185 @@
+"""Averages of weights that other libraries keep, recognised by what they offer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+__all__ = ["Average", "HasEmaScope", "ModuleAverage", "Pairs", "ParameterAverage", "recognised"]
+
+Pairs = Sequence[tuple[Tensor, Tensor]]
+"""Tensors of a module, each with the values it is to hold."""
+
+
+class Average(Protocol):
+    """An average of the weights of a module or of a part of it."""
+
+    @property
+    def started(self) -> bool:
+        """Whether it has been updated."""
+        ...
+
+    @property
+    def swaps(self) -> bool:
+        """Whether its library swaps it with the weights of the module at times, so that it holds the raw ones."""
+        ...
+
+    def pairs(self, module: nn.Module) -> Pairs:
+        """The tensors of ``module`` it is the average of, with their averages; raises ``ValueError`` if that is unclear."""
+        ...
+
+
+@runtime_checkable
+class HasEmaScope(Protocol):
+    """A module of the latent-diffusion family, which holds its averages inside ``with module.ema_scope():``."""
+
+    use_ema: bool
+
+    def ema_scope(self) -> Any:
+        """A context manager."""
+        ...
+
+
+# A protocol here lists no submodule or buffer: from Python 3.12 on, a runtime check does not see what nn.Module registers.
+
+
+@runtime_checkable
+class _ModelEma(Protocol):
+    """``timm.utils.ModelEmaV2`` and ``ModelEmaV3``."""
+
+    decay: float
+
+    def update(self, model: nn.Module) -> None: ...
+
+    def set(self, model: nn.Module) -> None: ...
+
+
+@runtime_checkable
+class _EMA(Protocol):
+    """``ema_pytorch.EMA`` and ``KarrasEMA``."""
+
+    def update(self) -> None: ...
+
+    def update_moving_average(self, ma_model: nn.Module, current_model: nn.Module) -> None: ...
+
+
+@runtime_checkable
+class _EMAModel(Protocol):
+    """``diffusers.training_utils.EMAModel``."""
+
+    shadow_params: list[Tensor]
+    optimization_step: int
+
+    def store(self, parameters: Any) -> None: ...
+
+    def copy_to(self, parameters: Any) -> None: ...
+
+    def restore(self, parameters: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class ModuleAverage:
+    """An average held as a copy of a module: its counterpart has parameters of the same names and shapes.
+
+    Attributes:
+        holder: torch's ``AveragedModel``, timm's ``ModelEmaV2`` or ``ModelEmaV3``, ema-pytorch's ``EMA``, or like one of them.
+        copy: name of its submodule that is the copy; it may be made later.
+        counter: name of its buffer that is above zero once the average was updated; without one it counts as updated.
+        swaps: whether it is swapped with the weights of the module at times.
+    """
+
+    holder: nn.Module
+    copy: str = "module"
+    counter: str | None = None
+    swaps: bool = False
+
+    @property
+    def started(self) -> bool:
+        """Whether it has been updated."""
+        return self.counter is None or bool(self.holder.get_buffer(self.counter) > 0)
+
+    def pairs(self, module: nn.Module) -> Pairs:
+        """Parameters of the counterpart in ``module``, and the buffers that both have, with their averages."""
+        copy = dict(self.holder.named_children()).get(self.copy)
+        if copy is None:
+            return []
+        own, averages = _counterpart(copy, module), dict(copy.named_buffers())
+        common = [(b, averages[n]) for n, b in own.named_buffers() if n in averages and averages[n].shape == b.shape]
+        return [*zip(own.parameters(), copy.parameters(), strict=True), *common]
+
+
+@dataclass(frozen=True)
+class ParameterAverage:
+    """An average held as a list of tensors, aligned with the parameters, or the trainable ones, of some part of a module.
+
+    Attributes:
+        holder: diffusers' ``EMAModel``, or like it.
+    """
+
+    holder: _EMAModel
+    swaps = False
+
+    @property
+    def started(self) -> bool:
+        """Whether it has been updated."""
+        return self.holder.optimization_step > 0
+
+    def pairs(self, module: nn.Module) -> Pairs:
+        """The one list of parameters in ``module`` that has the shapes of the averages, with them; buffers stay."""
+        shapes = [value.shape for value in self.holder.shadow_params]
+        found: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        for part in module.modules():
+            every = list(part.parameters())
+            for parameters in (every, [p for p in every if p.requires_grad]):
+                if [p.shape for p in parameters] == shapes:
+                    found[tuple(map(id, parameters))] = parameters
+        if len(found) != 1:
+            raise _unclear(len(found), f"a list of {len(shapes)} parameters")
+        return list(zip(*found.values(), self.holder.shadow_params, strict=True))
+
+
+def recognised(thing: object) -> Average | None:
+    """The average that ``thing`` is, or None if it is none.
+
+    Known are torch's ``AveragedModel``, timm's ``ModelEmaV2`` and ``ModelEmaV3``, ema-pytorch's ``EMA`` and diffusers'
+    ``EMAModel``, each by what it offers.
+
+    Example:
+        >>> recognised(AveragedModel(nn.Linear(1, 1))).started
+        False
+        >>> recognised(nn.Linear(1, 1)) is None
+        True
+    """
+    if isinstance(thing, _EMAModel) and isinstance(thing.shadow_params, list):
+        return ParameterAverage(thing)
+    if isinstance(thing, AveragedModel):
+        return ModuleAverage(thing, counter="n_averaged")
+    if isinstance(thing, nn.Module) and isinstance(thing, _EMA):
+        return ModuleAverage(thing, "ema_model", "initted")
+    if isinstance(thing, nn.Module) and isinstance(thing, _ModelEma):
+        return ModuleAverage(thing)
+    return None
+
+
+def _counterpart(copy: nn.Module, module: nn.Module) -> nn.Module:
+    inside, shapes = set(copy.modules()), _shapes(copy)
+    found = [part for part in module.modules() if part not in inside and _shapes(part) == shapes]
+    if len(found) != 1 or not shapes:
+        raise _unclear(len(found), type(copy).__name__)
+    return found[0]
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: p.shape for name, p in module.named_parameters()}
+
+
+def _unclear(count: int, what: str) -> ValueError:
+    return ValueError(
+        f"`weights` must be a callable where it is unclear of what an average is, got 'ema': the average is of {what}, and "
+        f"{count} parts of the module have parameters like that. Let it return a context manager that puts the average in."
+    )
