@@ -91,7 +91,7 @@ def test_kernel_and_bias_are_the_theorys_at_every_step(shape, bias, precondition
         np.testing.assert_allclose(kernel, theory.kernel(step, LEVELS), rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose(added, theory.bias(step, LEVELS), rtol=1e-8, atol=1e-10)
     if module.channels > 1:  # sharp: neither the transposed nor the mirrored kernel would do
-        assert np.abs(kernel - np.swapaxes(kernel, 1, 2)).max() > 0.05
+        assert np.abs(kernel - np.swapaxes(kernel, 1, 2)).max() > 0.03
     assert bias is None or np.abs(added).max() > 0.01
 
 
@@ -127,17 +127,17 @@ def test_weight_sharing_speeds_learning_up_by_the_number_of_pixels():
     covariance = torch.tensor((waves * spectrum @ waves.conj().T).real)
     modes, variance = fourier_modes(covariance, 1, (pixels,))
     np.testing.assert_allclose(variance, spectrum, rtol=1e-12)
-    options = {"covariance": covariance, "init": 0.05, "preconditioning": PLAIN, "optimizer": descent(1.5e-4)}
+    options = {"covariance": covariance, "init": 0.05, "preconditioning": PLAIN, "optimizer": descent(3e-4)}
     times = {}
-    for family, longest, extra in (("full_width", 900, {"bias": None}), ("linear", 900 * pixels, {"bias": False})):
+    for family, longest, extra in (("full_width", 450, {"bias": None}), ("linear", 450 * pixels, {"bias": False})):
         module = made(family, (pixels,), **options, **extra)
-        steps = np.unique(np.linspace(0, longest, 301).round().astype(int))
+        steps = np.unique(np.linspace(0, longest, 91).round().astype(int))
         table = np.array(descend(module, steps, lambda m: along(modes, generated(m))))
         level = np.sqrt(table[0] * variance)
         times[family] = crossings(steps, table, level)
     ratio = times["linear"] / times["full_width"]
     np.testing.assert_allclose(ratio, pixels, rtol=0.02)
-    assert times["full_width"].max() > 1.5 * times["full_width"].min() > 30
+    assert times["full_width"].max() > 1.5 * times["full_width"].min() > 15
 
 
 def test_the_theory_is_bound_to_the_data_of_the_module_or_to_others():

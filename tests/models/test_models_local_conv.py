@@ -116,7 +116,7 @@ def test_stable_learning_rate_is_the_edge(padding, bias, mean):
 
 
 PIXELS, WIDTH = 12, 3
-SPECTRUM = 2.0 / (1 + (np.fft.fftfreq(PIXELS) * PIXELS) ** 2 / 4)
+SPECTRUM = 0.1 + 2.0 * np.exp(-((np.abs(np.fft.fftfreq(PIXELS) * PIXELS) - 2) ** 2))  # a peak that few taps cannot hold
 FIELD = np.fft.ifft(SPECTRUM).real[(np.arange(PIXELS)[:, None] - np.arange(PIXELS)) % PIXELS]
 
 
