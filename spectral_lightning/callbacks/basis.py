@@ -5,77 +5,141 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
-from spectral_lightning.callbacks.reference import DataSource, preserved_generators, reference_batches
+from spectral_lightning.arguments import one_of, positive_integer
+from spectral_lightning.callbacks.classes import Classes
+from spectral_lightning.callbacks.reference import (
+    DataSource,
+    find_data,
+    labelled_batches,
+    preserved_generators,
+    reference_batches,
+)
 from spectral_lightning.diffusion import undisturbed
-from spectral_lightning.spectra import HasPopulationMoments, PCABasis, Ranks, SpectralMoments
+from spectral_lightning.spectra import (
+    Basis,
+    BasisRecipe,
+    Groups,
+    HasPopulationMoments,
+    Ranks,
+    SpectralMoments,
+    VectorBasis,
+    basis_from_state,
+    load_basis,
+)
 
-__all__ = ["population_basis", "saved_basis", "shared_basis", "training_basis"]
-
-
-def training_basis(
-    source: DataSource,
-    ranks: Ranks,
-    limit: int,
-    num_modes: int | None,
-    batch_key: int | str | None,
-    transform: Callable[[Tensor], Tensor] | None,
-) -> PCABasis:
-    """Eigenvectors of the covariance of the data the network is trained on, read once."""
-    moments: SpectralMoments | None = None
-    shape: tuple[int, ...] = ()
-    with undisturbed(), preserved_generators(source):
-        for batch in reference_batches(source, ranks, limit, batch_key, transform):
-            if moments is None:
-                shape = tuple(batch.shape[1:]) or (1,)
-                moments = SpectralMoments(batch[0].numel())
-            moments.update(batch.cpu())
-    if moments is None:
-        raise ValueError(f"The data must hold at least one example per rank, got fewer than {ranks.size}.")
-    moments.reduce(ranks)
-    count, dim = int(moments.count), moments.dim
-    if count <= dim:
-        warnings.warn(
-            f"The reference has {count} examples in {dim} dimensions: at least {dim - count + 1} modes of its covariance "
-            "have no variance. They are reported as null modes and left out of every fit.",
-            stacklevel=2,
-        )
-    mean, covariance = moments.compute()
-    if not covariance.diagonal().any():
-        raise ValueError(f"The data must vary, got {count} examples that are all the same: they have no modes.")
-    # Made on every rank, so that an error is raised on every rank.
-    basis = PCABasis.from_moments(mean, covariance, num_modes, shape, f"{count} training examples")
-    return shared_basis(ranks, basis)
+__all__ = ["HasShape", "Reference", "population_basis", "saved_basis", "shared_basis"]
 
 
-def population_basis(datamodule: Any, num_modes: int | None, shape: tuple[int, ...] | None = None) -> PCABasis:
-    """Eigenvectors of the population's covariance, which a datamodule of synthetic data knows."""
+@runtime_checkable
+class HasShape(Protocol):
+    """A datamodule that knows the shape of one example."""
+
+    shape: tuple[int, ...]
+
+
+class Reference:
+    """The data a run is measured against, and how they are read: once, apart from the training.
+
+    Args:
+        data: what to read; the dataset of the training dataloader if None.
+        batch_key: name or position of the examples in a batch.
+        label_key: name or position of the labels in a batch.
+        transform: applied to a batch of examples.
+        moments: ``"sample"`` or ``"population"``.
+        limit: the most examples read.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+
+    def __init__(
+        self,
+        data: DataSource | None = None,
+        batch_key: int | str | None = None,
+        label_key: int | str | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        moments: Literal["sample", "population"] = "sample",
+        limit: int = 100_000,
+    ) -> None:
+        self.data, self.batch_key, self.label_key, self.transform = data, batch_key, label_key, transform
+        self.moments = one_of("moments", moments, ("sample", "population"))
+        self.limit = positive_integer("max_reference_samples", limit)
+
+    def basis(self, trainer: Trainer, recipe: BasisRecipe | VectorBasis, ranks: Ranks) -> Basis:
+        """The modes of the data, the same on every rank. Every rank has to call it."""
+        if isinstance(recipe, VectorBasis):
+            return recipe
+        if self.moments == "population":
+            return population_basis(getattr(trainer, "datamodule", None), recipe)
+        return self._training_basis(find_data(trainer.train_dataloader, self.data), recipe, ranks)
+
+    def groups(self, trainer: Trainer, classes: Classes, basis: Basis, ranks: Ranks) -> Groups:
+        """Shares and variances of the classes, read in a second pass. Every rank has to call it."""
+        source = find_data(trainer.train_dataloader, self.data)
+        with undisturbed(), preserved_generators(source):
+            if classes.classify is None:
+                labelled = labelled_batches(source, ranks, self.limit, self.batch_key, self.label_key, self.transform)
+                return classes.groups(basis, labelled, ranks)
+            unlabelled = reference_batches(source, ranks, self.limit, self.batch_key, self.transform)
+            return classes.groups(basis, ((x, None) for x in unlabelled), ranks)
+
+    def _training_basis(self, source: DataSource, recipe: BasisRecipe, ranks: Ranks) -> Basis:
+        moments: SpectralMoments | None = None
+        shape: tuple[int, ...] = ()
+        with undisturbed(), preserved_generators(source):
+            for batch in reference_batches(source, ranks, self.limit, self.batch_key, self.transform):
+                if moments is None:
+                    shape = tuple(batch.shape[1:]) or (1,)
+                    moments = SpectralMoments(batch[0].numel())
+                moments.update(batch.cpu())
+        if moments is None:
+            raise ValueError(f"The data must hold at least one example per rank, got fewer than {ranks.size}.")
+        moments.reduce(ranks)
+        count, dim = int(moments.count), moments.dim
+        if count <= dim:
+            warnings.warn(
+                f"The reference has {count} examples in {dim} dimensions: at least {dim - count + 1} modes of its "
+                "covariance have no variance. They are reported as null modes and left out of every fit.",
+                stacklevel=2,
+            )
+        mean, covariance = moments.compute()
+        if not covariance.diagonal().any():
+            raise ValueError(f"The data must vary, got {count} examples that are all the same: they have no modes.")
+        # Made on every rank, so that an error is raised on every rank.
+        return shared_basis(ranks, recipe.make(mean, covariance, shape, f"{count} training examples"))
+
+
+def population_basis(datamodule: Any, recipe: BasisRecipe) -> Basis:
+    """The modes of the population, which a datamodule of synthetic data knows."""
     if not isinstance(datamodule, HasPopulationMoments):
         raise ValueError(
             "`moments='population'` needs a datamodule with `population_moments()`, "
             f"got {type(datamodule).__name__}. Use moments='sample'."
         )
     mean, covariance = datamodule.population_moments()
-    return PCABasis.from_moments(mean, covariance, num_modes, shape, "the population")
+    shape = tuple(datamodule.shape) if isinstance(datamodule, HasShape) else (len(mean),)
+    return recipe.make(mean, covariance, shape, "the population")
 
 
-def shared_basis(ranks: Ranks, basis: PCABasis) -> PCABasis:
+def shared_basis(ranks: Ranks, basis: Basis) -> Basis:
     """Rank 0's basis on every rank: two machines may order close eigenvalues differently."""
     if ranks.size == 1:
         return basis
-    modes, variance, mean = (ranks.copy_from_first(t) for t in (basis.modes, basis.variance, basis.mean))
-    return PCABasis(modes, variance, mean, basis.shape, basis.source)
+    state = basis.state()
+    return basis_from_state({k: ranks.copy_from_first(v) if isinstance(v, Tensor) else v for k, v in state.items()})
 
 
-def saved_basis(path: str | None, fingerprint: str, ranks: Ranks) -> PCABasis | None:
+def saved_basis(path: str | None, fingerprint: str, ranks: Ranks) -> Basis | None:
     """The basis that an earlier part of this run saved, where every rank finds it as it was."""
     found = None
     if path is not None and Path(path).exists():
-        found = PCABasis.load(path)
+        found = load_basis(path)
     good = found is not None and found.fingerprint == fingerprint
     everywhere = ranks.sum(torch.tensor(float(good))) == ranks.size
     return found if everywhere else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from spectral_lightning.arguments import positive, positive_integer
 from spectral_lightning.callbacks.partner import Partner
 from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.emergence import STATUS, ModeEmergence, threshold
-from spectral_lightning.report import emergence_figure
+from spectral_lightning.report import emergence_figure, group_figure
 from spectral_lightning.spectra import Comparison, compare
 
 __all__ = ["EmergenceFitter"]
@@ -27,6 +28,8 @@ class EmergenceFitter(Partner):
     A mode has emerged when the variance of the samples along it first passes its threshold between the variance before
     training and the sampler's fixed point. Rising and falling modes are fitted apart; modes in the gray zone and null
     modes are left out. No exponent is given with fewer than 10 crossed modes or less than a decade of variances.
+
+    Of a tracker that measures classes apart, every class has its own emergence times and laws, without a prediction.
 
     Scalars go to ``<tracker>/emergence/...``, with the exponent and its 95 % interval once there is one; a figure to the
     loggers that take it; ``emergence.csv`` and ``emergence.json`` to the run's files.
@@ -57,6 +60,7 @@ class EmergenceFitter(Partner):
         self.criterion, self.gray_factor = criterion, gray_factor
         self.figures = LogSchedule(positive_integer("figures_per_decade", figures_per_decade))
         self.result: Comparison | None = None
+        self.groups: dict[str, Comparison] = {}
         self._drawn = 0
         self._shown: tuple[int, int] | None = None
 
@@ -69,6 +73,9 @@ class EmergenceFitter(Partner):
         with self.tracker.cost.of("emergence"):
             result = self._evaluate()
             scalars = {f"{self.tracker_name}/emergence/{k}": v for k, v in _scalars(result).items()}
+            for name, group in self.groups.items():
+                prefix = f"{self.tracker_name}/emergence/group_{name}"
+                scalars.update({f"{prefix}/{k}": v for k, v in _scalars(group).items()})
             trainer.callback_metrics.update({key: torch.tensor(value) for key, value in scalars.items()})
         step = self.tracker.measured.last_step or 0
         with self.tracker.cost.of("writing"):
@@ -87,10 +94,16 @@ class EmergenceFitter(Partner):
         if files is not None:
             with self.tracker.cost.of("writing"):
                 _write_csv(files / "emergence.csv", result)
-                files.write_json("emergence.json", self._document(result))
+                for name, group in self.groups.items():
+                    _write_csv(files / f"emergence_group_{re.sub(r'[^-.@0-9A-Za-z]', '_', name)}.csv", group)
+                groups = {name: self._document(group) for name, group in self.groups.items()}
+                files.write_json("emergence.json", {**self._document(result), **({"groups": groups} if groups else {})})
 
     def _evaluate(self) -> Comparison:
-        self.result = compare(self.tracker.measured, self.tracker.prediction, self.criterion, self.gray_factor)
+        measured = self.tracker.measured
+        self.result = compare(measured, self.tracker.prediction, self.criterion, self.gray_factor)
+        apart = {name: measured.group(name) for name in measured.groups}
+        self.groups = {n: compare(h, None, self.criterion, self.gray_factor) for n, h in apart.items()}
         return self.result
 
     def _document(self, result: Comparison) -> dict[str, Any]:
@@ -115,6 +128,9 @@ class EmergenceFitter(Partner):
         with self.tracker.cost.of("figures"):
             figure = emergence_figure(result, step)
             self.tracker.sinks.figure(f"{self.tracker_name}/emergence", figure, step)
+            if self.groups:
+                apart = group_figure(self.groups, step)
+                self.tracker.sinks.figure(f"{self.tracker_name}/emergence_by_class", apart, step)
 
 
 def _scalars(result: Comparison) -> dict[str, float]:

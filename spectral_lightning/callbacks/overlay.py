@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from spectral_lightning.arguments import fraction, one_of, positive_integer
 from spectral_lightning.callbacks.clock import Fit, fit_time_scale, goodness_of_fit, training_time
 from spectral_lightning.callbacks.departures import data_departures, optimizer_departures
+from spectral_lightning.callbacks.natural import NaturalModes
 from spectral_lightning.callbacks.partner import Partner
 from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.diffusion import Departure, SupportsDynamics
@@ -74,6 +76,8 @@ class AnalyticOverlay(Partner):
         self.scale: float | None = None
         self.calibrated_at: int | None = None
         self._dynamics: LearningDynamics | None = None
+        self._natural: NaturalModes | None = None
+        self._natural_gain: torch.Tensor | None = None
         self._fitted = False
         self._base: float | None = None
         self._drawn = 0
@@ -110,18 +114,23 @@ class AnalyticOverlay(Partner):
         unclocked = any(d.affects_clock for d in self.departures)
         self._fitted = self.clock == "fitted" or (self.clock == "auto" and unclocked)
         self._base = _base_rate(trainer)
-        if self._fitted and self._dynamics is not None:
-            self._dynamics = self._dynamics.gradient_flow()
+        dynamics = self._dynamics
+        if dynamics is None:
+            raise RuntimeError("The theory is known once the Trainer is set up.")
+        self._natural = NaturalModes(dynamics.gradient_flow() if self._fitted else dynamics, self.tracker.basis)
         measured = self.tracker.measured
         if not self._fitted:
             self.scale, self.calibrated_at = 1.0, 0
         elif not len(measured):  # a new run, not one that goes on
             self.scale = self.calibrated_at = None
-        gain = measured["initial_gain"]
-        self.history = self.tracker.probe.history(gain, theory=repr(self._dynamics), clock=self.describe_clock())
+        if not len(measured):
+            self._natural_gain = self._initial_gain(pl_module)
+        self.history = self.tracker.probe.history(
+            measured["initial_gain"], theory=repr(dynamics), clock=self.describe_clock()
+        )
         self._drawn, self._shown = measured.last_step or 0, None
         self._extend(self.tracker.shown_modes, log=False)
-        rank_zero_info(f"AnalyticOverlay: {self._dynamics!r}; {self.describe_clock()}. {self.describe_departures()}")
+        rank_zero_info(f"AnalyticOverlay: {dynamics!r}; {self.describe_clock()}. {self.describe_departures()}")
 
     def on_measurement(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predict what was just measured, or calibrate where it is time."""
@@ -154,12 +163,13 @@ class AnalyticOverlay(Partner):
                 files.write_json("overlay.json", document)
 
     def state_dict(self) -> dict[str, Any]:
-        """The frozen clock; the prediction follows from it."""
-        return {"scale": self.scale, "calibrated_at": self.calibrated_at}
+        """The frozen clock and the gain before training; the prediction follows from them."""
+        return {"scale": self.scale, "calibrated_at": self.calibrated_at, "natural_gain": self._natural_gain}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the clock of the run that goes on."""
         self.scale, self.calibrated_at = state_dict.get("scale"), state_dict.get("calibrated_at")
+        self._natural_gain = state_dict.get("natural_gain")
 
     # What it says of itself.
 
@@ -188,11 +198,29 @@ class AnalyticOverlay(Partner):
         crossed = int((measured.crossed("rising") | measured.crossed("falling")).sum())
         return crossed >= max(_LEAST_CROSSED, self.calibrate_after * int(self._modes.sum()))
 
+    @property
+    def natural(self) -> NaturalModes:
+        """The theory, in its own modes and seen in the tracker's; known once training starts."""
+        if self._natural is None:
+            raise RuntimeError("`AnalyticOverlay.natural` is known once training starts.")
+        return self._natural
+
+    def _initial_gain(self, pl_module: LightningModule) -> torch.Tensor | None:
+        """Gain before training along the theory's own modes, measured where those are not the tracker's."""
+        if self.natural.own or not self.natural.takes_gain:
+            return None
+        return self.tracker.gain_along(self.natural.natural, pl_module)
+
+    def _gain(self) -> Array | None:
+        """The gain before training that the prediction starts from."""
+        if not self.natural.takes_gain:
+            return None
+        if self._natural_gain is not None:
+            return np.asarray(self._natural_gain.numpy())
+        return self.tracker.measured["initial_gain"] if self.natural.own else None
+
     def _predict(self, time: Array) -> Array:
-        if self._dynamics is None:
-            raise RuntimeError("The theory is known once the Trainer is set up.")
-        measured, sampler = self.tracker.measured, self.tracker.probe.sampler
-        return self._dynamics.generated_variance(time, measured.target, sampler, measured["initial_gain"])
+        return self.natural.variance(time, self.tracker.probe.sampler, self._gain())
 
     def _fit(self) -> float | None:
         measured = self.tracker.measured
@@ -213,8 +241,11 @@ class AnalyticOverlay(Partner):
             return
         missing = slice(len(self.history), len(measured))
         time = training_time(measured, self._base)[missing] * self.scale
-        for step, row in zip(measured.steps[missing], self._predict(time), strict=True):
-            self.history.append(step=step, variance=row)
+        gains: dict[str, Any] = {}
+        if "gain" in measured:
+            gains["gain"] = self.natural.gain(time, measured["levels"], self._gain())
+        for i, (step, row) in enumerate(zip(measured.steps[missing], self._predict(time), strict=True)):
+            self.history.append(step=step, variance=row, **{name: table[i] for name, table in gains.items()})
             if log:
                 self.tracker.sinks.scalars({self.tracker.tag("theory", k): float(row[k]) for k in shown}, int(step))
         self.history.metadata["clock"] = self.describe_clock()
@@ -231,6 +262,7 @@ class AnalyticOverlay(Partner):
         whole, later = self._goodness(), self._goodness(self.calibrated_at or 0) if self._fitted else None
         return {
             "theory": repr(self._dynamics),
+            "modes": self.natural.natural.kind,
             "clock": self.describe_clock(),
             "scale": self.scale,
             "calibrated_at": self.calibrated_at,

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from spectral_lightning.spectra import Ranks
 
-__all__ = ["DataSource", "examples", "find_data", "preserved_generators", "reference_batches"]
+__all__ = ["DataSource", "examples", "find_data", "labelled_batches", "preserved_generators", "reference_batches"]
 
 DataSource = Tensor | Dataset[Any] | DataLoader[Any]
 
@@ -107,18 +107,57 @@ def reference_batches(
     Raises:
         ValueError: if there are no data.
     """
+    for part in _parts_of(source, ranks, limit, batch_size):
+        found = examples(part, batch_key)
+        yield found if transform is None else transform(found)
+
+
+def labelled_batches(
+    source: DataSource,
+    ranks: Ranks,
+    limit: int,
+    batch_key: int | str | None = None,
+    label_key: int | str | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    batch_size: int = 256,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same examples as :func:`reference_batches`, each batch with its labels.
+
+    Raises:
+        ValueError: if a batch has no labels.
+    """
+    for part in _parts_of(source, ranks, limit, batch_size):
+        found = examples(part, batch_key)
+        yield found if transform is None else transform(found), _labels(part, label_key)
+
+
+def _labels(batch: Any, label_key: int | str | None) -> Tensor:
+    """The integer labels of a batch: its second element, or what ``label_key`` names."""
+    key = 1 if label_key is None and not isinstance(batch, Mapping) else label_key
+    found = None
+    if (isinstance(batch, Mapping) and key in batch) or (
+        isinstance(batch, tuple | list) and isinstance(key, int) and -len(batch) <= key < len(batch)
+    ):
+        found = batch[key]  # type: ignore[index]
+    if not isinstance(found, Tensor) or found.ndim != 1 or found.is_floating_point():
+        has = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(
+            f"`label_key` must name the integer labels [B] in a batch, got {label_key!r} for a batch that is {has}. "
+            "Use data with labels, or give `classify`."
+        )
+    return found
+
+
+def _parts_of(source: DataSource, ranks: Ranks, limit: int, batch_size: int) -> Iterator[Any]:
+    """This rank's batches as the loader makes them."""
     data = source.dataset if isinstance(source, DataLoader) else source
     total = len(data)  # type: ignore[arg-type]
     if total == 0:
         raise ValueError("The data must hold at least one example, got none.")
     chosen = np.unique(np.linspace(0, total - 1, min(total, limit)).round().astype(np.int64))[ranks.rank :: ranks.size]
     if isinstance(source, Tensor):
-        parts: Iterator[Any] = iter(torch.split(source[torch.from_numpy(chosen)], batch_size))
-    else:
-        parts = iter(_rebuilt(source, Subset(data, chosen.tolist()), batch_size))  # type: ignore[arg-type]
-    for part in parts:
-        found = examples(part, batch_key)
-        yield found if transform is None else transform(found)
+        return iter(torch.split(source[torch.from_numpy(chosen)], batch_size))
+    return iter(_rebuilt(source, Subset(data, chosen.tolist()), batch_size))  # type: ignore[arg-type]
 
 
 def _rebuilt(source: Any, subset: Subset[Any], batch_size: int) -> DataLoader[Any]:

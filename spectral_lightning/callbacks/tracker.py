@@ -15,37 +15,67 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
 
-from spectral_lightning.arguments import one_of, positive_integer
+from spectral_lightning.arguments import positive_integer
 from spectral_lightning.callbacks.base import SpectralCallback, switched_off
-from spectral_lightning.callbacks.basis import population_basis, saved_basis, training_basis
+from spectral_lightning.callbacks.basis import Reference, saved_basis
+from spectral_lightning.callbacks.classes import Classes, find_classes
 from spectral_lightning.callbacks.cost import Cost
+from spectral_lightning.callbacks.instrument import Instrument, Subject
 from spectral_lightning.callbacks.partner import Partner
-from spectral_lightning.callbacks.reference import DataSource, find_data
+from spectral_lightning.callbacks.reference import DataSource
+from spectral_lightning.callbacks.results import TrackerResults
 from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.callbacks.untrained import untrained_gain
 from spectral_lightning.diffusion import Denoiser, HasSampler, Latents, SupportsDenoise, state_dtype, undisturbed
-from spectral_lightning.report import LoggerSinks, RunFiles, free_directory
+from spectral_lightning.report import LoggerSinks, RunFiles, gain_figure
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import HistoryDirectory, PCABasis, Ranks, SpectralHistory, SpectralProbe, current_ranks
+from spectral_lightning.spectra import (
+    Basis,
+    BasisRecipe,
+    GeneratedSamples,
+    Groups,
+    Ranks,
+    SpectralHistory,
+    SpectralProbe,
+    VectorBasis,
+    chosen_recipe,
+    current_ranks,
+)
 
 __all__ = ["SpectralTracker"]
 
 
 class SpectralTracker(SpectralCallback):
-    """Measures the variance of generated samples along the data's covariance eigenmodes while a model trains.
+    """Measures the variance of generated samples along modes of the data while a model trains.
 
     At the start it reads the data once (never through the training's own loader) for their mean and covariance. Then,
     before the first update and on a logarithmic schedule of updates, it samples from the model with one fixed set of
     latents and records the variance along every mode. The table is :attr:`history`; it is in every checkpoint, on disk
     as it grows, and a readable selection of modes goes to every logger at ``<name>/variance/mode_0001`` and so on.
 
+    The modes are the eigenmodes of the data's covariance, its Fourier modes or the components of its patches (``basis``).
+    Several trackers, each with a ``name`` of its own, look at one training in several bases; those with the same latents,
+    sampler and denoiser share their samples where they measure at the same step.
+
+    Beside sampling, ``track_gain`` measures the denoiser itself: its gain along every mode at every noise level of the
+    sampler, one evaluation per level. ``per_class`` measures every class by itself, as groups of the history.
+
     The training is not changed by it: no draw from a global generator, no use of its loader, every mode put back.
 
     Cost: ``num_samples x sampler.evaluations`` evaluations of the network per measurement, shared by all ranks, and
-    about ``per_decade`` measurements per factor of ten in steps.
+    about ``per_decade`` measurements per factor of ten in steps; times the number of classes for a model conditioned on
+    them under ``per_class``; ``num_samples x`` levels more with ``track_gain``.
 
     Args:
-        num_modes: leading modes to track; all where it is None.
+        num_modes: leading modes to track, of those with a name in ``basis``; all where it is None.
+        basis: ``"pca"``, ``"fourier"`` (single frequencies) or ``"patch"`` (5 x 5 pixels, circular); a recipe with
+            settings of its own, such as ``FourierModes(bands=16)``; or a basis that was made before.
+        track_gain: whether to measure the denoiser's gains too.
+        per_class: whether to measure every class apart: under its label for a model conditioned on classes, else by
+            ``classify``, or the datamodule's ``classify``.
+        classify: says to which class, from 0, each sample of a batch ``[B, *S]`` belongs.
+        num_classes: how many classes ``classify`` tells apart; the datamodule's where it knows.
+        label_key: name or position of the labels in a batch; the second element by default.
         num_samples: latents per measurement; a multiple of twice the dimension makes a linear denoiser exact.
         sampler: the discrete sampler; the module's own ``sampler`` where it has one, else 18 Heun steps.
         per_decade: measurements per factor of ten in optimizer updates.
@@ -92,6 +122,12 @@ class SpectralTracker(SpectralCallback):
         log_modes: int = 16,
         dirpath: str | None = None,
         name: str = "spectral",
+        basis: Literal["pca", "fourier", "patch"] | BasisRecipe | VectorBasis = "pca",
+        track_gain: bool = False,
+        per_class: bool = False,
+        classify: Callable[[Tensor], Tensor] | None = None,
+        num_classes: int | None = None,
+        label_key: int | str | None = None,
     ) -> None:
         super().__init__()
         self.num_modes = None if num_modes is None else positive_integer("num_modes", num_modes)
@@ -99,9 +135,7 @@ class SpectralTracker(SpectralCallback):
         self.num_samples, self.latents, self.seed = num_samples, latents, seed
         self.sampler = sampler
         self.schedule = LogSchedule(per_decade)
-        self.data, self.batch_key, self.transform = data, batch_key, transform
-        self.moments = one_of("moments", moments, ("sample", "population"))
-        self.max_reference_samples = positive_integer("max_reference_samples", max_reference_samples)
+        self.reference = Reference(data, batch_key, label_key, transform, moments, max_reference_samples)
         self.denoiser = denoiser
         self.sample_batch_size = positive_integer("sample_batch_size", sample_batch_size)
         self.log_modes = positive_integer("log_modes", log_modes)
@@ -110,15 +144,24 @@ class SpectralTracker(SpectralCallback):
             raise ValueError(f"`name` must be a plain, non-empty word, got {name!r}. It names a directory and tags.")
         self.name = name
 
+        self.recipe = chosen_recipe(basis, self.num_modes)
+        self.track_gain = track_gain
+        if not per_class and classify is not None:
+            raise ValueError("`classify` is used with per_class=True only. Set it, or leave `classify` out.")
+        self.per_class, self.classify = per_class, classify
+        self.num_classes = None if num_classes is None else positive_integer("num_classes", num_classes)
+
         self.history: SpectralHistory | None = None
         self.cost = Cost()
+        self.gain_figures = LogSchedule(2)
+        self._gain_drawn = 0
         self._cumulative_learning_rate = 0.0
         self._restored: dict[str, Any] = {}
         self._partners: list[Partner] = []
-        self._probe: SpectralProbe | None = None
-        self._basis: PCABasis | None = None
-        self._sinks = LoggerSinks([])
-        self._files: RunFiles | None = None
+        self._instrument: Instrument | None = None
+        self._basis: Basis | None = None
+        self._results: TrackerResults | None = None
+        self._generated: tuple[int, list[GeneratedSamples]] | None = None
 
     # What partners use.
 
@@ -128,18 +171,30 @@ class SpectralTracker(SpectralCallback):
             self._partners = sorted([*self._partners, partner], key=lambda p: (p.order, p.state_key))
 
     @property
-    def probe(self) -> SpectralProbe:
-        """Basis, sampler and latents of the measurements, known once training starts."""
-        if self._probe is None:
-            raise RuntimeError("`SpectralTracker.probe` is known once training starts.")
-        return self._probe
+    def instrument(self) -> Instrument:
+        """What measures: basis, sampler, latents and groups, known once training starts."""
+        if self._instrument is None:
+            raise RuntimeError("`SpectralTracker.instrument` is known once training starts.")
+        return self._instrument
 
     @property
-    def basis(self) -> PCABasis:
+    def probe(self) -> SpectralProbe:
+        """Basis, sampler and latents of the measurements, known once training starts."""
+        return self.instrument.probe
+
+    @property
+    def basis(self) -> Basis:
         """The modes of the data, known once training starts."""
         if self._basis is None:
             raise RuntimeError("`SpectralTracker.basis` is known once training starts.")
         return self._basis
+
+    @property
+    def results(self) -> TrackerResults:
+        """Files, loggers and tags, known once training starts."""
+        if self._results is None:
+            raise RuntimeError("`SpectralTracker.results` is known once training starts.")
+        return self._results
 
     @property
     def measured(self) -> SpectralHistory:
@@ -156,25 +211,31 @@ class SpectralTracker(SpectralCallback):
     @property
     def sinks(self) -> LoggerSinks:
         """The loggers; none but on rank 0."""
-        return self._sinks
+        return self.results.sinks
 
     @property
     def files(self) -> RunFiles | None:
         """Where results are written; None where nothing is, as on other ranks and under ``fast_dev_run``."""
-        return self._files
+        return None if self._results is None else self._results.files
 
     @property
     def shown_modes(self) -> list[int]:
         """The modes sent to loggers and drawn, evenly spread over the logarithm of their rank; no null modes."""
-        count = int((~self.basis.null).sum())
-        if count <= self.log_modes:
-            return list(range(count))
-        ranks = np.geomspace(1, count, self.log_modes) - 1
-        return sorted({int(r) for r in ranks.round()})
+        return self.results.shown_modes
 
     def tag(self, kind: str, mode: int) -> str:
         """The logger's tag of one mode (counted from 0; tags count from 1 and sort as text)."""
-        return f"{self.name}/{kind}/mode_{mode + 1:04d}"
+        return self.results.tag(kind, mode)
+
+    def gain_along(self, basis: Basis, pl_module: LightningModule) -> Tensor:
+        """Gain of the denoiser as it is now along the modes of another basis, ``[level, mode]``. Every rank has to call it."""
+        probe = self.probe
+        other = SpectralProbe(
+            basis, probe.sampler, self.num_samples, self.latents, self.seed, self.sample_batch_size, probe.ranks
+        )
+        with self.cost.of("sampling"), undisturbed(pl_module):
+            subject = self._subject(pl_module)
+            return other.gain(subject.denoiser, subject.device, subject.dtype)
 
     # Lightning's hooks.
 
@@ -192,6 +253,8 @@ class SpectralTracker(SpectralCallback):
                 self.load_state_dict(self.state_dict())
             self.cost.begin()
             self._denoiser(pl_module)
+            if self.per_class:
+                self._classes(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the data, make the basis, open the files and measure the untrained model."""
@@ -204,17 +267,27 @@ class SpectralTracker(SpectralCallback):
         self._partners = [p for p in self._partners if p in trainer.callbacks]  # type: ignore[attr-defined]
         with self.cost.of("reference"):
             self._basis = self._make_basis(trainer, ranks)
-        sampler = self._sampler(pl_module)
-        self._probe = SpectralProbe(
-            self._basis, sampler, self.num_samples, self.latents, self.seed, self.sample_batch_size, ranks
+            groups = self._make_groups(trainer, pl_module, ranks) if self.per_class else None
+        probe = SpectralProbe(
+            self._basis,
+            self._sampler(pl_module),
+            self.num_samples,
+            self.latents,
+            self.seed,
+            self.sample_batch_size,
+            ranks,
         )
+        self._instrument, self._generated = Instrument(probe, groups, self.track_gain), None
         fresh = self.history is None
         if self.history is None:
             self.history = self._begin_history(pl_module)
-        self._open(trainer)
+        self._gain_drawn = self.history.last_step or 0
+        self._results = TrackerResults(self.name, self._basis, self.log_modes)
+        with self.cost.of("writing"):
+            self._results.open(trainer, self.dirpath, self._restored.get("directory"), self.history, self._partners)
         for partner in self._partners:
             partner.on_tracking_start(trainer, pl_module)
-        self._sinks.write_layout()
+        self.sinks.write_layout()
         if fresh:
             self._measure(trainer, pl_module)
             self._announce()
@@ -242,7 +315,7 @@ class SpectralTracker(SpectralCallback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keep what was measured; no other hook runs after an exception, and no rank may wait for another."""
-        if self.history is not None and self._probe is not None and not switched_off():
+        if self.history is not None and self._results is not None and not switched_off():
             self._finish(trainer, failed=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -253,7 +326,7 @@ class SpectralTracker(SpectralCallback):
             "history": self.history.state_dict(),
             "cumulative_learning_rate": self._cumulative_learning_rate,
             "cost": self.cost.state_dict(),
-            "directory": None if self._files is None else str(self._files.path),
+            "directory": None if self.files is None else str(self.files.path),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -278,25 +351,23 @@ class SpectralTracker(SpectralCallback):
             "SpectralTracker: a callable that predicts the clean data from z = x0 + sigma eps, z [B, *S], sigma [B]."
         )
 
+    def _subject(self, pl_module: LightningModule) -> Subject:
+        return Subject(self._denoiser(pl_module), pl_module.device, state_dtype(pl_module))
+
     def _sampler(self, pl_module: LightningModule) -> Sampler:
         if self.sampler is not None:
             return self.sampler
         own = pl_module.sampler if isinstance(pl_module, HasSampler) else None
         return own if isinstance(own, Sampler) else Sampler()
 
-    def _make_basis(self, trainer: Trainer, ranks: Ranks) -> PCABasis:
+    def _make_basis(self, trainer: Trainer, ranks: Ranks) -> Basis:
         directory = self._restored.get("directory")
         if self.history is not None:
             path = None if directory is None else str(Path(directory) / "basis.pt")
             kept = saved_basis(path, str(self.history.metadata.get("fingerprint")), ranks)
             if kept is not None:
                 return kept
-        if self.moments == "population":
-            basis = population_basis(getattr(trainer, "datamodule", None), self.num_modes)
-        else:
-            source = find_data(trainer.train_dataloader, self.data)
-            limit, key = self.max_reference_samples, self.batch_key
-            basis = training_basis(source, ranks, limit, self.num_modes, key, self.transform)
+        basis = self.reference.basis(trainer, self.recipe, ranks)
         if self.history is not None and not np.allclose(basis.variance.numpy(), self.history.target, rtol=1e-3):
             warnings.warn(
                 "The data's variances are not those the history of this checkpoint was measured against: its rows "
@@ -305,79 +376,88 @@ class SpectralTracker(SpectralCallback):
             )
         return basis
 
+    def _classes(self, trainer: Trainer, pl_module: LightningModule) -> Classes:
+        return find_classes(pl_module, getattr(trainer, "datamodule", None), self.classify, self.num_classes)
+
+    def _make_groups(self, trainer: Trainer, pl_module: LightningModule, ranks: Ranks) -> Groups:
+        classes = self._classes(trainer, pl_module)
+        if self.history is not None and self.history.groups == list(classes.names):
+            share, target = (torch.from_numpy(self.history[name]) for name in ("group_share", "group_target"))
+            return Groups(classes.names, share, target, classes.classify)
+        return self.reference.groups(trainer, classes, self.basis, ranks)
+
     def _begin_history(self, pl_module: LightningModule) -> SpectralHistory:
         with self.cost.of("sampling"), undisturbed(pl_module):
-            gain = untrained_gain(self.probe, self._denoiser(pl_module), pl_module.device, state_dtype(pl_module))
-        return self.probe.history(gain.numpy(), weights="raw", moments=self.moments)
+            subject = self._subject(pl_module)
+            gain = untrained_gain(self.probe, subject.denoiser, subject.device, subject.dtype)
+        return self.instrument.history(gain, weights="raw", moments=self.reference.moments)
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, final: bool = False) -> None:
-        if self.history is None:
-            raise RuntimeError("A measurement needs a history: `on_train_start` has not run.")
-        seconds = self.cost.training
+        known = {
+            "cumulative_learning_rate": self._cumulative_learning_rate,
+            "seconds": self.cost.training,
+            "final": final,
+        }
         with self.cost.of("sampling"), undisturbed(pl_module):
-            row = self.probe.measure(
-                self._denoiser(pl_module),
-                trainer.global_step,
-                pl_module.device,
-                state_dtype(pl_module),
-                cumulative_learning_rate=self._cumulative_learning_rate,
-                seconds=seconds,
-                final=final,
-            )
-        self.history.append(**row)
+            subject = self._subject(pl_module)
+            samples = self._samples(trainer, subject)
+            row = self.instrument.row(subject, samples, trainer.global_step, **known)
+        self.measured.append(**row)
         if row["non_finite"]:
             warnings.warn(
                 f"{row['non_finite']} of {row['num_samples']} samples at step {row['step']} held NaN or infinity and were "
                 "left out of the variances.",
                 stacklevel=2,
             )
-        with self.cost.of("writing"):
-            if self._files is not None:
-                HistoryDirectory(self._files.history).append(self.history.row(-1))
-            self._log(trainer, row)
-        for partner in self._partners:
-            partner.on_measurement(trainer, pl_module)
-
-    def _log(self, trainer: Trainer, row: dict[str, Any]) -> None:
         headline = {f"{self.name}/{key}": float(row[key]) for key in ("alignment", "non_finite")}
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in headline.items()})
-        if self.history is None or not self._sinks.loggers:
-            return
-        variance = {self.tag("variance", k): float(row["variance"][k]) for k in self.shown_modes}
-        target = {self.tag("target", k): float(self.history.fixed_point[k]) for k in self.shown_modes}
-        self._sinks.scalars({**variance, **target, **headline}, row["step"])
-
-    def _open(self, trainer: Trainer) -> None:
-        # Reading log_dir is a collective: every rank has to.
-        root = self.dirpath or trainer.log_dir or trainer.default_root_dir
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._sinks, self._files = LoggerSinks([]), None
-            return
         with self.cost.of("writing"):
-            self._files = RunFiles(free_directory(Path(root), self.name, self._restored.get("directory")))
-            self._sinks = LoggerSinks(trainer.loggers, self._files / "figures")
-            if self.history is not None:
-                HistoryDirectory(self._files.history).begin(self.history)
-            self.basis.save(self._files / "basis.pt")
-        for k in self.shown_modes:
-            title = f"mode {k + 1}, data variance {float(self.basis.variance[k]):.3g}"
-            tags = [self.tag("variance", k), *(t for p in self._partners for t in p.tags(k)), self.tag("target", k)]
-            self._sinks.chart("Variance of generated samples, by optimizer updates", title, tags)
+            self.results.write(self.measured, headline)
+        for partner in self._partners:
+            partner.on_measurement(trainer, pl_module)
+        if self.track_gain and (final or self.gain_figures.due(self._gain_drawn, trainer.global_step)):
+            self._draw_gain(trainer.global_step)
+
+    def _samples(self, trainer: Trainer, subject: Subject) -> list[GeneratedSamples]:
+        """Samples of the model as it is now: those that a tracker before this one has just made, or its own."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        trackers = [c for c in callbacks if isinstance(c, SpectralTracker)]
+        for other in trackers[: trackers.index(self)]:
+            if self._samples_like(other) and other._generated is not None:
+                step, samples = other._generated
+                if step == trainer.global_step:
+                    return samples
+        samples = self.instrument.generate(subject)
+        # Kept until the next measurement, where another tracker may ask for them.
+        self._generated = (trainer.global_step, samples) if trackers[-1] is not self else None
+        return samples
+
+    def _samples_like(self, other: SpectralTracker) -> bool:
+        instrument = other._instrument
+        return instrument is not None and instrument.key == self.instrument.key and other.denoiser is self.denoiser
+
+    def _draw_gain(self, step: int) -> None:
+        self._gain_drawn = step
+        if self.files is not None:
+            with self.cost.of("figures"):
+                figure = gain_figure(self.measured, self.prediction, self.shown_modes)
+                self.sinks.figure(f"{self.name}/gain", figure, step)
 
     def _announce(self) -> None:
-        probe, cost = self.probe, self.cost.seconds
-        where = "nowhere" if self._files is None else str(self._files.path)
+        instrument, cost = self.instrument, self.cost.seconds
+        probe, groups = instrument.probe, instrument.groups
+        where = "nowhere" if self.files is None else str(self.files.path)
+        classes = "" if groups is None else f" for each of {len(groups.names)} classes" * (groups.classify is None)
         rank_zero_info(
-            f"SpectralTracker: {self.basis.describe()}; {probe.latents.count} samples, {probe.sampler.describe()}. "
-            f"Reference {cost['reference']:.1f} s, first measurement {cost['sampling']:.1f} s. Results in {where}"
+            f"SpectralTracker: {self.basis.describe()}; {probe.latents.count} samples{classes}, "
+            f"{probe.sampler.describe()}. Reference {cost['reference']:.1f} s, first measurement "
+            f"{cost['sampling']:.1f} s ({instrument.evaluations} evaluations). Results in {where}"
         )
 
     def _finish(self, trainer: Trainer, failed: bool = False) -> None:
         """Write what is written once: the measurements first, whatever becomes of the rest."""
-        if self._files is not None and self.history is not None:
-            with self.cost.of("writing"):
-                self.history.save(self._files / "history.npz")
-                self.history.to_csv(self._files / "history.csv")
+        with self.cost.of("writing"):
+            self.results.finish(self.measured)
         for partner in self._partners:
             try:
                 partner.on_tracking_end(trainer)
@@ -386,5 +466,5 @@ class SpectralTracker(SpectralCallback):
                     raise
                 # The exception that ended the training is the one to be seen.
                 warnings.warn(f"{type(partner).__name__} could not finish: {error}", stacklevel=2)
-        if self._files is not None:
-            self._files.write_json("cost.json", {"seconds": self.cost.seconds, "total": self.cost.total})
+        if self.files is not None:
+            self.files.write_json("cost.json", {"seconds": self.cost.seconds, "total": self.cost.total})

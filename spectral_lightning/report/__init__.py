@@ -2,6 +2,8 @@
 
 from spectral_lightning.report.figures import emergence_figure, overlay_figure
 from spectral_lightning.report.files import RunFiles, free_directory, latest_run
+from spectral_lightning.report.gain_figure import gain_figure
+from spectral_lightning.report.group_figure import group_figure
 from spectral_lightning.report.sinks import LoggerSinks
 from spectral_lightning.report.summary import summarise, summary_table
 from spectral_lightning.report.theory_command import draw_paper_figures, draw_theory, print_exponents
@@ -13,6 +15,8 @@ __all__ = [
     "draw_theory",
     "emergence_figure",
     "free_directory",
+    "gain_figure",
+    "group_figure",
     "latest_run",
     "overlay_figure",
     "print_exponents",

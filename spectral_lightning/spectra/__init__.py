@@ -4,6 +4,7 @@ from spectral_lightning.spectra.basis import Basis
 from spectral_lightning.spectra.comparison import Comparison, compare
 from spectral_lightning.spectra.directory import HistoryDirectory
 from spectral_lightning.spectra.fourier import FourierBasis
+from spectral_lightning.spectra.groups import Groups, group_moments
 from spectral_lightning.spectra.history import FIELDS, Field, SpectralHistory
 from spectral_lightning.spectra.moments import SpectralMoments
 from spectral_lightning.spectra.observables import Observables
@@ -20,6 +21,7 @@ from spectral_lightning.spectra.recipes import (
     FourierModes,
     PatchComponents,
     basis_from_state,
+    chosen_recipe,
     load_basis,
 )
 from spectral_lightning.spectra.statistics import ModeStatistics
@@ -36,6 +38,7 @@ __all__ = [
     "FourierBasis",
     "FourierModes",
     "GeneratedSamples",
+    "Groups",
     "HasPopulationMoments",
     "HistoryDirectory",
     "ModeStatistics",
@@ -51,8 +54,10 @@ __all__ = [
     "SpectralProbe",
     "VectorBasis",
     "basis_from_state",
+    "chosen_recipe",
     "compare",
     "current_ranks",
+    "group_moments",
     "load_basis",
     "overlap",
 ]

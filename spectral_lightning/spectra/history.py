@@ -18,6 +18,7 @@ from spectral_lightning.spectra.files import read_arrays, write_arrays
 __all__ = ["FIELDS", "Field", "SpectralHistory"]
 
 FloatArray = NDArray[np.float64]
+_NULL = 1e-10
 Row = dict[str, NDArray[Any]]
 
 
@@ -33,15 +34,26 @@ class Field:
 FIELDS: dict[str, Field] = {
     "target": Field(("mode",), np.float64, "variance of the data along each mode (lambda)"),
     "null": Field(("mode",), np.bool_, "modes along which the data have no variance"),
+    "multiplicity": Field(("mode",), np.int64, "observations of each mode in one sample"),
     "fixed_point": Field(("mode",), np.float64, "variance the sampler makes of the exact linear denoiser"),
     "levels": Field(("level",), np.float64, "noise levels of the sampler's evaluations"),
     "initial_gain": Field(("level", "mode"), np.float64, "gain of the denoiser before training"),
+    "group_target": Field(("group", "mode"), np.float64, "variance of the data of each group"),
+    "group_fixed_point": Field(("group", "mode"), np.float64, "what the sampler makes of it, mode by mode"),
+    "group_share": Field(("group",), np.float64, "share of the data in each group"),
     "step": Field(("step",), np.int64, "optimizer updates"),
     "variance": Field(("step", "mode"), np.float64, "variance of the generated samples along each mode"),
     "standard_error": Field(("step", "mode"), np.float64, "standard error of the variance"),
     "mean_deviation": Field(
         ("step", "mode"), np.float64, "mean of the samples minus mean of the data, along each mode"
     ),
+    "gain": Field(("step", "level", "mode"), np.float64, "gain of the denoiser"),
+    "group_variance": Field(("step", "group", "mode"), np.float64, "variance of the samples of each group"),
+    "group_standard_error": Field(("step", "group", "mode"), np.float64, "standard error of that variance"),
+    "group_mean_deviation": Field(
+        ("step", "group", "mode"), np.float64, "mean of a group's samples minus mean of all data, along each mode"
+    ),
+    "group_count": Field(("step", "group"), np.int64, "samples in each group"),
     "alignment": Field(("step",), np.float64, "squared diagonal over squares of the samples' covariance on the modes"),
     "cumulative_learning_rate": Field(("step",), np.float64, "sum of the learning rates of the updates so far"),
     "seconds": Field(("step",), np.float64, "wall time since training began, without that of measuring"),
@@ -175,6 +187,31 @@ class SpectralHistory:
     def row(self, index: int) -> Row:
         """One measurement."""
         return self._rows[index]
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups, none where samples were measured together only."""
+        return [str(name) for name in self.metadata.get("groups", ())]
+
+    def group(self, name: str) -> SpectralHistory:
+        """The history of one group by itself, of the same kind: everything that reads a history reads it.
+
+        Raises:
+            KeyError: if there is no such group.
+        """
+        if name not in self.groups:
+            raise KeyError(f"{name!r} is no group of this history, which has {self.groups or 'none'}.")
+        g = self.groups.index(name)
+        kept: Row = {n: self.static[n] for n in ("levels", "initial_gain", "multiplicity") if n in self.static}
+        target = self["group_target"][g]
+        null = target <= _NULL * self.target.max()
+        static = {**kept, "target": target, "fixed_point": self["group_fixed_point"][g], "null": null}
+        history = SpectralHistory(static, {**self.metadata, "groups": [], "group": name})
+        shared = [n for n in ("cumulative_learning_rate", "seconds", "non_finite", "final") if n in self]
+        for row in self._rows:
+            own = {n: row[f"group_{n}"][g] for n in ("variance", "standard_error", "mean_deviation")}
+            history.append(step=row["step"], num_samples=row["group_count"][g], **own, **{n: row[n] for n in shared})
+        return history
 
     # Storage: npz without pickle on disk, tensors in checkpoints, CSV for everybody else.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,11 +113,21 @@ class SpectralProbe:
         """Whether the standard error comes from the scatter of blocks, or from the fourth moment."""
         return self.num_blocks >= _BLOCKS_FOR_AN_ERROR and self.latents.count % self.latents.block == 0
 
-    def history(self, initial_gain: Any = None, **metadata: Any) -> SpectralHistory:
-        """An empty history for this probe's measurements, with what makes them comparable in its metadata."""
+    def history(
+        self, initial_gain: Any = None, extra: Mapping[str, Any] | None = None, **metadata: Any
+    ) -> SpectralHistory:
+        """An empty history for this probe's measurements, with what makes them comparable in its metadata.
+
+        Args:
+            initial_gain: gain of the denoiser before training, ``[level, mode]``.
+            extra: further static fields, such as those of groups.
+            metadata: further plain values.
+        """
         static = {
+            **(extra or {}),
             "target": self.basis.variance.numpy(),
             "null": self.basis.null.numpy(),
+            "multiplicity": self.basis.multiplicity.numpy(),
             "fixed_point": self.fixed_point,
             "levels": self.sampler.levels,
         }
@@ -127,6 +137,7 @@ class SpectralProbe:
             "sampler": self.sampler.describe(),
             "basis": self.basis.describe(),
             "fingerprint": self.basis.fingerprint,
+            "modes": self.basis.labels,
             "latents": f"{self.latents.count} {self.latents.kind}, seed {self.latents.seed}",
             "standard_error": "scatter of blocks" if self.error_from_blocks else "fourth moment (an upper bound)",
         }
@@ -191,18 +202,39 @@ class SpectralProbe:
         Raises:
             ValueError: for samples generated under another key, or none that is finite.
         """
+        statistics = self.statistics(samples)
+        return self.summary(statistics, step, self.standard_error(statistics), self.latents.count, **known)
+
+    def statistics(self, samples: GeneratedSamples, accept: Callable[[Tensor], Tensor] | None = None) -> ModeStatistics:
+        """Sums over the finite samples of all ranks, or over those among them that ``accept`` marks, ``[B] -> bool``.
+
+        Raises:
+            ValueError: for samples generated under another :attr:`sampling_key`.
+        """
         if samples.key != self.sampling_key:
             raise ValueError(f"`samples` must be generated under {self.sampling_key!r}, got {samples.key!r}.")
         statistics = ModeStatistics.empty(self.num_blocks, Observables(self.basis.mode_of, self.basis.replicates))
         for index, chunk in samples.chunks.items():
-            self._collect(statistics, self._chunks[index], chunk.to(samples.device))
+            self._collect(statistics, self._chunks[index], chunk.to(samples.device), accept)
         statistics.reduce(self.ranks)
+        return statistics
+
+    def standard_error(self, statistics: ModeStatistics) -> Tensor:
+        """Standard error of the variance along each mode, ``[K]``."""
+        if self.error_from_blocks and int(statistics.total) == self.latents.count:
+            return statistics.block_error()
+        return statistics.moment_error(float(statistics.total) / (2 if self.latents.kind == "orthogonal" else 1))
+
+    def summary(
+        self, statistics: ModeStatistics, step: int, error: Tensor, num_samples: int, **known: Any
+    ) -> dict[str, Any]:
+        """One row from sums over samples and the standard error of their variance.
+
+        Raises:
+            ValueError: if no sample is finite.
+        """
         if statistics.total == 0:
-            raise ValueError(
-                f"All {self.latents.count} samples at step {step} held NaN or infinity: nothing to measure."
-            )
-        pairs = self.latents.count / (2 if self.latents.kind == "orthogonal" else 1)
-        error = statistics.block_error() if self.error_from_blocks else statistics.moment_error(pairs)
+            raise ValueError(f"All {num_samples} samples at step {step} held NaN or infinity: nothing to measure.")
         return {
             "step": step,
             # Orthogonal latents are a fixed design whose second moment is that of the distribution itself.
@@ -210,7 +242,7 @@ class SpectralProbe:
             "standard_error": error.numpy(),
             "mean_deviation": statistics.deviation.numpy(),
             "alignment": statistics.alignment(),
-            "num_samples": self.latents.count,
+            "num_samples": num_samples,
             "non_finite": int(statistics.non_finite),
             **known,
         }
@@ -256,12 +288,15 @@ class SpectralProbe:
             self._share[index, dtype] = self.latents.rows(start, stop).to(dtype)
         return self._share[index, dtype].to(device).reshape(-1, *self.basis.shape)
 
-    def _collect(self, statistics: ModeStatistics, chunk: Chunk, samples: Tensor) -> None:
+    def _collect(
+        self, statistics: ModeStatistics, chunk: Chunk, samples: Tensor, accept: Callable[[Tensor], Tensor] | None
+    ) -> None:
         finite = torch.isfinite(samples.flatten(1)).all(1)
+        taken = finite if accept is None else finite & accept(samples)
         origin = chunk[0][1]
         for block, start, stop in chunk:
             part = slice(start - origin, stop - origin)
-            good = samples[part][finite[part]]
+            good = samples[part][taken[part]]
             statistics.add(block, self.basis.project(good), int((~finite[part]).sum()))
 
 

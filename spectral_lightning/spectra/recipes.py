@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from spectral_lightning.arguments import one_of
 from spectral_lightning.spectra.basis import Basis
 from spectral_lightning.spectra.fourier import FourierBasis
 from spectral_lightning.spectra.observed import ObservedBasis
 from spectral_lightning.spectra.patch import PatchBasis
 from spectral_lightning.spectra.pca import PCABasis
+from spectral_lightning.spectra.vectors import VectorBasis
 
-__all__ = ["BasisRecipe", "Eigenmodes", "FourierModes", "PatchComponents", "basis_from_state", "load_basis"]
+__all__ = [
+    "BasisRecipe",
+    "Eigenmodes",
+    "FourierModes",
+    "PatchComponents",
+    "basis_from_state",
+    "chosen_recipe",
+    "load_basis",
+]
 
 _KINDS: dict[str, type[ObservedBasis]] = {kind.kind: kind for kind in (PCABasis, FourierBasis, PatchBasis)}
 
@@ -99,6 +109,38 @@ class PatchComponents:
         return PatchBasis.from_moments(
             mean, covariance, shape, self.size, self.stride, self.boundary, self.num_modes, self.axes, source
         )
+
+
+_BY_NAME: dict[str, Eigenmodes | FourierModes | PatchComponents] = {
+    "pca": Eigenmodes(),
+    "fourier": FourierModes(),
+    "patch": PatchComponents(),
+}
+
+
+def chosen_recipe(basis: str | BasisRecipe | VectorBasis, num_modes: int | None = None) -> BasisRecipe | VectorBasis:
+    """The recipe of a name, ``"pca"``, ``"fourier"`` or ``"patch"``; a recipe or a basis itself.
+
+    Raises:
+        ValueError: for an unknown name, or a number of modes where the choice takes none.
+        TypeError: for anything else.
+    """
+    if not isinstance(basis, str):
+        if not isinstance(basis, BasisRecipe | VectorBasis):
+            raise TypeError(
+                f"`basis` must be one of {', '.join(map(repr, _BY_NAME))}, a recipe or a basis, got {basis!r}."
+            )
+        if num_modes is not None:
+            raise ValueError(f"`num_modes` must be given in `basis` itself, got {num_modes!r} beside it.")
+        return basis
+    recipe = _BY_NAME[one_of("basis", basis, tuple(_BY_NAME))]
+    if num_modes is None:
+        return recipe
+    if isinstance(recipe, FourierModes):
+        raise ValueError(
+            f"`num_modes` must be left out with basis='fourier', got {num_modes!r}. Use FourierModes(bands=...)."
+        )
+    return replace(recipe, num_modes=num_modes)
 
 
 def basis_from_state(state: dict[str, Any]) -> Basis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,22 @@ class ModeStatistics:
         return cls(
             observables, zeros(blocks), sums, zeros(*pooled), zeros(*pooled), zeros(coordinates, coordinates), zeros()
         )
+
+    @classmethod
+    def mixture(cls, parts: Sequence[ModeStatistics], share: Tensor) -> ModeStatistics:
+        """Sums of a mixture of distributions, each seen through its own samples, with these shares ``[G]``."""
+        size = sum(float(part.total) for part in parts)
+        weights = [
+            float(w) * size / float(part.total) if part.total else 0.0 for w, part in zip(share, parts, strict=True)
+        ]
+
+        def weighted(name: str) -> Tensor:
+            terms = [w * getattr(part, name) for w, part in zip(weights, parts, strict=True)]
+            return torch.stack(terms).sum(0)
+
+        non_finite = torch.stack([part.non_finite for part in parts]).sum(0)
+        count, sums, second = weighted("count"), weighted("sums"), weighted("second")
+        return cls(parts[0].observables, count, sums, second, weighted("fourth"), weighted("cross"), non_finite)
 
     def add(self, block: int, observations: Tensor, non_finite: int = 0) -> None:
         """Add the float64 observables ``[n, R * M]`` of n samples to a block."""

@@ -13,6 +13,7 @@ Reference: Wang & Pehlevan, *An Analytical Theory of Spectral Bias in the Learni
 2025, arXiv 2503.03206, called WP in the docstrings.
 """
 
+from spectral_lightning.theory.bound import BoundDynamics
 from spectral_lightning.theory.deep_linear import DeepLinear
 from spectral_lightning.theory.dynamics import LearningDynamics
 from spectral_lightning.theory.flow_matching import FlowMatching
@@ -25,6 +26,7 @@ from spectral_lightning.theory.sampled import fixed_point, sampled_variance, wie
 from spectral_lightning.theory.two_layer import SymmetricTwoLayer
 
 __all__ = [
+    "BoundDynamics",
     "DeepLinear",
     "FlowMatching",
     "FullWidthConvolution",

@@ -83,6 +83,11 @@ class BoundDynamics(LearningDynamics):
         """
 
     @property
+    def is_bound(self) -> bool:
+        """Whether data are bound."""
+        return self._bound is not None
+
+    @property
     def blocks(self) -> Blocks:
         """The data this is bound to."""
         return self._require()[0]

@@ -272,7 +272,7 @@ def test_callbacks_can_be_copied_before_they_are_attached(tmp_path, duplicate):
 
 
 def test_what_is_known_in_training_only_says_so():
-    for name in ("probe", "basis"):
+    for name in ("instrument", "basis", "results"):
         with pytest.raises(RuntimeError, match=rf"`SpectralTracker\.{name}` is known once training starts"):
             getattr(tracker(), name)
     with pytest.raises(RuntimeError, match=r"`SpectralTracker\.history` is known once training starts"):

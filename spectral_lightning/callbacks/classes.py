@@ -1,0 +1,91 @@
+"""The classes of the data as groups of a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, runtime_checkable
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from spectral_lightning.diffusion import SupportsConditionalDenoise
+from spectral_lightning.spectra import Basis, Groups, Ranks, group_moments
+
+__all__ = ["Classes", "HasClasses", "HasClassifier", "find_classes"]
+
+Classifier = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class HasClasses(Protocol):
+    """A datamodule that knows its classes."""
+
+    num_classes: int
+
+
+@runtime_checkable
+class HasClassNames(Protocol):
+    """A datamodule that can name them."""
+
+    class_names: list[str]
+
+
+@runtime_checkable
+class HasClassifier(Protocol):
+    """A datamodule that can tell to which class a sample belongs."""
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The class ``[B]`` of every sample ``[B, *S]``."""
+        ...
+
+
+class Classes:
+    """Names of the classes, and the classifier where the model is not conditioned on them."""
+
+    def __init__(self, names: tuple[str, ...], classify: Classifier | None) -> None:
+        self.names, self.classify = names, classify
+
+    def groups(self, basis: Basis, batches: Iterable[tuple[Tensor, Tensor | None]], ranks: Ranks) -> Groups:
+        """Groups with the shares and variances of the data, which are classified as the samples will be.
+
+        Args:
+            basis: the modes.
+            batches: this rank's examples, with labels where the model is conditioned on them.
+            ranks: the processes that share the data.
+        """
+        return Groups(self.names, *group_moments(basis, self.names, self._labelled(batches), ranks), self.classify)
+
+    def _labelled(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterable[tuple[Tensor, Tensor]]:
+        for examples, label in batches:
+            found = label if self.classify is None else self.classify(examples)
+            if found is None:
+                raise ValueError("Data without labels need `classify` to be measured by class.")
+            yield examples, found
+
+
+def find_classes(
+    module: LightningModule, datamodule: Any, classify: Classifier | None, num_classes: int | None
+) -> Classes:
+    """The classes of a run: those the model is conditioned on, else those a classifier tells apart.
+
+    Raises:
+        ValueError: if the model is not conditioned and nothing classifies, or the number of classes is not known.
+    """
+    conditional = isinstance(module, SupportsConditionalDenoise) and isinstance(module.num_classes, int)
+    if classify is None and not conditional:
+        if not isinstance(datamodule, HasClassifier):
+            raise ValueError(
+                f"`per_class` needs a model that is conditioned on classes, which {type(module).__name__} is not, or a "
+                "`classify` that says to which class a sample [B, *S] belongs. Pass one, or use a datamodule that "
+                "offers `classify(x)`."
+            )
+        classify = datamodule.classify
+    if classify is None:
+        num_classes = module.num_classes  # type: ignore[assignment]
+    elif num_classes is None and isinstance(datamodule, HasClasses):
+        num_classes = datamodule.num_classes
+    if num_classes is None:
+        raise ValueError("`num_classes` must be given with `classify`: how many classes it tells apart.")
+    named = isinstance(datamodule, HasClassNames) and len(datamodule.class_names) == num_classes
+    names = [str(n) for n in datamodule.class_names] if named else [str(n) for n in range(num_classes)]
+    return Classes(tuple(names), classify)

@@ -1,0 +1,68 @@
+"""The figure of the denoiser's own gains, as a ``matplotlib.figure.Figure`` that touches no global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from spectral_lightning.spectra import SpectralHistory
+
+__all__ = ["gain_figure"]
+
+
+def gain_figure(history: SpectralHistory, prediction: SpectralHistory | None, modes: Sequence[int]) -> Figure:
+    """Gain of the denoiser along each mode: over the noise levels now, and over the training at one noise level.
+
+    The noise level of the right panel is the one nearest to the geometric mean of the modes' standard deviations.
+
+    Args:
+        history: a measurement with the field ``gain``.
+        prediction: the theory's table; drawn dashed where it holds gains.
+        modes: the modes to draw, counted from 0.
+    """
+    figure = Figure(figsize=(10.5, 4.8))
+    now, over, bar = (figure.add_axes(box) for box in _BOXES)
+    levels, variance, gain = history["levels"], history.target[list(modes)], history["gain"]
+    color = ScalarMappable(LogNorm(variance.min(), variance.max()), matplotlib.colormaps["viridis"].reversed())
+    level = int(np.abs(np.log(levels) - np.log(variance).mean() / 2).argmin())
+    dense = np.geomspace(levels.min(), levels.max(), 200)
+    predicted = prediction["gain"] if prediction is not None and "gain" in prediction else None
+    for k, lam in zip(modes, variance, strict=True):
+        shade = color.to_rgba(np.asarray(lam))
+        now.plot(dense, lam / (lam + dense**2), color=shade, linewidth=0.7, alpha=0.6)
+        now.plot(levels, gain[-1, :, k], "o", color=shade, markersize=3)
+        over.plot(history.steps, gain[:, level, k], "o-", color=shade, markersize=2.6, linewidth=0.9)
+        end = max(float(history.steps[-1]), 1.0) * 1.25
+        over.plot(end, lam / (lam + levels[level] ** 2), "<", color=shade, markersize=5, clip_on=False)
+        if predicted is not None and prediction is not None:
+            now.plot(levels, predicted[-1, :, k], "--", color=shade, linewidth=1.3)
+            over.plot(prediction.steps, predicted[:, level, k], "--", color=shade, linewidth=1.3)
+    now.set_xscale("log")
+    now.set_xlabel("noise level $\\sigma$")
+    now.set_ylabel("gain of the denoiser along the mode, $\\psi$")
+    now.set_title(f"at step {int(history.steps[-1])}", loc="left", fontsize=11)
+    over.set_xscale("symlog", linthresh=1, linscale=0.4)
+    over.set_xlim(-0.1, max(float(history.steps[-1]), 1.0) * 1.3)
+    over.set_xlabel("optimizer updates (0, then logarithmic)")
+    over.set_title(f"at $\\sigma$ = {levels[level]:.3g}", loc="left", fontsize=11)
+    for axes in (now, over):
+        axes.set_ylim(min(-0.05, float(gain.min()) * 1.05), max(1.05, float(gain[:, :, list(modes)].max()) * 1.05))
+    now.legend(handles=_handles(predicted is not None), loc="lower left", fontsize=8, framealpha=0.8)
+    figure.colorbar(color, cax=bar, label="variance of the data along the mode")
+    return figure
+
+
+_BOXES = ((0.065, 0.115, 0.39, 0.8), (0.5, 0.115, 0.39, 0.8), (0.915, 0.115, 0.016, 0.8))
+
+
+def _handles(theory: bool) -> list[Line2D]:
+    measured = Line2D([], [], color="0.3", marker="o", linestyle="", markersize=4, label="measured")
+    exact = Line2D([], [], color="0.3", linewidth=0.7, label="exact, $\\lambda/(\\lambda+\\sigma^2)$")
+    dashed = Line2D([], [], color="0.3", linestyle="--", linewidth=1.3, label="theory")
+    return [measured, *([dashed] if theory else []), exact]

@@ -1,0 +1,47 @@
+"""The figure of emergence by class, as a ``matplotlib.figure.Figure`` that touches no global state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from spectral_lightning.spectra import Comparison
+
+__all__ = ["group_figure"]
+
+_MARKER = {"rising": "^", "falling": "v"}
+
+
+def group_figure(groups: Mapping[str, Comparison], last_step: int) -> Figure:
+    """Emergence step against the variance of each class's own data, one colour per class.
+
+    Modes that rise are upward triangles, modes that fall downward ones. A class's line in the legend counts its modes
+    that have emerged among those that can.
+
+    Args:
+        groups: emergence of every class, by name.
+        last_step: of the measurements.
+    """
+    figure = Figure(figsize=(8.5, 5.6))
+    axes = figure.add_axes((0.085, 0.1, 0.895, 0.83))
+    shades = matplotlib.colormaps["tab10" if len(groups) <= _FEW else "turbo"].resampled(max(len(groups), _FEW))
+    for index, (name, comparison) in enumerate(groups.items()):
+        measured, color = comparison.measured, shades(index)
+        crossed = eligible = 0
+        for way, marker in _MARKER.items():
+            found = measured.crossed(way)
+            crossed, eligible = crossed + int(found.sum()), eligible + int(measured.eligible(way).sum())
+            axes.plot(measured.variance[found], measured.time[found], marker, color=color, markersize=4.5, alpha=0.8)
+        axes.plot([], [], "s", color=color, label=f"class {name}: {crossed} of {eligible}")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("variance of the class's data along the mode, $\\lambda$")
+    axes.set_ylabel("emergence, optimizer updates")
+    axes.set_title(f"When each mode of each class emerged, by step {last_step}", loc="left", fontsize=12)
+    axes.legend(fontsize=8, loc="best", framealpha=0.85, ncols=1 + (len(groups) > _FEW))
+    return figure
+
+
+_FEW = 10

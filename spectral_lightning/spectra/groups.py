@@ -1,0 +1,145 @@
+"""Classes of the data, measured apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spectral_lightning.spectra.basis import Basis
+from spectral_lightning.spectra.observables import Observables
+from spectral_lightning.spectra.probe import GeneratedSamples, SpectralProbe
+from spectral_lightning.spectra.ranks import Ranks
+from spectral_lightning.spectra.statistics import ModeStatistics
+from spectral_lightning.theory import fixed_point
+
+__all__ = ["Groups", "group_moments"]
+
+Classifier = Callable[[Tensor], Tensor]
+"""The group ``[B]``, an integer from 0, of every sample ``[B, *S]``."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of a measurement, and how a sample comes to its group.
+
+    A model conditioned on classes is sampled once per group, from the same latents under that group's label, and what
+    is measured of all samples together is the mixture with the shares of the data. An unconditional model is sampled
+    once, and ``classify`` says where each sample belongs.
+
+    Args:
+        names: of the groups.
+        share: share of the data in each, ``[G]``.
+        target: variance of the data of each group along the modes, about the group's mean, ``[G, K]``.
+        classify: the classifier of an unconditional model's samples; None for a conditional model.
+
+    Raises:
+        ValueError: for shapes that do not match.
+    """
+
+    names: tuple[str, ...]
+    share: Tensor
+    target: Tensor
+    classify: Classifier | None = None
+
+    def __post_init__(self) -> None:
+        if self.share.shape != (len(self.names),) or self.target.shape[:1] != self.share.shape:
+            raise ValueError(
+                f"`share` and `target` must have {len(self.names)} groups, as `names`, got shapes "
+                f"{tuple(self.share.shape)} and {tuple(self.target.shape)}."
+            )
+
+    @cached_property
+    def labels(self) -> list[int | None]:
+        """The label of each sampling: one per group for a conditional model, one without label for another."""
+        return list(range(len(self.names))) if self.classify is None else [None]
+
+    def static(self, probe: SpectralProbe) -> dict[str, Any]:
+        """The fields of a history that belong to the groups.
+
+        The fixed point is that of each mode by itself: exact where the group's covariance is diagonal in the basis.
+        """
+        return {
+            "group_target": self.target.numpy(),
+            "group_fixed_point": fixed_point(self.target.numpy(), probe.sampler),
+            "group_share": self.share.numpy(),
+        }
+
+    def row(self, probe: SpectralProbe, samples: Sequence[GeneratedSamples], step: int, **known: Any) -> dict[str, Any]:
+        """One row with the groups' fields beside the common ones. With several ranks, every rank has to call it.
+
+        Args:
+            probe: that generated the samples.
+            samples: one set per entry of :attr:`labels`.
+            step: optimizer updates so far.
+            known: further row fields.
+
+        Raises:
+            ValueError: if no sample is finite.
+        """
+        if self.classify is None:
+            parts = [probe.statistics(one) for one in samples]
+            whole = ModeStatistics.mixture(parts, self.share)
+            errors = torch.stack([probe.standard_error(part) for part in parts])
+            error = (self.share[:, None] * errors).square().sum(0).sqrt()
+            common = probe.summary(whole, step, error, len(parts) * probe.latents.count)
+        else:
+            parts = [probe.statistics(samples[0], self._accepts(g)) for g in range(len(self.names))]
+            common = probe.row(samples[0], step)
+        return {**common, **_stacked(probe, parts), **known}
+
+    def _accepts(self, group: int) -> Callable[[Tensor], Tensor]:
+        classify = self.classify
+        if classify is None:
+            raise RuntimeError("Samples of a conditional model need no classifier.")
+        return lambda samples: classify(samples).to(samples.device) == group
+
+
+def _stacked(probe: SpectralProbe, parts: Sequence[ModeStatistics]) -> dict[str, Any]:
+    unbiased = probe.latents.kind == "independent"
+    return {
+        # A group without samples has no variance: NaN, not 0.
+        "group_variance": torch.stack([part.variance(unbiased) for part in parts]).numpy(),
+        "group_standard_error": torch.stack([probe.standard_error(part) for part in parts]).numpy(),
+        "group_mean_deviation": torch.stack([part.deviation for part in parts]).numpy(),
+        "group_count": np.array([int(part.total) for part in parts]),
+    }
+
+
+def group_moments(
+    basis: Basis, names: Sequence[str], labelled: Iterable[tuple[Tensor, Tensor]], ranks: Ranks
+) -> tuple[Tensor, Tensor]:
+    """Share ``[G]`` of every group in the data and its variance along the modes ``[G, K]``, read batch by batch.
+
+    Args:
+        basis: the modes.
+        names: of the G groups.
+        labelled: this rank's batches ``(examples [B, *S], label [B])``.
+        ranks: the processes that share the data.
+
+    Raises:
+        ValueError: for a label out of range, or a group without data.
+    """
+    observables = Observables(basis.mode_of, basis.replicates)
+    count = len(names)
+    parts = [ModeStatistics.empty(1, observables) for _ in names]
+    for examples, label in labelled:
+        if len(label) and not 0 <= int(label.min()) <= int(label.max()) < count:
+            raise ValueError(
+                f"Labels of the data must be 0 to {count - 1}, got {int(label.min())} to {int(label.max())}."
+            )
+        observed = basis.project(examples)
+        for g, part in enumerate(parts):
+            part.add(0, observed[(label == g).to(observed.device)])
+    for part in parts:
+        part.reduce(ranks)
+    totals = torch.stack([part.total for part in parts])
+    if not (totals > 0).all():
+        empty = [names[g] for g in range(count) if totals[g] == 0]
+        raise ValueError(f"Every class must have data, got none of {', '.join(empty)}.")
+    return totals / totals.sum(), torch.stack([part.variance() for part in parts])
