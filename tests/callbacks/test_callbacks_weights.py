@@ -189,6 +189,7 @@ class Shadowed(OwnModule):
         self.ema.restore(self.body.parameters())
 
 
+@pytest.mark.slow
 def test_an_average_that_the_module_swaps_itself(truth, tmp_path):
     raw, mean = Looks("raw"), Looks("ema")
     module = train(tmp_path, [raw, mean], Shadowed)

@@ -68,7 +68,12 @@ def karras_ema(net):
     return mean, mean.update, mean.ema_model
 
 
-MODULE_AVERAGES = [torch_average, torch_average_with_buffers, timm_v2, timm_v3, ema_pytorch, karras_ema]
+def slow(make):
+    """The import of the library takes ten seconds."""
+    return pytest.param(make, marks=pytest.mark.slow)
+
+
+MODULE_AVERAGES = [torch_average, torch_average_with_buffers, slow(timm_v2), slow(timm_v3), ema_pytorch, karras_ema]
 
 
 def diffusers(net, **options):
@@ -110,6 +115,7 @@ def test_parameters_and_statistics_are_those_of_the_average(make):
     assert same(values(copy), mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreach", [False, True])
 def test_a_list_of_averages_is_put_into_the_parameters_it_is_of(foreach):
     owner, average, _ = trained(lambda net: diffusers(net, foreach=foreach))
@@ -123,6 +129,7 @@ def test_a_list_of_averages_is_put_into_the_parameters_it_is_of(foreach):
     assert average.temp_stored_params is None
 
 
+@pytest.mark.slow
 def test_a_list_of_averages_of_the_trainable_parameters_only():
     owner = Owner()
     owner.net[0].requires_grad_(False)
@@ -136,7 +143,7 @@ def test_a_list_of_averages_of_the_trainable_parameters_only():
         assert not (owner.net[0].weight == 7).any()
 
 
-@pytest.mark.parametrize("make", [*MODULE_AVERAGES, diffusers])
+@pytest.mark.parametrize("make", [*MODULE_AVERAGES, slow(diffusers)])
 def test_the_average_may_live_in_the_module(make):
     owner, average, _ = trained(make)
     owner.average = average
@@ -146,7 +153,7 @@ def test_the_average_may_live_in_the_module(make):
     assert same(values(owner.net), raw)
 
 
-@pytest.mark.parametrize("make", [torch_average, ema_pytorch, diffusers])
+@pytest.mark.parametrize("make", [torch_average, ema_pytorch, slow(diffusers)])
 def test_before_its_first_update_an_average_is_the_raw_weights(make):
     net = network()
     average, update, _ = make(net)
@@ -171,7 +178,7 @@ def test_an_average_made_with_its_first_update():
     assert len(found.pairs(net)) == len(net.state_dict())
 
 
-@pytest.mark.parametrize("make", [timm_v2, ema_pytorch, karras_ema, diffusers])
+@pytest.mark.parametrize("make", [slow(timm_v2), ema_pytorch, karras_ema, slow(diffusers)])
 def test_recognition_does_not_rest_on_what_newer_pythons_do_not_see(make):
     """From 3.12 on a runtime check looks with `getattr_static`, which sees no registered submodule or buffer."""
     holder, _, _ = make(network())
@@ -198,7 +205,7 @@ def test_a_thing_that_answers_to_every_name_is_no_average():
     assert recognised(Anything()) is None
 
 
-@pytest.mark.parametrize("make", [torch_average, diffusers])
+@pytest.mark.parametrize("make", [torch_average, slow(diffusers)])
 def test_two_parts_alike_are_refused(make):
     owner, average, _ = trained(make)
     owner.other = network(1)
@@ -207,7 +214,7 @@ def test_two_parts_alike_are_refused(make):
     assert "`weights` must be a callable" in str(error.value)
 
 
-@pytest.mark.parametrize("make", [torch_average, diffusers])
+@pytest.mark.parametrize("make", [torch_average, slow(diffusers)])
 def test_an_average_of_something_else_is_refused(make):
     _, average, _ = trained(make)
     with pytest.raises(ValueError, match="and 0 parts of the module"):
@@ -299,6 +306,7 @@ def test_a_live_graph_does_not_notice():
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_first", [True, False])
 def test_a_compiled_network_is_not_compiled_again(compile_first):
     graphs = []
