@@ -1,11 +1,14 @@
 """What a diffusion model is here: a denoiser, its latents, its loss and its noise levels. Plain torch, no Trainer."""
 
+from spectral_lightning.diffusion.adapters import Adapter
 from spectral_lightning.diffusion.averages import (
     Average,
     HasEmaScope,
     Pairs,
     recognised,
 )
+from spectral_lightning.diffusion.bound import BoundDenoiser
+from spectral_lightning.diffusion.checks import self_check
 from spectral_lightning.diffusion.denoiser import (
     Denoiser,
     SupportsConditionalDenoise,
@@ -24,6 +27,7 @@ from spectral_lightning.diffusion.noise import (
     UniformTimeNoise,
     default_noise,
 )
+from spectral_lightning.diffusion.resolve import resolve_denoiser
 from spectral_lightning.diffusion.solvable import Departure, HasSampler, SupportsDynamics
 from spectral_lightning.diffusion.weights import (
     AveragedWeights,
@@ -34,8 +38,10 @@ from spectral_lightning.diffusion.weights import (
 )
 
 __all__ = [
+    "Adapter",
     "Average",
     "AveragedWeights",
+    "BoundDenoiser",
     "DDPMNoise",
     "Denoiser",
     "Departure",
@@ -59,6 +65,8 @@ __all__ = [
     "denoising_loss",
     "holding",
     "recognised",
+    "resolve_denoiser",
+    "self_check",
     "state_dtype",
     "undisturbed",
 ]

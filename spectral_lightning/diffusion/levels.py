@@ -1,0 +1,176 @@
+"""The noise levels a network knows: a discrete grid, or a range of a continuous time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spectral_lightning.arguments import one_of, positive_integer
+from spectral_lightning.diffusion.noise import DDPMNoise
+from spectral_lightning.sampling import Sampler, karras_sigmas
+
+__all__ = ["NAMED_SCHEDULES", "LevelGrid", "ScheduleTime"]
+
+NAMED_SCHEDULES = ("linear", "scaled-linear", "cosine")
+
+Values = Literal["alphas_cumprod", "betas", "sigmas"]
+
+
+class LevelGrid:
+    """The levels ``sigma_i = sqrt((1 - abar_i) / abar_i)`` of a network that is told the index i.
+
+    An infinite level (``abar_i = 0``, zero terminal signal-to-noise ratio) and one of zero are left out; the others keep
+    their index. Off the grid the network has no level at all, so that asking there raises, and nothing is rounded.
+
+    Reference: Ho et al. 2020, equation 4; Lin et al. 2024 (zero terminal signal-to-noise ratio).
+
+    Args:
+        values: one number per index.
+        kind: what the numbers are, ``"alphas_cumprod"``, ``"betas"`` or the levels themselves, ``"sigmas"``.
+        sigma_min: levels below are left out.
+        sigma_max: levels above are left out.
+
+    Attributes:
+        levels: the levels, ascending, float64 on the CPU.
+        indices: the index the network knows each by.
+        size: number of indices, left out levels included.
+
+    Raises:
+        ValueError: if fewer than two levels are left, or they neither rise nor fall throughout.
+
+    Example:
+        >>> grid = LevelGrid([0.8, 0.5, 0.0])
+        >>> len(grid.sigmas), grid.locate(torch.tensor([1.0, 0.5])).tolist()
+        (2, [1, 0])
+    """
+
+    def __init__(
+        self,
+        values: Tensor | Sequence[float],
+        kind: Values = "alphas_cumprod",
+        sigma_min: float = 0.0,
+        sigma_max: float = math.inf,
+    ) -> None:
+        one_of("schedule_values", kind, ("alphas_cumprod", "betas", "sigmas"))
+        given = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+        sigma = _sigmas(given, kind)
+        steps = sigma.diff()
+        if given.ndim != 1 or not ((steps > 0).all() or (steps < 0).all()) or torch.isnan(sigma).any():
+            raise ValueError(
+                f"`schedule` must give noise levels that rise or fall throughout, got {kind} of shape "
+                f"{tuple(given.shape)} from {given.flatten()[0]:g} to {given.flatten()[-1]:g}. "
+                "Say what its numbers are with `schedule_values`: alphas_cumprod, betas or sigmas."
+            )
+        keep = torch.isfinite(sigma) & (sigma > 0) & (sigma >= sigma_min) & (sigma <= sigma_max)
+        self.size = len(given)
+        self.levels, order = sigma[keep].sort()
+        self.indices = torch.arange(self.size)[keep][order]
+        if len(self.levels) < 2:
+            raise ValueError(
+                f"`schedule` must hold two finite noise levels at least, got {len(self.levels)} of {self.size}."
+            )
+
+    @classmethod
+    def named(cls, name: str, num_steps: int = 1000, sigma_min: float = 0.0, sigma_max: float = math.inf) -> LevelGrid:
+        """The schedule of DDPM (``"linear"``), Stable Diffusion (``"scaled-linear"``) or improved DDPM (``"cosine"``)."""
+        one_of("schedule", name, NAMED_SCHEDULES)
+        if name == "scaled-linear":
+            count = positive_integer("num_train_steps", num_steps)
+            betas = torch.linspace(0.00085**0.5, 0.012**0.5, count, dtype=torch.float64) ** 2
+            return cls(betas, "betas", sigma_min, sigma_max)
+        levels = DDPMNoise("linear" if name == "linear" else "cosine", num_steps).sigmas
+        return cls(levels, "sigmas", sigma_min, sigma_max)
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """All levels, ascending."""
+        return tuple(self.levels.tolist())
+
+    def locate(self, sigma: Tensor) -> Tensor:
+        """Position of each of ``sigma [B]`` among :attr:`sigmas`.
+
+        Raises:
+            ValueError: for a level that is not on the grid.
+        """
+        asked = sigma.detach().cpu().double()
+        above = torch.searchsorted(self.levels, asked).clamp(1, len(self.levels) - 1)
+        nearest = torch.where(asked - self.levels[above - 1] < self.levels[above] - asked, above - 1, above)
+        # Levels arrive rounded to float32 (6e-8); neighbours of a 1000-step schedule lie 5e-3 apart.
+        off = (asked / self.levels[nearest] - 1).abs() > 1e-5
+        if bool(off.any()):
+            raise ValueError(
+                f"`sigma` must be one of the {len(self.levels)} noise levels of the network's own grid, "
+                f"{self.sigmas[0]:.4g} to {self.sigmas[-1]:.4g}, got {asked[off][0].item():g}. It is a noise level, not "
+                "an index; use `sampler(num_steps)` of the denoiser, which steps on that grid."
+            )
+        return nearest
+
+    def subset(self, count: int, rho: float = 7.0) -> tuple[float, ...]:
+        """``count`` different levels, descending, both ends among them, as near to Karras' spacing as the grid allows."""
+        total = len(self.levels)
+        if positive_integer("num_steps", count, minimum=2) > total:
+            raise ValueError(f"`num_steps` must be at most {total}, the levels of the network's grid, got {count!r}.")
+        wanted = np.log(karras_sigmas(max(count, 3) - 1, self.sigmas[0], self.sigmas[-1], rho, "sigma_min"))[::-1]
+        wanted = wanted[[0, -1]] if count == 2 else wanted
+        nearest = np.abs(np.log(self.levels.numpy())[:, None] - wanted).argmin(0)
+        rank = np.arange(count)
+        apart = np.maximum.accumulate(nearest - rank) + rank  # strictly rising, where Karras is denser than the grid
+        chosen = np.minimum(apart, total - count + rank)
+        return tuple(self.levels[torch.from_numpy(chosen)].flip(0).tolist())
+
+    def sampler(self, num_steps: int, solver: Literal["heun", "euler"], final: str, rho: float) -> Sampler:
+        """A sampler whose every evaluation lies on the grid."""
+        one_of("final", final, ("zero", "sigma_min"))
+        levels = self.subset(num_steps if final == "zero" else num_steps + 1, rho)
+        return Sampler(solver, grid=(*levels, 0.0) if final == "zero" else levels)
+
+
+class ScheduleTime:
+    """The time t at which a schedule ``t -> (alpha, sigma)`` has a given ratio ``sigma(t) / alpha(t)``, by bisection.
+
+    Args:
+        schedule: gives ``alpha`` and ``sigma`` of float64 times ``[B]``.
+        start: first time.
+        end: last time; the ratio rises or falls from one to the other.
+
+    Example:
+        >>> straight = ScheduleTime(lambda t: (1 - t, t))
+        >>> straight(torch.tensor([1.0], dtype=torch.float64)).item()
+        0.5
+    """
+
+    def __init__(self, schedule: Callable[[Tensor], Any], start: float = 0.0, end: float = 1.0) -> None:
+        self.schedule, self.start, self.end = schedule, start, end
+        first, last = (self._ratio(torch.tensor([t], dtype=torch.float64)).item() for t in (start, end))
+        self.rises = last > first
+        self.sigma_min, self.sigma_max = sorted((first, last))
+
+    def __call__(self, sigma: Tensor) -> Tensor:
+        """Times ``[B]`` of ``sigma [B]``, float64 on the CPU."""
+        asked = sigma.detach().cpu().double()
+        low, high = torch.full_like(asked, self.start), torch.full_like(asked, self.end)
+        for _ in range(64):  # down to neighbouring floats
+            middle = (low + high) / 2
+            later = (self._ratio(middle) < asked) == self.rises
+            low, high = torch.where(later, middle, low), torch.where(later, high, middle)
+        return (low + high) / 2
+
+    def alpha(self, time: Tensor) -> Tensor:
+        """Factor on the data at ``time [B]``."""
+        return torch.as_tensor(self.schedule(time)[0]).detach().cpu().double()
+
+    def _ratio(self, time: Tensor) -> Tensor:
+        alpha, sigma = (torch.as_tensor(part).detach().cpu().double() for part in self.schedule(time))
+        return sigma / alpha
+
+
+def _sigmas(values: Tensor, kind: str) -> Tensor:
+    if kind == "sigmas":
+        return values
+    abar = values if kind == "alphas_cumprod" else torch.cumprod(1 - values, 0)
+    return ((1 - abar) / abar).sqrt()

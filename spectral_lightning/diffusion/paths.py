@@ -1,0 +1,40 @@
+"""Finding things by name: an attribute of a module, an object of a package."""
+
+from __future__ import annotations
+
+import importlib
+from functools import reduce
+from typing import Any
+
+from torch import nn
+
+__all__ = ["attribute_at", "object_at"]
+
+
+def attribute_at(module: nn.Module, path: str, argument: str) -> Any:
+    """The attribute ``path``, such as ``"model.unet"``, of ``module``; the module itself for ``""``.
+
+    Raises:
+        ValueError: if there is none; names the submodules there are.
+    """
+    try:
+        return reduce(getattr, path.split("."), module) if path else module
+    except AttributeError as error:
+        children = ", ".join(name for name, _ in module.named_children()) or "none"
+        raise ValueError(
+            f"`{argument}` must be an attribute path on {type(module).__name__}, got {path!r}: {error}. "
+            f"Its submodules: {children}."
+        ) from error
+
+
+def object_at(path: str, argument: str) -> Any:
+    """The object ``"package.module:name"`` or ``"package.module.name"``, imported.
+
+    Raises:
+        ValueError: if the module cannot be imported or holds no such name.
+    """
+    home, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    try:
+        return reduce(getattr, name.split("."), importlib.import_module(home))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"`{argument}` must be importable as 'package.module:name', got {path!r}: {error}.") from error
