@@ -39,7 +39,7 @@ def self_check(
     denoises in one reading only. So the squared error of D at sigma = 0.3, 1 and 3 times the spread of the data is held
     against that of the best ``mean + g (z - mean)``, a number g per level, which no untrained network beats but by
     the spectrum of the data. If D is worse than that, while another reading of the same network (sign, target, time)
-    takes away more than 30 % of that error and half of D's, the reading is named and refused. Call it again on a
+    takes away more than 15 % of that error and half of D's, the reading is named and refused. Call it again on a
     trained or resumed model.
 
     Draws from its own generator; 3 to 60 evaluations of the network for each example.

@@ -1,0 +1,163 @@
+"""diffusers: what its own schedulers make of a network's output is what the adapter makes of it."""
+
+import numpy as np
+import pytest
+import torch
+from gaussian_images import UserModule, images, measured, trained
+
+from spectral_lightning.diffusion import Adapter, resolve_denoiser, self_check
+
+diffusers = pytest.importorskip("diffusers")
+
+PREDICTIONS = {"epsilon": "diffusers-epsilon", "v_prediction": "diffusers-v", "sample": "diffusers-sample"}
+
+
+def unet():
+    return diffusers.UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
+
+
+class UserDDPM(UserModule):
+    def __init__(self, prediction, **schedule):
+        super().__init__()
+        self.unet = unet()
+        self.noise_scheduler = diffusers.DDPMScheduler(prediction_type=prediction, clip_sample=False, **schedule)
+
+    def loss(self, x):
+        noise, t = torch.randn_like(x), torch.randint(0, 1000, (len(x),))
+        noisy = self.noise_scheduler.add_noise(x, noise, t)
+        targets = {"epsilon": noise, "sample": x}
+        kind = self.noise_scheduler.config.prediction_type
+        target = self.noise_scheduler.get_velocity(x, noise, t) if kind == "v_prediction" else targets[kind]
+        return torch.nn.functional.mse_loss(self.unet(noisy, t).sample, target)
+
+
+class UserFlow(UserModule):
+    def __init__(self, network):
+        super().__init__()
+        self.transformer = network
+        self.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+
+    def forward(self, x, t):
+        return self.transformer(x, t)
+
+    def loss(self, x):
+        noise, u = torch.randn_like(x), torch.rand(len(x))
+        g = u[:, None, None, None]
+        return torch.nn.functional.mse_loss(self(g * noise + (1 - g) * x, 1000 * u).sample, noise - x)
+
+
+class UserDiT(UserFlow):
+    """Class-conditional, with the null class where none is given."""
+
+    def forward(self, x, t):
+        return self.transformer(x, t, class_labels=torch.full((len(x),), 10))
+
+
+def dit():
+    return diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=4,
+        in_channels=1,
+        out_channels=1,
+        num_layers=1,
+        sample_size=8,
+        patch_size=2,
+        num_embeds_ada_norm=10,
+        norm_num_groups=1,
+    )
+
+
+def noisy(sigma, seed=5):
+    eps = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return images(3, seed=seed) + sigma * eps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("schedule", [{}, {"beta_schedule": "squaredcos_cap_v2"}, {"rescale_betas_zero_snr": True}])
+def test_ddpm_scheduler(prediction, schedule):
+    module = trained(UserDDPM(prediction, **schedule), images())
+    denoiser, line = resolve_denoiser(module, PREDICTIONS[prediction])
+    assert line.startswith(f"{PREDICTIONS[prediction]}: unet(x, time)")
+    before = module.noise_scheduler.timesteps.clone()
+    self_check(denoiser, images(16))
+    indices = [0, 1, 10, 250, 500, 800, 950]
+    for i in indices:
+        sigma = denoiser.sigma_grid[i]
+        z = noisy(sigma)
+        x = z / (1 + sigma**2) ** 0.5
+        with torch.no_grad():
+            out = module.unet(x, i).sample
+            theirs = module.noise_scheduler.step(out, i, x).pred_original_sample
+            ours = denoiser(z, torch.full((3,), sigma))
+        # their single-precision 1 - abar, and division of x by it, at the ends of the schedule
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * max(1, sigma))
+    row = measured(denoiser)
+    assert np.isfinite(row["variance"]).all()
+    assert row["non_finite"] == 0
+    assert torch.equal(module.noise_scheduler.timesteps, before)
+    assert module.noise_scheduler.num_inference_steps is None
+    zero_snr = bool(schedule.get("rescale_betas_zero_snr"))
+    assert len(denoiser.sigma_grid) == 1000 - zero_snr * (module.noise_scheduler.alphas_cumprod[-1].item() == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "adapter"),
+    [
+        (lambda: UserFlow(unet()), Adapter("diffusers-flow-match")),
+        (
+            lambda: UserDiT(dit()),
+            Adapter("diffusers-flow-match", condition="class_labels", default_condition=10),
+        ),
+    ],
+    ids=["unet", "dit"],
+)
+def test_flow_match_scheduler(make, adapter):
+    module = trained(make(), images())
+    denoiser = adapter.bind(module)
+    self_check(denoiser, images(16))
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(8)
+    for i in range(1, 8):  # the first is all noise, sigma = infinity
+        scheduler._step_index = None
+        g = scheduler.sigmas[i].item()
+        sigma = g / (1 - g)
+        z = noisy(sigma)
+        x = z / (1 + sigma)
+        with torch.no_grad():
+            out = module(x, scheduler.timesteps[i].expand(3)).sample
+            # one Euler step from g to 0 is the scheduler's own estimate of the data
+            scheduler_to_zero = diffusers.FlowMatchEulerDiscreteScheduler()
+            scheduler_to_zero.set_timesteps(sigmas=[g])
+            theirs = scheduler_to_zero.step(out, scheduler_to_zero.timesteps[0], x).prev_sample
+            ours = denoiser(z, torch.full((3,), sigma))
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    row = measured(denoiser)
+    assert np.isfinite(row["variance"]).all()
+
+
+@pytest.mark.slow
+def test_classes_of_a_dit():
+    module = UserDiT(dit()).eval()
+    torch.nn.init.normal_(module.transformer.proj_out_2.weight)
+    denoiser = Adapter("diffusers-flow-match", condition="class_labels").bind(module)
+    z, sigma = noisy(1.0), torch.ones(3)
+    with torch.no_grad():
+        by_class = [denoiser(z, sigma, torch.full((3,), c)) for c in (0, 1)]
+        mixed = denoiser(z, sigma, torch.tensor([0, 1, 0]))
+        theirs = (
+            z / 2 - module.transformer(z / 2, torch.full((3,), 500.0), class_labels=torch.zeros(3).long()).sample / 2
+        )
+    assert (by_class[0] - by_class[1]).abs().max() > 1e-3
+    torch.testing.assert_close(by_class[0], theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(mixed[1], by_class[1][1], rtol=1e-4, atol=1e-5)
