@@ -66,7 +66,7 @@ class Groups:
         """
         return {
             "group_target": self.target.numpy(),
-            "group_fixed_point": fixed_point(self.target.numpy(), probe.sampler),
+            "group_fixed_point": np.stack([fixed_point(target, probe.sampler) for target in self.target.numpy()]),
             "group_share": self.share.numpy(),
         }
 

@@ -120,3 +120,5 @@ def blank_figure(*_args, **_options):
 def without_drawing(monkeypatch):
     monkeypatch.setattr("spectral_lightning.callbacks.overlay.overlay_figure", blank_figure)
     monkeypatch.setattr("spectral_lightning.callbacks.fitter.emergence_figure", blank_figure)
+    monkeypatch.setattr("spectral_lightning.callbacks.fitter.group_figure", blank_figure)
+    monkeypatch.setattr("spectral_lightning.callbacks.tracker.gain_figure", blank_figure)
