@@ -1,7 +1,11 @@
 """A few steps of training for the tests of nonlinear networks."""
 
+from contextlib import contextmanager
+
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -76,3 +80,13 @@ def trained_by_hand(module, shape, steps):
         optimizer.zero_grad()
         module.loss(examples(shape, 16)).backward()
         optimizer.step()
+
+
+@contextmanager
+def fresh_compiler():
+    """Counts from zero, and plain loops, which compile several times as fast as vectorised ones."""
+    torch._dynamo.reset()
+    counters.clear()
+    with inductor.patch({"cpp.simdlen": 1, "cpp_cache_precompile_headers": False}):
+        yield counters
+    torch._dynamo.reset()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from nonlinear_training import falls, fit, reloaded, trained_by_hand
+from nonlinear_training import falls, fit, fresh_compiler, reloaded, trained_by_hand
 from torch import nn
 
 from spectral_lightning.diffusion import SupportsDynamics
@@ -149,9 +149,25 @@ def test_it_learns(precision, tmp_path):
     falls(tiny(), (1, 8, 8), precision, tmp_path)
 
 
+def test_it_learns_through_the_compiler(tmp_path):
+    # All of the compiler but its C++
+    with fresh_compiler() as counters, torch.compiler.set_stance("default", force_backend="aot_eager"):
+        falls(tiny(compile=True), (1, 8, 8), "32-true", tmp_path)
+        assert counters["stats"]["unique_graphs"] >= 1
+        assert not counters["graph_break"]
+
+
 @pytest.mark.slow
-def test_it_learns_compiled(tmp_path):
-    falls(tiny(compile=True), (1, 8, 8), "32-true", tmp_path)
+def test_compiled_to_machine_code_it_is_the_same_function():
+    options = {"depth": 1, "width": 8}
+    module, plain = awake(tiny(**options, compile=True)), awake(tiny(**options))
+    module.configure_model()
+    z, sigma = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 1.0, 10.0])
+    with fresh_compiler() as counters, torch.no_grad():
+        compiled = module.denoise(z, sigma)
+        assert counters["inductor"]["fxgraph_cache_miss"] + counters["inductor"]["fxgraph_cache_hit"] > 0
+        # float32, another order of sums
+        torch.testing.assert_close(compiled, plain.denoise(z, sigma), rtol=1e-4, atol=1e-5)
 
 
 def test_checkpoint_comes_back(tmp_path):
