@@ -149,6 +149,7 @@ def test_it_learns(precision, tmp_path):
     falls(tiny(), (1, 8, 8), precision, tmp_path)
 
 
+@pytest.mark.slow
 def test_it_learns_through_the_compiler(tmp_path):
     # All of the compiler but its C++
     with fresh_compiler() as counters, torch.compiler.set_stance("default", force_backend="aot_eager"):
