@@ -8,19 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
 from spectral_lightning.callbacks.classes import Classes
-from spectral_lightning.callbacks.reference import (
-    DataSource,
-    find_data,
-    labelled_batches,
-    preserved_generators,
-    reference_batches,
-)
-from spectral_lightning.diffusion import undisturbed
+from spectral_lightning.callbacks.reader import Reader, named_transform, transfer_hooks
+from spectral_lightning.callbacks.reference import DataSource, find_data
 from spectral_lightning.spectra import (
     Basis,
     BasisRecipe,
@@ -50,7 +44,7 @@ class Reference:
         data: what to read; the dataset of the training dataloader if None.
         batch_key: name or position of the examples in a batch.
         label_key: name or position of the labels in a batch.
-        transform: applied to a batch of examples.
+        transform: applied to a batch of examples; the name of a method of the module gets it on the module's device.
         moments: ``"sample"`` or ``"population"``.
         limit: the most examples read.
 
@@ -63,7 +57,7 @@ class Reference:
         data: DataSource | None = None,
         batch_key: int | str | None = None,
         label_key: int | str | None = None,
-        transform: Callable[[Tensor], Tensor] | None = None,
+        transform: Callable[[Tensor], Tensor] | str | None = None,
         moments: Literal["sample", "population"] = "sample",
         limit: int = 100_000,
     ) -> None:
@@ -71,29 +65,36 @@ class Reference:
         self.moments = one_of("moments", moments, ("sample", "population"))
         self.limit = positive_integer("max_reference_samples", limit)
 
-    def basis(self, trainer: Trainer, recipe: BasisRecipe | VectorBasis, ranks: Ranks) -> Basis:
+    def basis(
+        self, trainer: Trainer, module: LightningModule, recipe: BasisRecipe | VectorBasis, ranks: Ranks
+    ) -> Basis:
         """The modes of the data, the same on every rank. Every rank has to call it."""
         if isinstance(recipe, VectorBasis):
             return recipe
         if self.moments == "population":
             return population_basis(getattr(trainer, "datamodule", None), recipe)
-        return self._training_basis(find_data(trainer.train_dataloader, self.data), recipe, ranks)
+        return self._training_basis(self._reader(trainer, module, ranks), recipe, ranks)
 
-    def groups(self, trainer: Trainer, classes: Classes, basis: Basis, ranks: Ranks) -> Groups:
+    def groups(self, trainer: Trainer, module: LightningModule, classes: Classes, basis: Basis, ranks: Ranks) -> Groups:
         """Shares and variances of the classes, read in a second pass. Every rank has to call it."""
-        source = find_data(trainer.train_dataloader, self.data)
-        with undisturbed(), preserved_generators(source):
-            if classes.classify is None:
-                labelled = labelled_batches(source, ranks, self.limit, self.batch_key, self.label_key, self.transform)
-                return classes.groups(basis, labelled, ranks)
-            unlabelled = reference_batches(source, ranks, self.limit, self.batch_key, self.transform)
-            return classes.groups(basis, ((x, None) for x in unlabelled), ranks)
+        reader = self._reader(trainer, module, ranks)
+        with reader.undisturbed():
+            batches = (
+                reader.labelled(self.label_key) if classes.classify is None else ((x, None) for x in reader.batches())
+            )
+            return classes.groups(basis, batches, ranks)
 
-    def _training_basis(self, source: DataSource, recipe: BasisRecipe, ranks: Ranks) -> Basis:
+    def _reader(self, trainer: Trainer, module: LightningModule, ranks: Ranks) -> Reader:
+        source = find_data(trainer.train_dataloader, self.data)
+        # What is given is taken to be as the network sees it.
+        seen = transfer_hooks(trainer, module) if self.data is None else None
+        return Reader(source, ranks, self.limit, self.batch_key, named_transform(self.transform, module), seen, module)
+
+    def _training_basis(self, reader: Reader, recipe: BasisRecipe, ranks: Ranks) -> Basis:
         moments: SpectralMoments | None = None
         shape: tuple[int, ...] = ()
-        with undisturbed(), preserved_generators(source):
-            for batch in reference_batches(source, ranks, self.limit, self.batch_key, self.transform):
+        with reader.undisturbed():
+            for batch in reader.batches():
                 if moments is None:
                     shape = tuple(batch.shape[1:]) or (1,)
                     moments = SpectralMoments(batch[0].numel())

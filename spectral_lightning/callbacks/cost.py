@@ -14,6 +14,7 @@ class Cost:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.count = 0  # measurements taken
         self._start: float | None = None
         self._before = 0.0
 
@@ -36,6 +37,11 @@ class Cost:
         return sum(self.seconds.values())
 
     @property
+    def measuring(self) -> float:
+        """Seconds of tracking but for reading the data, which is done once."""
+        return self.tracking - self.seconds.get("reference", 0.0)
+
+    @property
     def total(self) -> float:
         """Seconds since the training began, tracking included."""
         return self._before + (0.0 if self._start is None else time.perf_counter() - self._start)
@@ -47,9 +53,10 @@ class Cost:
 
     def state_dict(self) -> dict[str, object]:
         """Plain values for a checkpoint."""
-        return {"seconds": dict(self.seconds), "total": self.total}
+        return {"seconds": dict(self.seconds), "total": self.total, "count": self.count}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Go on from a checkpoint."""
         self.seconds = {str(k): float(v) for k, v in dict(state.get("seconds", {})).items()}  # type: ignore[call-overload]
+        self.count = int(state.get("count", 0))  # type: ignore[call-overload]
         self._before = float(state.get("total", 0.0))  # type: ignore[arg-type]

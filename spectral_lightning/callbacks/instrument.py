@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,17 +17,16 @@ __all__ = ["Instrument", "Subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """The model as it is measured: its denoiser, where it is, and what the sampler's state is kept in."""
+    """The model as it is measured: its denoiser, where it is, what the sampler's state is kept in, and the condition."""
 
     denoiser: Denoiser
     device: torch.device
     dtype: torch.dtype
+    condition: Tensor | None = None
 
-    def under(self, label: int | None) -> Denoiser:
-        """The denoiser, with one label for every sample where there is one."""
-        if label is None:
-            return self.denoiser
-        return partial(_labelled, self.denoiser, label)
+    def under(self, label: int | None) -> Tensor | None:
+        """The condition: one label for every sample where there is one."""
+        return self.condition if label is None else torch.tensor([label])
 
 
 class Instrument:
@@ -52,23 +50,35 @@ class Instrument:
     def evaluations(self) -> int:
         """Evaluations of the network for one measurement, over all ranks."""
         count, sampler = self.probe.latents.count, self.probe.sampler
+        if sampler is None:
+            return count * len(self._labels)
         return count * (len(self._labels) * sampler.evaluations + self.track_gain * len(sampler.levels))
 
-    def history(self, initial_gain: Tensor, **metadata: Any) -> SpectralHistory:
+    def history(self, initial_gain: Tensor | None, **metadata: Any) -> SpectralHistory:
         """An empty history for this instrument's rows."""
+        gain = None if initial_gain is None else initial_gain.numpy()
         if self.groups is None:
-            return self.probe.history(initial_gain.numpy(), **metadata)
+            return self.probe.history(gain, **metadata)
         static = self.groups.static(self.probe)
-        return self.probe.history(initial_gain.numpy(), static, groups=list(self.groups.names), **metadata)
+        return self.probe.history(gain, static, groups=list(self.groups.names), **metadata)
 
     def generate(self, subject: Subject) -> list[GeneratedSamples]:
-        """This rank's samples, one set per label."""
-        return [self.probe.generate(subject.under(g), subject.device, subject.dtype) for g in self._labels]
+        """This rank's samples, one set per label; no rank waits for another."""
+        at = (subject.denoiser, subject.device, subject.dtype)
+        return [self.probe.generate(*at, condition=subject.under(g)) for g in self._labels]
 
-    def row(self, subject: Subject, samples: Sequence[GeneratedSamples], step: int, **known: Any) -> dict[str, Any]:
-        """One row of the history. Every rank has to call it."""
-        if self.track_gain:
-            known["gain"] = self.probe.gain(subject.denoiser, subject.device, subject.dtype).numpy()
+    def gain_sums(self, subject: Subject) -> Tensor | None:
+        """This rank's share of the gains, where they are tracked; no rank waits for another."""
+        if not self.track_gain:
+            return None
+        return self.probe.gain_sums(subject.denoiser, subject.device, subject.dtype, subject.condition)
+
+    def row(
+        self, samples: Sequence[GeneratedSamples], gain_sums: Tensor | None, step: int, **known: Any
+    ) -> dict[str, Any]:
+        """One row of the history from all ranks' shares. Every rank has to call it."""
+        if gain_sums is not None:
+            known["gain"] = self.probe.gain_of(gain_sums).numpy()
         if self.groups is not None:
             return self.groups.row(self.probe, samples, step, **known)
         return self.probe.row(samples[0], step, **known)
@@ -76,8 +86,3 @@ class Instrument:
     @property
     def _labels(self) -> list[int | None]:
         return [None] if self.groups is None else self.groups.labels
-
-
-def _labelled(denoiser: Any, label: int, z: Tensor, sigma: Tensor) -> Tensor:
-    out: Tensor = denoiser(z, sigma, torch.full((len(z),), label, dtype=torch.int64, device=z.device))
-    return out

@@ -18,6 +18,7 @@ from spectral_lightning.callbacks.partner import Partner
 from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.diffusion import Departure, SupportsDynamics
 from spectral_lightning.report import overlay_figure
+from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory, compare
 from spectral_lightning.theory import LearningDynamics
 
@@ -119,6 +120,7 @@ class AnalyticOverlay(Partner):
             raise RuntimeError("The theory is known once the Trainer is set up.")
         self._natural = NaturalModes(dynamics.gradient_flow() if self._fitted else dynamics, self.tracker.basis)
         measured = self.tracker.measured
+        _ = self._sampler  # raises where there is none
         if not self._fitted:
             self.scale, self.calibrated_at = 1.0, 0
         elif not len(measured):  # a new run, not one that goes on
@@ -220,7 +222,17 @@ class AnalyticOverlay(Partner):
         return self.tracker.measured["initial_gain"] if self.natural.own else None
 
     def _predict(self, time: Array) -> Array:
-        return self.natural.variance(time, self.tracker.probe.sampler, self._gain())
+        return self.natural.variance(time, self._sampler, self._gain())
+
+    @property
+    def _sampler(self) -> Sampler:
+        sampler = self.tracker.probe.sampler
+        if sampler is None:
+            raise ValueError(
+                "AnalyticOverlay needs a denoiser, got a SpectralTracker with a function as `sampler`. Leave the overlay "
+                "out, or give the tracker a `denoiser`."
+            )
+        return sampler
 
     def _fit(self) -> float | None:
         measured = self.tracker.measured

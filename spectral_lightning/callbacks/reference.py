@@ -98,6 +98,7 @@ def reference_batches(
     batch_key: int | str | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 256,
+    seen: Callable[[Any], Any] | None = None,
 ) -> Iterator[Tensor]:
     """This rank's share of at most ``limit`` examples, evenly spread over the data, in batches.
 
@@ -107,7 +108,7 @@ def reference_batches(
     Raises:
         ValueError: if there are no data.
     """
-    for part in _parts_of(source, ranks, limit, batch_size):
+    for part in _parts_of(source, ranks, limit, batch_size, seen):
         found = examples(part, batch_key)
         yield found if transform is None else transform(found)
 
@@ -120,13 +121,14 @@ def labelled_batches(
     label_key: int | str | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 256,
+    seen: Callable[[Any], Any] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The same examples as :func:`reference_batches`, each batch with its labels.
 
     Raises:
         ValueError: if a batch has no labels.
     """
-    for part in _parts_of(source, ranks, limit, batch_size):
+    for part in _parts_of(source, ranks, limit, batch_size, seen):
         found = examples(part, batch_key)
         yield found if transform is None else transform(found), _labels(part, label_key)
 
@@ -148,16 +150,20 @@ def _labels(batch: Any, label_key: int | str | None) -> Tensor:
     return found
 
 
-def _parts_of(source: DataSource, ranks: Ranks, limit: int, batch_size: int) -> Iterator[Any]:
-    """This rank's batches as the loader makes them."""
+def _parts_of(
+    source: DataSource, ranks: Ranks, limit: int, batch_size: int, seen: Callable[[Any], Any] | None
+) -> Iterator[Any]:
+    """This rank's batches as the loader makes them, and the training sees them."""
     data = source.dataset if isinstance(source, DataLoader) else source
     total = len(data)  # type: ignore[arg-type]
     if total == 0:
         raise ValueError("The data must hold at least one example, got none.")
     chosen = np.unique(np.linspace(0, total - 1, min(total, limit)).round().astype(np.int64))[ranks.rank :: ranks.size]
     if isinstance(source, Tensor):
-        return iter(torch.split(source[torch.from_numpy(chosen)], batch_size))
-    return iter(_rebuilt(source, Subset(data, chosen.tolist()), batch_size))  # type: ignore[arg-type]
+        parts: Iterator[Any] = iter(torch.split(source[torch.from_numpy(chosen)], batch_size))
+    else:
+        parts = iter(_rebuilt(source, Subset(data, chosen.tolist()), batch_size))  # type: ignore[arg-type]
+    return parts if seen is None else map(seen, parts)
 
 
 def _rebuilt(source: Any, subset: Subset[Any], batch_size: int) -> DataLoader[Any]:

@@ -39,3 +39,10 @@ class LogSchedule:
     def due(self, last: int, step: int) -> bool:
         """Whether a grid step was crossed since step ``last``: it lies in ``(last, step]``."""
         return self.floor(step) > last
+
+    def count(self, last: int, end: int) -> int:
+        """Grid steps in ``(last, end]``."""
+        first = 0 if last < 1 else math.floor(self.per_decade * math.log10(last)) - 1
+        stop = 0 if end < 1 else math.ceil(self.per_decade * math.log10(end)) + 1
+        grid = {round(10 ** (i / self.per_decade)) for i in range(max(first, 0), stop + 1)}
+        return sum(last < step <= end for step in grid)

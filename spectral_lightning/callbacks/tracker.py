@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,15 +19,19 @@ from torch.optim import Optimizer
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.callbacks.base import SpectralCallback, switched_off
 from spectral_lightning.callbacks.basis import Reference, saved_basis
+from spectral_lightning.callbacks.budget import Budget
 from spectral_lightning.callbacks.classes import Classes, find_classes
 from spectral_lightning.callbacks.cost import Cost
 from spectral_lightning.callbacks.instrument import Instrument, Subject
+from spectral_lightning.callbacks.model import MeasuredModel, SampleFunction
 from spectral_lightning.callbacks.partner import Partner
 from spectral_lightning.callbacks.reference import DataSource
 from spectral_lightning.callbacks.results import TrackerResults
 from spectral_lightning.callbacks.schedule import LogSchedule
-from spectral_lightning.callbacks.untrained import untrained_gain
-from spectral_lightning.diffusion import Denoiser, HasSampler, Latents, SupportsDenoise, state_dtype, undisturbed
+from spectral_lightning.callbacks.tolerance import Tolerance
+from spectral_lightning.callbacks.untrained import checked, untrained_gain
+from spectral_lightning.callbacks.weights import Weights
+from spectral_lightning.diffusion import Adapter, Denoiser, Latents
 from spectral_lightning.report import LoggerSinks, RunFiles, gain_figure
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import (
@@ -44,6 +49,8 @@ from spectral_lightning.spectra import (
 
 __all__ = ["SpectralTracker"]
 
+_FIRST_RECHECK = 100
+
 
 class SpectralTracker(SpectralCallback):
     """Measures the variance of generated samples along modes of the data while a model trains.
@@ -60,7 +67,10 @@ class SpectralTracker(SpectralCallback):
     Beside sampling, ``track_gain`` measures the denoiser itself: its gain along every mode at every noise level of the
     sampler, one evaluation per level. ``per_class`` measures every class by itself, as groups of the history.
 
-    The training is not changed by it: no draw from a global generator, no use of its loader, every mode put back.
+    The training is not changed by it: no draw from a global generator, no use of its loader, every mode and weight put
+    back, compiled networks run as they are without another graph. An error while measuring is agreed on by all ranks and,
+    with ``on_error="skip"``, reported and left behind; samples that are not finite are counted and shown, and where none
+    is finite the variances are NaN.
 
     Cost: ``num_samples x sampler.evaluations`` evaluations of the network per measurement, shared by all ranks, and
     about ``per_decade`` measurements per factor of ten in steps; times the number of classes for a model conditioned on
@@ -77,15 +87,28 @@ class SpectralTracker(SpectralCallback):
         num_classes: how many classes ``classify`` tells apart; the datamodule's where it knows.
         label_key: name or position of the labels in a batch; the second element by default.
         num_samples: latents per measurement; a multiple of twice the dimension makes a linear denoiser exact.
-        sampler: the discrete sampler; the module's own ``sampler`` where it has one, else 18 Heun steps.
+        sampler: the discrete sampler; the module's own ``sampler`` where it has one, else 18 Heun steps over the
+            denoiser's noise levels, on its own grid where it has a grid. For anything that is not a denoiser: a
+            function ``f(module, latents [B, *S]) -> samples [B, *S]`` of standard normal latents; there is no theory and
+            there are no gains then.
         per_decade: measurements per factor of ten in optimizer updates.
         data: what to take the moments of, as the network sees it: a tensor ``[N, *S]``, a Dataset or a DataLoader; by
             default the dataset of the training dataloader, read through a loader of the tracker's own.
         batch_key: name or position of the examples in a batch, where a batch is not a tensor.
-        transform: applied to a batch of examples before its moments are taken.
+        transform: applied to a batch of examples before its moments are taken, such as the encoder of latent diffusion; a
+            callable, or the name of a method of the module, which gets the batch on the module's device.
         moments: ``"sample"``, those of the training data, or ``"population"``, those the datamodule knows.
         max_reference_samples: the most examples read for the moments, evenly spread over the data.
-        denoiser: ``D(z, sigma)`` in place of the module's own ``denoise(z, sigma)``.
+        denoiser: where the denoiser is, if not in the module's own ``denoise(z, sigma)``: a callable ``D(z, sigma)``; an
+            :class:`~spectral_lightning.diffusion.Adapter`; the name of a convention, with the attribute path of the
+            network, such as ``"diffusers-epsilon:unet"``; or the import path of a function ``f(module, z, sigma)``.
+        weights: ``"raw"``, ``"ema"`` (of Lightning, torch, diffusers, timm, ema-pytorch, or the module's ``ema_scope()``),
+            or a callable that takes the module and returns a context in which it holds the weights to measure.
+        condition: rows ``[n, ...]`` for a conditional denoiser ``D(z, sigma, condition)``, bound to the latents' indices:
+            the same latent is always sampled under the same row.
+        on_error: ``"raise"``, or ``"skip"`` a measurement that fails and go on training.
+        max_overhead: the most time measuring may take, as a share of the training's; the schedule is thinned to keep
+            within it, and says so. No limit where it is None.
         latents: ``"orthogonal"`` or ``"independent"``.
         seed: of the latents.
         sample_batch_size: the most samples that go through the network at once.
@@ -108,14 +131,14 @@ class SpectralTracker(SpectralCallback):
         self,
         num_modes: int | None = None,
         num_samples: int = 1024,
-        sampler: Sampler | None = None,
+        sampler: Sampler | SampleFunction | None = None,
         per_decade: int = 10,
         data: DataSource | None = None,
         batch_key: int | str | None = None,
-        transform: Callable[[Tensor], Tensor] | None = None,
+        transform: Callable[[Tensor], Tensor] | str | None = None,
         moments: Literal["sample", "population"] = "sample",
         max_reference_samples: int = 100_000,
-        denoiser: Denoiser | None = None,
+        denoiser: Denoiser | Adapter | str | None = None,
         latents: Literal["orthogonal", "independent"] = "orthogonal",
         seed: int = 0,
         sample_batch_size: int = 512,
@@ -128,15 +151,20 @@ class SpectralTracker(SpectralCallback):
         classify: Callable[[Tensor], Tensor] | None = None,
         num_classes: int | None = None,
         label_key: int | str | None = None,
+        weights: Weights = "raw",
+        condition: Tensor | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        max_overhead: float | None = None,
     ) -> None:
         super().__init__()
         self.num_modes = None if num_modes is None else positive_integer("num_modes", num_modes)
         Latents(num_samples, 1, latents, seed)  # raises for what no dimension makes right
         self.num_samples, self.latents, self.seed = num_samples, latents, seed
-        self.sampler = sampler
+        self.model = MeasuredModel(denoiser, weights, sampler, condition)
+        self.tolerance = Tolerance(name, on_error)
+        self.budget = Budget(max_overhead)
         self.schedule = LogSchedule(per_decade)
         self.reference = Reference(data, batch_key, label_key, transform, moments, max_reference_samples)
-        self.denoiser = denoiser
         self.sample_batch_size = positive_integer("sample_batch_size", sample_batch_size)
         self.log_modes = positive_integer("log_modes", log_modes)
         self.dirpath = dirpath
@@ -162,6 +190,7 @@ class SpectralTracker(SpectralCallback):
         self._basis: Basis | None = None
         self._results: TrackerResults | None = None
         self._generated: tuple[int, list[GeneratedSamples]] | None = None
+        self._tried = 0
 
     # What partners use.
 
@@ -231,11 +260,16 @@ class SpectralTracker(SpectralCallback):
         """Gain of the denoiser as it is now along the modes of another basis, ``[level, mode]``. Every rank has to call it."""
         probe = self.probe
         other = SpectralProbe(
-            basis, probe.sampler, self.num_samples, self.latents, self.seed, self.sample_batch_size, probe.ranks
+            basis,
+            probe.sampler or "given",
+            self.num_samples,
+            self.latents,
+            self.seed,
+            self.sample_batch_size,
+            probe.ranks,
         )
-        with self.cost.of("sampling"), undisturbed(pl_module):
-            subject = self._subject(pl_module)
-            return other.gain(subject.denoiser, subject.device, subject.dtype)
+        with self.cost.of("sampling"), self.model.held(pl_module) as subject:
+            return other.gain(subject.denoiser, subject.device, subject.dtype, subject.condition)
 
     # Lightning's hooks.
 
@@ -252,7 +286,9 @@ class SpectralTracker(SpectralCallback):
             else:
                 self.load_state_dict(self.state_dict())
             self.cost.begin()
-            self._denoiser(pl_module)
+            self.model.attach(pl_module, trainer.callbacks)  # type: ignore[attr-defined]
+            if self.track_gain and self.model.samples_itself:
+                raise ValueError("`track_gain` needs a denoiser, got a function as `sampler`. Leave `track_gain` out.")
             if self.per_class:
                 self._classes(trainer, pl_module)
 
@@ -261,16 +297,17 @@ class SpectralTracker(SpectralCallback):
         if switched_off():
             return
         ranks = current_ranks(pl_module.device)
+        self.model.check_whole(pl_module)
         if trainer.global_step == 0 and not self._restored:
-            self.history, self._cumulative_learning_rate = None, 0.0
+            self.history, self._cumulative_learning_rate, self.tolerance.failures = None, 0.0, []
         # Those of another Trainer that this tracker served before.
         self._partners = [p for p in self._partners if p in trainer.callbacks]  # type: ignore[attr-defined]
         with self.cost.of("reference"):
-            self._basis = self._make_basis(trainer, ranks)
+            self._basis = self._make_basis(trainer, pl_module, ranks)
             groups = self._make_groups(trainer, pl_module, ranks) if self.per_class else None
         probe = SpectralProbe(
             self._basis,
-            self._sampler(pl_module),
+            self.model.sampler(pl_module),
             self.num_samples,
             self.latents,
             self.seed,
@@ -279,8 +316,9 @@ class SpectralTracker(SpectralCallback):
         )
         self._instrument, self._generated = Instrument(probe, groups, self.track_gain), None
         fresh = self.history is None
-        if self.history is None:
-            self.history = self._begin_history(pl_module)
+        begun = self._begin_history(pl_module)
+        self.history = self.history or begun
+        self._tried = self.history.last_step or 0
         self._gain_drawn = self.history.last_step or 0
         self._results = TrackerResults(self.name, self._basis, self.log_modes)
         with self.cost.of("writing"):
@@ -300,10 +338,28 @@ class SpectralTracker(SpectralCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Measure where the schedule was crossed since the last measurement."""
-        if self.history is not None and not switched_off():
-            last = self.history.last_step or 0
-            if trainer.global_step > last and self.schedule.due(last, trainer.global_step):
+        if self.history is None or switched_off():
+            return
+        last, step = max(self._tried, self.history.last_step or 0), trainer.global_step
+        if step > last and self.schedule.due(last, step):
+            self._tried = step
+            if self.budget.affords(trainer, self.schedule, self.cost, self.probe.ranks):
                 self._measure(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Weights that were kept for a moment without them may go."""
+        if self.history is not None and not switched_off():
+            self.model.weights.release()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights, where a callback may put averages in their place while it validates."""
+        if self.history is not None and trainer.training and not switched_off():
+            self.model.weights.keep(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights, where a callback puts averages in their place for good when training ends."""
+        if self.history is not None and not switched_off():
+            self.model.weights.keep(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the final weights, and write everything that is written once."""
@@ -311,6 +367,7 @@ class SpectralTracker(SpectralCallback):
             return
         if trainer.global_step > (self.history.last_step or 0):
             self._measure(trainer, pl_module, final=True)
+        self.model.weights.release()
         self._finish(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -326,6 +383,7 @@ class SpectralTracker(SpectralCallback):
             "history": self.history.state_dict(),
             "cumulative_learning_rate": self._cumulative_learning_rate,
             "cost": self.cost.state_dict(),
+            "failures": self.tolerance.state(),
             "directory": None if self.files is None else str(self.files.path),
         }
 
@@ -338,36 +396,18 @@ class SpectralTracker(SpectralCallback):
         self.history.drop_final()
         self._cumulative_learning_rate = float(state_dict.get("cumulative_learning_rate", 0.0))
         self.cost.load_state_dict(state_dict.get("cost", {}))
+        self.tolerance.load_state(state_dict.get("failures", []))
 
     # The parts.
 
-    def _denoiser(self, pl_module: LightningModule) -> Denoiser:
-        if self.denoiser is not None:
-            return self.denoiser
-        if isinstance(pl_module, SupportsDenoise):
-            return pl_module.denoise
-        raise TypeError(
-            f"{type(pl_module).__name__} offers no `denoise(z, sigma)`. Add that method, or pass `denoiser=` to "
-            "SpectralTracker: a callable that predicts the clean data from z = x0 + sigma eps, z [B, *S], sigma [B]."
-        )
-
-    def _subject(self, pl_module: LightningModule) -> Subject:
-        return Subject(self._denoiser(pl_module), pl_module.device, state_dtype(pl_module))
-
-    def _sampler(self, pl_module: LightningModule) -> Sampler:
-        if self.sampler is not None:
-            return self.sampler
-        own = pl_module.sampler if isinstance(pl_module, HasSampler) else None
-        return own if isinstance(own, Sampler) else Sampler()
-
-    def _make_basis(self, trainer: Trainer, ranks: Ranks) -> Basis:
+    def _make_basis(self, trainer: Trainer, pl_module: LightningModule, ranks: Ranks) -> Basis:
         directory = self._restored.get("directory")
         if self.history is not None:
             path = None if directory is None else str(Path(directory) / "basis.pt")
             kept = saved_basis(path, str(self.history.metadata.get("fingerprint")), ranks)
             if kept is not None:
                 return kept
-        basis = self.reference.basis(trainer, self.recipe, ranks)
+        basis = self.reference.basis(trainer, pl_module, self.recipe, ranks)
         if self.history is not None and not np.allclose(basis.variance.numpy(), self.history.target, rtol=1e-3):
             warnings.warn(
                 "The data's variances are not those the history of this checkpoint was measured against: its rows "
@@ -384,25 +424,31 @@ class SpectralTracker(SpectralCallback):
         if self.history is not None and self.history.groups == list(classes.names):
             share, target = (torch.from_numpy(self.history[name]) for name in ("group_share", "group_target"))
             return Groups(classes.names, share, target, classes.classify)
-        return self.reference.groups(trainer, classes, self.basis, ranks)
+        return self.reference.groups(trainer, pl_module, classes, self.basis, ranks)
 
     def _begin_history(self, pl_module: LightningModule) -> SpectralHistory:
-        with self.cost.of("sampling"), undisturbed(pl_module):
-            subject = self._subject(pl_module)
-            gain = untrained_gain(self.probe, subject.denoiser, subject.device, subject.dtype)
-        return self.instrument.history(gain, weights="raw", moments=self.reference.moments)
+        """Look at the model before anything depends on it; an empty history with the gain it has now."""
+        about = {"moments": self.reference.moments, "denoiser": self.model.description}
+        with self.cost.of("sampling"), self.model.held(pl_module) as subject:
+            checked(self.probe, subject)
+            fresh = self.history is None and self.probe.sampler is not None
+            gain = untrained_gain(self.probe, subject) if fresh else None
+        return self.instrument.history(gain, weights=self.model.weights.describe(), **about)
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, final: bool = False) -> None:
-        known = {
+        known: dict[str, Any] = {
             "cumulative_learning_rate": self._cumulative_learning_rate,
             "seconds": self.cost.training,
             "final": final,
         }
-        with self.cost.of("sampling"), undisturbed(pl_module):
-            subject = self._subject(pl_module)
-            samples = self._samples(trainer, subject)
-            row = self.instrument.row(subject, samples, trainer.global_step, **known)
+        step = trainer.global_step
+        with self.cost.of("sampling"), self.model.held(pl_module) as subject:
+            share = self.tolerance.agreed(self.probe.ranks, step, lambda: self._share(trainer, subject))
+            if share is None:
+                return
+            row = self.instrument.row(*share, step, **known)
         self.measured.append(**row)
+        self.cost.count += 1
         if row["non_finite"]:
             warnings.warn(
                 f"{row['non_finite']} of {row['num_samples']} samples at step {row['step']} held NaN or infinity and were "
@@ -412,11 +458,18 @@ class SpectralTracker(SpectralCallback):
         headline = {f"{self.name}/{key}": float(row[key]) for key in ("alignment", "non_finite")}
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in headline.items()})
         with self.cost.of("writing"):
-            self.results.write(self.measured, headline)
+            self.tolerance.alone(step, lambda: self.results.write(self.measured, headline))
         for partner in self._partners:
-            partner.on_measurement(trainer, pl_module)
-        if self.track_gain and (final or self.gain_figures.due(self._gain_drawn, trainer.global_step)):
-            self._draw_gain(trainer.global_step)
+            self.tolerance.alone(step, partial(partner.on_measurement, trainer, pl_module))
+        if self.track_gain and (final or self.gain_figures.due(self._gain_drawn, step)):
+            self.tolerance.alone(step, partial(self._draw_gain, step))
+
+    def _share(self, trainer: Trainer, subject: Subject) -> tuple[list[GeneratedSamples], Tensor | None]:
+        """All that this rank does alone, and may fail at alone."""
+        step = trainer.global_step
+        if step and step == 10 ** (len(str(step)) - 1) and step >= _FIRST_RECHECK:
+            checked(self.probe, subject)  # an untrained network has no convention that a wrong one would differ from
+        return self._samples(trainer, subject), self.instrument.gain_sums(subject)
 
     def _samples(self, trainer: Trainer, subject: Subject) -> list[GeneratedSamples]:
         """Samples of the model as it is now: those that a tracker before this one has just made, or its own."""
@@ -434,7 +487,7 @@ class SpectralTracker(SpectralCallback):
 
     def _samples_like(self, other: SpectralTracker) -> bool:
         instrument = other._instrument
-        return instrument is not None and instrument.key == self.instrument.key and other.denoiser is self.denoiser
+        return instrument is not None and instrument.key == self.instrument.key and other.model.key == self.model.key
 
     def _draw_gain(self, step: int) -> None:
         self._gain_drawn = step
@@ -444,27 +497,35 @@ class SpectralTracker(SpectralCallback):
                 self.sinks.figure(f"{self.name}/gain", figure, step)
 
     def _announce(self) -> None:
-        instrument, cost = self.instrument, self.cost.seconds
+        instrument, cost = self.instrument, self.cost
         probe, groups = instrument.probe, instrument.groups
         where = "nowhere" if self.files is None else str(self.files.path)
         classes = "" if groups is None else f" for each of {len(groups.names)} classes" * (groups.classify is None)
+        sampler = "the sampler given" if probe.sampler is None else probe.sampler.describe()
         rank_zero_info(
-            f"SpectralTracker: {self.basis.describe()}; {probe.latents.count} samples{classes}, "
-            f"{probe.sampler.describe()}. Reference {cost['reference']:.1f} s, first measurement "
-            f"{cost['sampling']:.1f} s ({instrument.evaluations} evaluations). Results in {where}"
+            f"SpectralTracker: {self.model.description}; {self.model.weights.describe()}; {self.basis.describe()}; "
+            f"{probe.latents.count} samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement "
+            f"takes {cost.measuring:.2g} s ({instrument.evaluations} evaluations), {self.schedule.per_decade} of them per "
+            f"factor of ten in steps. Results in {where}"
         )
 
     def _finish(self, trainer: Trainer, failed: bool = False) -> None:
         """Write what is written once: the measurements first, whatever becomes of the rest."""
         with self.cost.of("writing"):
-            self.results.finish(self.measured)
+            self.tolerance.alone(self.measured.last_step or 0, lambda: self.results.finish(self.measured))
         for partner in self._partners:
             try:
                 partner.on_tracking_end(trainer)
             except Exception as error:
-                if not failed:
+                if not failed and not self.tolerance.skips:
                     raise
                 # The exception that ended the training is the one to be seen.
                 warnings.warn(f"{type(partner).__name__} could not finish: {error}", stacklevel=2)
+        self.tolerance.alone(self.measured.last_step or 0, self._write_account)
+
+    def _write_account(self) -> None:
+        """What it cost, and what failed."""
         if self.files is not None:
-            self.files.write_json("cost.json", {"seconds": self.cost.seconds, "total": self.cost.total})
+            failures = [{"step": step, "error": text} for step, text in self.tolerance.failures]
+            document = {"seconds": self.cost.seconds, "total": self.cost.total, "failures": failures}
+            self.files.write_json("cost.json", document)

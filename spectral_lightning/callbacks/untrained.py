@@ -5,29 +5,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spectral_lightning.diffusion import Denoiser, check_denoiser
+from spectral_lightning.callbacks.instrument import Subject
+from spectral_lightning.diffusion import self_check
 from spectral_lightning.spectra import SpectralProbe
 
-__all__ = ["untrained_gain"]
+__all__ = ["checked", "untrained_gain"]
+
+_EXAMPLES = 32
 
 
-def untrained_gain(probe: SpectralProbe, denoiser: Denoiser, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Gain of the denoiser before training, ``[level, mode]``, after a check that it is one.
+def checked(probe: SpectralProbe, subject: Subject) -> None:
+    """Look at the denoiser on Gaussian examples of the data's moments; nothing where a function samples by itself.
 
     Raises:
-        ValueError: if it fails on examples of the data's shape, or returns NaN or infinity at some noise level.
+        TypeError: if its output is not a tensor.
+        ValueError: if it fails on examples of the data's shape, or is called or read in the wrong way; the message names
+            the likely mistake.
     """
-    level = probe.sampler.levels[-1]
-    z = probe.basis.diffuse(probe.latents.rows(0, 2), level).to(device=device, dtype=dtype)
+    if probe.sampler is None:
+        return
+    levels = probe.sampler.levels
+    count = min(_EXAMPLES, probe.latents.count)
+    clean = probe.basis.diffuse(probe.latents.rows(0, count), 0.0).to(subject.device, subject.dtype)
+    condition = subject.condition
+    if condition is not None:
+        condition = condition[(torch.arange(count) // 2 % len(condition)).to(condition.device)].to(subject.device)
     try:
-        check_denoiser(denoiser, z, level)
-    except RuntimeError as error:
+        self_check(subject.denoiser, clean, levels[-1], levels[0], condition, levels)
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"The denoiser failed on examples of shape {probe.basis.shape}, the shape of the data the spectrum is "
-            f"of: {error}. Pass `data=` or `transform=` if the network sees another shape."
+            f"{error} It was called with examples of shape {probe.basis.shape}, the shape of the data the spectrum is of: "
+            "pass `data=` or `transform=` if the network sees another one, `denoiser=` if it is not what should be called."
         ) from error
-    gain = probe.gain(denoiser, device, dtype)
-    for sigma, row in zip(probe.sampler.levels, gain, strict=True):
+
+
+def untrained_gain(probe: SpectralProbe, subject: Subject) -> Tensor:
+    """Gain of the denoiser before training, ``[level, mode]``. Every rank has to call it.
+
+    Raises:
+        ValueError: if it is NaN or infinite at some noise level.
+    """
+    gain = probe.gain(subject.denoiser, subject.device, subject.dtype, subject.condition)
+    levels = () if probe.sampler is None else probe.sampler.levels
+    for sigma, row in zip(levels, gain, strict=True):
         if not torch.isfinite(row).all():
             raise ValueError(f"`denoiser` must return finite values, got NaN or infinity at sigma = {sigma:g}.")
     return gain

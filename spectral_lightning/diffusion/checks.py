@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ def self_check(
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
     condition: Tensor | None = None,
+    levels: Sequence[float] | None = None,
 ) -> None:
     """Stop a denoiser that is called or read in the wrong way. No correct model is refused, however little it is trained.
 
@@ -51,6 +52,7 @@ def self_check(
         sigma_min: lowest level; a :class:`BoundDenoiser` knows its own.
         sigma_max: highest level.
         condition: of each example, as the denoiser takes it.
+        levels: the only levels to evaluate, where not all of the range will do; a :class:`BoundDenoiser` knows its own.
 
     Raises:
         TypeError: if the output is not a tensor.
@@ -66,7 +68,8 @@ def self_check(
     call = _fixed(denoiser, condition)
     spread = (clean - clean.mean(0)).square().mean().sqrt().item()
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(_SEED), dtype=clean.dtype).to(clean.device)
-    middle = [level_near(denoiser, min(max(factor * spread, low), high)) for factor in (0.3, 1.0, 3.0)]
+    inner = [min(max(factor * spread, low), high) for factor in (0.3, 1.0, 3.0)]
+    middle = [level_near(bound.sigma_grid if bound is not None else levels, sigma) for sigma in inner]
     with torch.no_grad():
         for sigma in (low, middle[1], high):
             _called(call, clean + sigma * noise, sigma)

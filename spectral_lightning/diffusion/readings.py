@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,10 +20,13 @@ __all__ = ["best_reading", "level_near", "unexplained"]
 Reading = tuple[str, Denoiser]
 
 
-def level_near(denoiser: Any, sigma: float) -> float:
-    """``sigma``, or the level next to it where the denoiser has a grid."""
-    grid = denoiser.sigma_grid if isinstance(denoiser, BoundDenoiser) else None
-    return min(grid, key=lambda level: abs(level - sigma)) if grid else sigma
+def level_near(levels: Sequence[float] | None, sigma: float) -> float:
+    """``sigma``, or the one of the levels next to it, where there are only these."""
+    return min(levels, key=lambda level: abs(level - sigma)) if levels else sigma
+
+
+def _own_grid(denoiser: Any) -> Sequence[float] | None:
+    return denoiser.sigma_grid if isinstance(denoiser, BoundDenoiser) else None
 
 
 def unexplained(
@@ -37,7 +40,7 @@ def unexplained(
     spread = max((clean - clean.mean(0)).square().mean().item(), 1e-30)
     more = () if condition is None else (condition,)
     ratios = []
-    for sigma in (level_near(denoiser, level) for level in levels):
+    for sigma in (level_near(_own_grid(denoiser), level) for level in levels):
         level = torch.full((len(clean),), sigma, dtype=clean.dtype, device=clean.device)
         error = (denoiser(clean + sigma * noise, level, *more) - clean).square().mean().item()
         ratios.append(error * (1 / spread + 1 / sigma**2))

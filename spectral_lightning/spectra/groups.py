@@ -64,9 +64,10 @@ class Groups:
 
         The fixed point is that of each mode by itself: exact where the group's covariance is diagonal in the basis.
         """
+        target, sampler = self.target.numpy(), probe.sampler
         return {
-            "group_target": self.target.numpy(),
-            "group_fixed_point": np.stack([fixed_point(target, probe.sampler) for target in self.target.numpy()]),
+            "group_target": target,
+            "group_fixed_point": target if sampler is None else np.stack([fixed_point(t, sampler) for t in target]),
             "group_share": self.share.numpy(),
         }
 
@@ -78,9 +79,6 @@ class Groups:
             samples: one set per entry of :attr:`labels`.
             step: optimizer updates so far.
             known: further row fields.
-
-        Raises:
-            ValueError: if no sample is finite.
         """
         if self.classify is None:
             parts = [probe.statistics(one) for one in samples]

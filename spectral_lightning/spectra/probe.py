@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,7 +64,9 @@ class SpectralProbe:
 
     Args:
         basis: modes and variances of the data.
-        sampler: the discrete sampler; a part of the measurement.
+        sampler: the discrete sampler, a part of the measurement; 18 Heun steps if not given. ``"given"`` where what is
+            measured samples by itself: :meth:`generate` then takes ``f(latents [B, *S]) -> samples [B, *S]`` in place of
+            a denoiser, there are no gains, and the fixed point is the data's variance.
         num_samples: number of latents; a multiple of twice the dimension makes linear denoisers exact.
         latents: ``"orthogonal"`` or ``"independent"``, see :class:`~spectral_lightning.diffusion.Latents`.
         seed: of the latents.
@@ -87,7 +89,7 @@ class SpectralProbe:
     def __init__(
         self,
         basis: Basis,
-        sampler: Sampler | None = None,
+        sampler: Sampler | Literal["given"] | None = None,
         num_samples: int = 1024,
         latents: str = "orthogonal",
         seed: int = 0,
@@ -95,7 +97,7 @@ class SpectralProbe:
         ranks: Ranks | None = None,
     ) -> None:
         self.basis = basis
-        self.sampler = sampler or Sampler()
+        self.sampler: Sampler | None = None if sampler == "given" else sampler or Sampler()
         self.latents = Latents(num_samples, basis.dim, latents, seed)  # type: ignore[arg-type]
         self.sample_batch_size = positive_integer("sample_batch_size", sample_batch_size)
         self.ranks: Ranks = ranks or OneProcess()
@@ -129,12 +131,13 @@ class SpectralProbe:
             "null": self.basis.null.numpy(),
             "multiplicity": self.basis.multiplicity.numpy(),
             "fixed_point": self.fixed_point,
-            "levels": self.sampler.levels,
         }
+        if self.sampler is not None:
+            static["levels"] = self.sampler.levels
         if initial_gain is not None:
             static["initial_gain"] = initial_gain
         about = {
-            "sampler": self.sampler.describe(),
+            "sampler": "given" if self.sampler is None else self.sampler.describe(),
             "basis": self.basis.describe(),
             "fingerprint": self.basis.fingerprint,
             "modes": self.basis.labels,
@@ -155,6 +158,7 @@ class SpectralProbe:
         step: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        condition: Tensor | None = None,
         **known: Any,
     ) -> dict[str, Any]:
         """Generate the samples and return one row for :meth:`SpectralHistory.append`.
@@ -167,26 +171,42 @@ class SpectralProbe:
             step: optimizer updates so far.
             device: where the network is.
             dtype: of the sampler's state; at least float32.
+            condition: as for :meth:`generate`.
             known: further row fields, such as ``cumulative_learning_rate``.
 
         Raises:
-            ValueError: if the denoiser's output has not the shape of its input, or no sample is finite.
+            ValueError: if the denoiser's output has not the shape of its input.
         """
-        return self.row(self.generate(denoiser, device, dtype), step, **known)
+        return self.row(self.generate(denoiser, device, dtype, condition), step, **known)
 
     @torch.no_grad()
     def generate(
-        self, denoiser: Denoiser, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        denoiser: Denoiser,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        condition: Tensor | None = None,
     ) -> GeneratedSamples:
-        """This rank's share of the samples; the first half of :meth:`measure`.
+        """This rank's share of the samples; the first half of :meth:`measure`, in which no rank waits for another.
+
+        Args:
+            denoiser: ``D(z, sigma)``, or ``D(z, sigma, condition [B, ...])`` where a condition is given.
+            device: where the network is.
+            dtype: of the sampler's state.
+            condition: rows ``[n, ...]``; latents 2i and 2i + 1, an antithetic pair, take row i modulo n, always.
 
         Raises:
             ValueError: if the denoiser's output has not the shape of its input.
         """
         chunks = {}
         for index in self._mine():
-            z = self._chunk_latents(index, device, dtype) * self.sampler.start
-            chunks[index] = self.sampler(_at_level(denoiser), z).cpu()
+            latents = self._chunk_latents(index, device, dtype)
+            bound = _conditioned(denoiser, self._condition(condition, index, device))
+            if self.sampler is None:
+                samples: Tensor = _same_shape(bound(latents), latents)
+            else:
+                samples = self.sampler(_at_level(bound), latents * self.sampler.start)
+            chunks[index] = samples.cpu()
         return GeneratedSamples(self.sampling_key, chunks, torch.device(device))
 
     def row(self, samples: GeneratedSamples, step: int, **known: Any) -> dict[str, Any]:
@@ -200,7 +220,7 @@ class SpectralProbe:
             known: further row fields.
 
         Raises:
-            ValueError: for samples generated under another key, or none that is finite.
+            ValueError: for samples generated under another key.
         """
         statistics = self.statistics(samples)
         return self.summary(statistics, step, self.standard_error(statistics), self.latents.count, **known)
@@ -228,13 +248,7 @@ class SpectralProbe:
     def summary(
         self, statistics: ModeStatistics, step: int, error: Tensor, num_samples: int, **known: Any
     ) -> dict[str, Any]:
-        """One row from sums over samples and the standard error of their variance.
-
-        Raises:
-            ValueError: if no sample is finite.
-        """
-        if statistics.total == 0:
-            raise ValueError(f"All {num_samples} samples at step {step} held NaN or infinity: nothing to measure.")
+        """One row from sums over samples and the standard error of their variance; NaN where no sample was finite."""
         return {
             "step": step,
             # Orthogonal latents are a fixed design whose second moment is that of the distribution itself.
@@ -248,7 +262,11 @@ class SpectralProbe:
         }
 
     def gain(
-        self, denoiser: Denoiser, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        denoiser: Denoiser,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """Gain of the denoiser on each mode at each of ``sampler.levels``, ``[level, mode]``, float64.
 
@@ -257,22 +275,47 @@ class SpectralProbe:
         linear gain of any other. One evaluation of the network per level and latent. With several ranks, every rank
         has to call it.
         """
+        return self.gain_of(self.gain_sums(denoiser, device, dtype, condition))
+
+    @torch.no_grad()
+    def gain_sums(
+        self,
+        denoiser: Denoiser,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """This rank's share of both sums of :meth:`gain`, ``[2, level, mode]``; no rank waits for another."""
+        if self.sampler is None:
+            raise ValueError("`sampler` must be a Sampler for gains, got 'given': a sampling function has no denoiser.")
         levels = self.sampler.levels
         sums = torch.zeros(2, len(levels), len(self.basis.variance), dtype=torch.float64)
-        with torch.no_grad():
-            for index in self._mine():
-                eps = self._chunk_latents(index, device, dtype).flatten(1)
-                for i, sigma in enumerate(levels):
-                    z = self.basis.diffuse(eps, sigma).to(device=device, dtype=dtype)
-                    x, y = self.basis.project(z), self.basis.project(_at_level(denoiser)(z, sigma))
-                    sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
-                    sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
+        for index in self._mine():
+            eps = self._chunk_latents(index, device, dtype).flatten(1)
+            call = _at_level(_conditioned(denoiser, self._condition(condition, index, device)))
+            for i, sigma in enumerate(levels):
+                z = self.basis.diffuse(eps, sigma).to(device=device, dtype=dtype)
+                x, y = self.basis.project(z), self.basis.project(call(z, sigma))
+                sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
+                sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
+        return sums
+
+    def gain_of(self, sums: Tensor) -> Tensor:
+        """The gains from all ranks' sums. With several ranks, every rank has to call it."""
         total = self.ranks.sum(sums)
         return total[0] / total[1]
+
+    def _condition(self, condition: Tensor | None, index: int, device: torch.device | str) -> Tensor | None:
+        if condition is None:
+            return None
+        start, stop = self._chunks[index][0][1], self._chunks[index][-1][2]
+        return condition[(torch.arange(start, stop) // 2 % len(condition)).to(condition.device)].to(device)
 
     def _fixed_point(self) -> NDArray[np.float64]:
         """Variances of what the sampler makes of the exact denoiser of a Gaussian, ``[K]``."""
         data = self.basis.data
+        if self.sampler is None:
+            return np.asarray(self.basis.variance.numpy())
         along_data = fixed_point(data.variance.numpy(), self.sampler)
         if data is self.basis:
             return along_data
@@ -315,16 +358,26 @@ def _chunks(latents: Latents, most: int) -> Iterator[Chunk]:
     yield parts
 
 
+def _conditioned(denoiser: Any, condition: Tensor | None) -> Any:
+    """A denoiser that takes the rows of its condition with it."""
+    if condition is None:
+        return denoiser
+    # A copy every time: some libraries write into what they are given.
+    return lambda *arguments: denoiser(*arguments, condition.clone())
+
+
 def _at_level(denoiser: Denoiser) -> Any:
     """A denoiser for the solvers, which know one sigma for all samples."""
 
     def call(z: Tensor, sigma: float) -> Tensor:
         # A fresh tensor every time: some libraries write into the sigma they are given.
         out = denoiser(z, torch.full((len(z),), sigma, dtype=z.dtype, device=z.device))
-        if out.shape != z.shape:
-            raise ValueError(
-                f"`denoiser` must return the shape of its input, {tuple(z.shape)}, got {tuple(out.shape)}."
-            )
-        return out.to(z.dtype)
+        return _same_shape(out, z).to(z.dtype)
 
     return call
+
+
+def _same_shape(out: Tensor, z: Tensor) -> Tensor:
+    if out.shape != z.shape:
+        raise ValueError(f"`denoiser` must return the shape of its input, {tuple(z.shape)}, got {tuple(out.shape)}.")
+    return out

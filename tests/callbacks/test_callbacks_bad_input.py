@@ -186,14 +186,14 @@ SITUATIONS = {
         OwnModule,
         lambda: loader(_images()),
         ValueError,
-        "The denoiser failed on examples of shape (1, 4, 4), the shape of the data",
+        "It was called with examples of shape (1, 4, 4), the shape of the data",
     ),
     "vectors of another length": (
         lambda: [tracker(data=examples(dim=6))],
         OwnModule,
         loader,
         ValueError,
-        "The denoiser failed on examples of shape (6,)",
+        "It was called with examples of shape (6,)",
     ),
     "NaN in the data": (
         lambda: [tracker()],
@@ -285,21 +285,21 @@ SITUATIONS = {
         Silent,
         loader,
         TypeError,
-        "Silent offers no `denoise(z, sigma)`. Add that method, or pass `denoiser=` to SpectralTracker",
+        "Silent offers no `denoise(z, sigma)`. Give the module a method `denoise(z, sigma)`",
     ),
     "a denoiser that returns a tuple": (
         lambda: [tracker()],
         lambda: Broken(lambda out, sigma: (out,)),
         loader,
         TypeError,
-        "`denoiser` must return a tensor of shape (2, 8), got tuple. Many libraries wrap their output",
+        "`denoiser` must return a tensor of shape (16, 8), got tuple. Many libraries wrap their output",
     ),
     "a denoiser of another shape": (
         lambda: [tracker()],
         lambda: Broken(lambda out, sigma: out[:, :4]),
         loader,
         ValueError,
-        "`denoiser` must return the shape of its input, (2, 8), got (2, 4).",
+        "`denoiser` must return the shape of its input, (16, 8), got (16, 4).",
     ),
     "a denoiser that gives NaN": (
         lambda: [tracker()],
@@ -320,7 +320,7 @@ SITUATIONS = {
         OwnModule,
         loader,
         ValueError,
-        "The denoiser failed on examples of shape (8,)",
+        "It was called with examples of shape (8,)",
     ),
     "overlay on a module that declares nothing": (
         lambda: [tracker(), AnalyticOverlay()],
@@ -434,9 +434,13 @@ def test_a_training_that_diverges_keeps_the_rows_before(tmp_path):
             out = super().denoise(z, sigma)
             return out * torch.nan if self.global_step >= 5 and not torch.is_grad_enabled() else out
 
-    with pytest.raises(ValueError, match="All 16 samples at step 5 held NaN or infinity: nothing to measure"):
-        fit(tmp_path, [own], Diverging(), loader())
-    assert own.history.steps.tolist() == [0, 1, 2]
+    with pytest.warns(UserWarning, match="16 of 16 samples at step 5 held NaN or infinity"):
+        fit(tmp_path, [own, EmergenceFitter()], Diverging(), loader())
+    # The rows before are as they were; those after say that there was nothing to measure, and the training went on.
+    assert own.history.steps.tolist() == [0, 1, 2, 5, 10]
+    assert np.isfinite(own.history.variance[:3]).all()
+    assert np.isnan(own.history.variance[3:]).all()
+    assert own.history["non_finite"].tolist() == [0, 0, 0, 16, 16]
     assert (tmp_path / "spectral" / "history.npz").exists()
 
 

@@ -219,9 +219,10 @@ def test_samples_that_are_not_finite_are_counted_and_left_out(value):
     np.testing.assert_allclose(row["mean_deviation"], x.mean(0), rtol=1e-11)
 
 
-def test_no_finite_sample_is_an_error():
-    with pytest.raises(ValueError, match="All 20 samples at step 12 held NaN or infinity"):
-        SpectralProbe(basis_of(5), SHORT, 20).measure(lambda z, s: z * torch.nan, 12)
+def test_no_finite_sample_is_counted_and_has_no_variance():
+    row = SpectralProbe(basis_of(5), SHORT, 20).measure(lambda z, s: z * torch.nan, 12)
+    assert row["non_finite"] == row["num_samples"] == 20
+    assert all(np.isnan(row[name]).all() for name in ("variance", "standard_error", "mean_deviation", "alignment"))
 
 
 @pytest.mark.parametrize("method", ["measure", "gain"])

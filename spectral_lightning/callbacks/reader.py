@@ -1,0 +1,108 @@
+"""Batches of the reference as the network sees them: after the hooks, transforms and encoders of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from spectral_lightning.callbacks.reference import DataSource, labelled_batches, preserved_generators, reference_batches
+from spectral_lightning.diffusion import undisturbed
+from spectral_lightning.spectra import Ranks
+
+__all__ = ["Reader", "named_transform", "transfer_hooks"]
+
+Hook = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One pass, or several, over this rank's share of the data.
+
+    Attributes:
+        source: what to read.
+        ranks: the processes that share it.
+        limit: the most examples read, over all ranks.
+        batch_key: name or position of the examples in a batch.
+        transform: applied to the examples.
+        seen: applied to a batch as it comes from the loader.
+        module: whose modes are put back, where a transform is one of its methods.
+    """
+
+    source: DataSource
+    ranks: Ranks
+    limit: int
+    batch_key: int | str | None
+    transform: Callable[[Tensor], Tensor] | None
+    seen: Hook | None
+    module: LightningModule
+
+    def batches(self) -> Iterator[Tensor]:
+        """The examples."""
+        return reference_batches(self.source, self.ranks, self.limit, self.batch_key, self.transform, seen=self.seen)
+
+    def labelled(self, label_key: int | str | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The examples with their labels."""
+        return labelled_batches(
+            self.source, self.ranks, self.limit, self.batch_key, label_key, self.transform, seen=self.seen
+        )
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Read without leaving a trace in the generators of the data or the modes of the module."""
+        with undisturbed(self.module), preserved_generators(self.source):
+            yield
+
+
+def named_transform(transform: Callable[[Tensor], Tensor] | str | None, module: LightningModule) -> Any:
+    """The transform, or the method of the module that is named, called with examples on the module's device.
+
+    Raises:
+        ValueError: if the module has no such method.
+    """
+    if not isinstance(transform, str):
+        return transform
+    method: Any = module
+    for part in transform.split("."):
+        method = getattr(method, part, None)
+    if not callable(method):
+        raise ValueError(
+            f"`transform` must be a callable or name a method of {type(module).__name__}, got {transform!r}."
+        )
+    return lambda x: method(x.to(module.device))
+
+
+def transfer_hooks(trainer: Trainer, module: LightningModule) -> Hook | None:
+    """What the training does to a batch between its loader and its step, None where that is nothing.
+
+    The hooks ``on_before_batch_transfer`` and ``on_after_batch_transfer`` of the datamodule, or else of the module, as
+    Lightning chooses between them.
+    """
+    datamodule = getattr(trainer, "datamodule", None)
+
+    def owner(hook: str) -> Any:
+        return next((one for one in (datamodule, module) if one is not None and _overrides(one, hook)), None)
+
+    before, after = owner("on_before_batch_transfer"), owner("on_after_batch_transfer")
+    if before is None and after is None:
+        return None
+
+    def seen(batch: Any) -> Any:
+        if before is not None:
+            batch = before.on_before_batch_transfer(batch, 0)
+        if after is None:
+            return batch
+        batch = trainer.strategy.batch_to_device(batch, module.device)
+        return after.on_after_batch_transfer(batch, 0)
+
+    return seen
+
+
+def _overrides(owner: Any, hook: str) -> bool:
+    """Whether a hook is the user's own, of a module of either package of Lightning."""
+    home = getattr(type(owner), hook).__module__
+    return not home.startswith(("lightning.pytorch.", "pytorch_lightning."))
