@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -220,11 +221,13 @@ class MixtureDataModule(LightningDataModule):
         labels = torch.arange(self.num_classes).repeat_interleave(_counts(self.weights, count))
         return labels[torch.randperm(count, generator=generator)]
 
-    def _checked_spectra(self, spectra: SpectrumChoice | list[SpectrumChoice]) -> list[SpectrumChoice]:
+    def _checked_spectra(self, spectra: SpectrumChoice | Sequence[SpectrumChoice]) -> list[SpectrumChoice]:
         found = [spectra] * self.num_classes if isinstance(spectra, SpectrumChoice) else list(spectra)
         if len(found) != self.num_classes:
             raise ValueError(f"`spectra` must be one for all or {self.num_classes}, one per class, got {len(found)}.")
         for choice in found:
+            if not isinstance(choice, SpectrumChoice):
+                raise TypeError(f"`spectra` must hold SpectrumChoice(spectrum, exponent, scale, variance), got {choice!r}.")
             choice.check(self.dim)
         return found
 
