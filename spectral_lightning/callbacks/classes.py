@@ -11,7 +11,7 @@ from torch import Tensor
 from spectral_lightning.diffusion import SupportsConditionalDenoise
 from spectral_lightning.spectra import Basis, Groups, Ranks, group_moments
 
-__all__ = ["Classes", "HasClasses", "HasClassifier", "find_classes"]
+__all__ = ["Classes", "HasClasses", "HasClassifier", "check_null_class", "find_classes"]
 
 Classifier = Callable[[Tensor], Tensor]
 
@@ -37,6 +37,28 @@ class HasClassifier(Protocol):
     def classify(self, x: Tensor) -> Tensor:
         """The class ``[B]`` of every sample ``[B, *S]``."""
         ...
+
+
+@runtime_checkable
+class DropsClasses(Protocol):
+    """A module conditioned on classes that says how often it is trained without one."""
+
+    num_classes: int | None
+    class_dropout: float
+
+
+def check_null_class(module: LightningModule) -> None:
+    """Refuse to measure without labels what is never trained without them.
+
+    Raises:
+        ValueError: if the module has a null class that it never learns.
+    """
+    if isinstance(module, DropsClasses) and module.num_classes is not None and module.class_dropout == 0:
+        raise ValueError(
+            f"{type(module).__name__} is trained under labels only, and without a label its null class is evaluated, which "
+            "never learns. Train with `class_dropout` above 0, measure with per_class=True and without `track_gain`, or pass "
+            "labels as `condition`."
+        )
 
 
 class Classes:

@@ -44,15 +44,15 @@ class Instrument:
     @property
     def key(self) -> Hashable:
         """Equal for instruments that generate the same samples from one model."""
-        return (self.probe.sampling_key, tuple(self._labels))
+        return (self.probe.sampling_key, tuple(self.labels))
 
     @property
     def evaluations(self) -> int:
         """Evaluations of the network for one measurement, over all ranks."""
         count, sampler = self.probe.latents.count, self.probe.sampler
         if sampler is None:
-            return count * len(self._labels)
-        return count * (len(self._labels) * sampler.evaluations + self.track_gain * len(sampler.levels))
+            return count * len(self.labels)
+        return count * (len(self.labels) * sampler.evaluations + self.track_gain * len(sampler.levels))
 
     def history(self, initial_gain: Tensor | None, **metadata: Any) -> SpectralHistory:
         """An empty history for this instrument's rows."""
@@ -65,7 +65,7 @@ class Instrument:
     def generate(self, subject: Subject) -> list[GeneratedSamples]:
         """This rank's samples, one set per label; no rank waits for another."""
         at = (subject.denoiser, subject.device, subject.dtype)
-        return [self.probe.generate(*at, condition=subject.under(g)) for g in self._labels]
+        return [self.probe.generate(*at, condition=subject.under(g)) for g in self.labels]
 
     def gain_sums(self, subject: Subject) -> Tensor | None:
         """This rank's share of the gains, where they are tracked; no rank waits for another."""
@@ -84,5 +84,6 @@ class Instrument:
         return self.probe.row(samples[0], step, **known)
 
     @property
-    def _labels(self) -> list[int | None]:
+    def labels(self) -> list[int | None]:
+        """The label of each sampling; one without a label where there are no classes to be conditioned on."""
         return [None] if self.groups is None else self.groups.labels

@@ -20,7 +20,7 @@ from spectral_lightning.arguments import positive_integer
 from spectral_lightning.callbacks.base import SpectralCallback, switched_off
 from spectral_lightning.callbacks.basis import Reference, saved_basis
 from spectral_lightning.callbacks.budget import Budget
-from spectral_lightning.callbacks.classes import Classes, find_classes
+from spectral_lightning.callbacks.classes import Classes, check_null_class, find_classes
 from spectral_lightning.callbacks.cost import Cost
 from spectral_lightning.callbacks.instrument import Instrument, Subject
 from spectral_lightning.callbacks.model import MeasuredModel, SampleFunction
@@ -291,6 +291,8 @@ class SpectralTracker(SpectralCallback):
                 raise ValueError("`track_gain` needs a denoiser, got a function as `sampler`. Leave `track_gain` out.")
             if self.per_class:
                 self._classes(trainer, pl_module)
+            if self.model.condition is None and (self.track_gain or not self.per_class):
+                check_null_class(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the data, make the basis, open the files and measure the untrained model."""
@@ -430,7 +432,7 @@ class SpectralTracker(SpectralCallback):
         """Look at the model before anything depends on it; an empty history with the gain it has now."""
         about = {"moments": self.reference.moments, "denoiser": self.model.description}
         with self.cost.of("sampling"), self.model.held(pl_module) as subject:
-            checked(self.probe, subject)
+            checked(self.instrument, subject)
             fresh = self.history is None and self.probe.sampler is not None
             gain = untrained_gain(self.probe, subject) if fresh else None
         return self.instrument.history(gain, weights=self.model.weights.describe(), **about)
@@ -468,7 +470,9 @@ class SpectralTracker(SpectralCallback):
         """All that this rank does alone, and may fail at alone."""
         step = trainer.global_step
         if step and step == 10 ** (len(str(step)) - 1) and step >= _FIRST_RECHECK:
-            checked(self.probe, subject)  # an untrained network has no convention that a wrong one would differ from
+            checked(
+                self.instrument, subject
+            )  # an untrained network has no convention that a wrong one would differ from
         return self._samples(trainer, subject), self.instrument.gain_sums(subject)
 
     def _samples(self, trainer: Trainer, subject: Subject) -> list[GeneratedSamples]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spectral_lightning.callbacks.instrument import Subject
+from spectral_lightning.callbacks.instrument import Instrument, Subject
 from spectral_lightning.diffusion import self_check
 from spectral_lightning.spectra import SpectralProbe
 
@@ -14,7 +14,7 @@ __all__ = ["checked", "untrained_gain"]
 _EXAMPLES = 32
 
 
-def checked(probe: SpectralProbe, subject: Subject) -> None:
+def checked(instrument: Instrument, subject: Subject) -> None:
     """Look at the denoiser on Gaussian examples of the data's moments; nothing where a function samples by itself.
 
     Raises:
@@ -22,12 +22,14 @@ def checked(probe: SpectralProbe, subject: Subject) -> None:
         ValueError: if it fails on examples of the data's shape, or is called or read in the wrong way; the message names
             the likely mistake.
     """
+    probe = instrument.probe
     if probe.sampler is None:
         return
     levels = probe.sampler.levels
     count = min(_EXAMPLES, probe.latents.count)
     clean = probe.basis.diffuse(probe.latents.rows(0, count), 0.0).to(subject.device, subject.dtype)
-    condition = subject.condition
+    labels = [g for g in instrument.labels if g is not None]
+    condition = torch.tensor(labels) if labels else subject.condition
     if condition is not None:
         condition = condition[(torch.arange(count) // 2 % len(condition)).to(condition.device)].to(subject.device)
     try:

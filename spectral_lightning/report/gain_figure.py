@@ -58,7 +58,7 @@ def gain_figure(history: SpectralHistory, prediction: SpectralHistory | None, mo
     return figure
 
 
-_BOXES = ((0.065, 0.115, 0.39, 0.8), (0.5, 0.115, 0.39, 0.8), (0.915, 0.115, 0.016, 0.8))
+_BOXES = ((0.06, 0.115, 0.375, 0.8), (0.48, 0.115, 0.375, 0.8), (0.88, 0.115, 0.016, 0.8))
 
 
 def _handles(theory: bool) -> list[Line2D]:

@@ -177,7 +177,8 @@ def test_a_datamodule_that_classifies_is_asked(tmp_path):
 def test_a_conditional_network_of_the_package(tmp_path):
     data = MixtureDataModule([DIM], [0.5, 0.5], separation=4.0, num_samples=400, batch_size=40)
     one = tracker(num_samples=16, track_gain=True)
-    fit(tmp_path, [one], MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2), data)
+    model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2, class_dropout=0.1)
+    fit(tmp_path, [one], model, data)
     assert one.history["group_variance"].shape == (len(one.history), 2, DIM)
     assert one.instrument.evaluations == 16 * (2 * SAMPLER.evaluations + len(SAMPLER.levels))
 
@@ -222,6 +223,18 @@ def test_labels_out_of_range(tmp_path):
     model.num_classes = 1
     with pytest.raises(ValueError, match="Labels of the data must be 0 to 0, got 0 to 1"):
         fit(tmp_path, [tracker()], model)
+
+
+@pytest.mark.parametrize("options", [{"per_class": False}, {"track_gain": True}])
+def test_a_null_class_that_never_learns_is_not_measured(tmp_path, options):
+    data = MixtureDataModule([DIM], [0.5, 0.5], num_samples=400, batch_size=40)
+    model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2)
+    with pytest.raises(ValueError, match="MLPDenoiser is trained under labels only"):
+        fit(tmp_path, [tracker(**options)], model, data)
+    model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2)
+    one = tracker(**options, condition=torch.tensor([0, 1]))
+    fit(tmp_path, [one], model, data)
+    assert np.isfinite(one.history.variance).all()
 
 
 def test_a_classifier_is_used_per_class_only():
