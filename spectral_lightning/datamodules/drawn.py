@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.datamodules.loading import Rows, check_batch_size, rows_loader
 
-__all__ = ["DrawnSets", "LabelledRows"]
+__all__ = ["DrawnDataModule", "DrawnSets", "LabelledRows"]
 
 
 class LabelledRows(Dataset[Any]):
@@ -117,3 +118,31 @@ class DrawnSets:
                     f"`{name}` must be more than the dimension, {dim}, for `exact_moments`, got {count!r}. "
                     "Fewer samples cannot have a covariance of full rank."
                 )
+
+
+class DrawnDataModule(LightningDataModule):
+    """What the datamodules of drawn data have in common: their :class:`DrawnSets`, which a subclass makes as ``sets``."""
+
+    sets: DrawnSets
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw both sets, once."""
+        self.sets.setup()
+
+    @property
+    def train_rows(self) -> Any:
+        """The training set; drawn when first asked for."""
+        return self.sets.train
+
+    @property
+    def val_rows(self) -> Any:
+        """The validation set; drawn when first asked for."""
+        return self.sets.val
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches ``[B, *S]`` of the training set."""
+        return self.sets.train_loader()
+
+    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
+        """Batches ``[B, *S]`` of the validation set, in a fixed order; no loader where there is no such set."""
+        return self.sets.val_loader()

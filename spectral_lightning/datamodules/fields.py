@@ -6,12 +6,10 @@ import math
 from functools import cached_property, reduce
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
 
 from spectral_lightning.arguments import non_negative, positive, positive_integer
-from spectral_lightning.datamodules.drawn import DrawnSets
+from spectral_lightning.datamodules.drawn import DrawnDataModule, DrawnSets
 from spectral_lightning.datamodules.loading import Rows
 from spectral_lightning.datamodules.population import GaussianPopulation, finite_numbers, whiten
 
@@ -44,7 +42,7 @@ def real_fourier(size: int) -> tuple[Tensor, Tensor]:
     return vectors * ((2 - single.double()) / size).sqrt(), frequency
 
 
-class GaussianFieldDataModule(LightningDataModule):
+class GaussianFieldDataModule(DrawnDataModule):
     """Samples of a stationary Gaussian field on a circle or torus of pixels, with a power law in radial frequency.
 
     With the unitary discrete Fourier transform ``x_k`` of a field, and C the covariance of the channels,
@@ -158,30 +156,6 @@ class GaussianFieldDataModule(LightningDataModule):
     def population_moments(self) -> tuple[Tensor, Tensor]:
         """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64; no sample has to be drawn for them."""
         return self.population.mean, self.population.covariance
-
-    def setup(self, stage: str | None = None) -> None:
-        """Draw both sets, once."""
-        self.sets.setup()
-
-    @property
-    def train_rows(self) -> Rows:
-        """The training set; drawn when first asked for."""
-        rows: Rows = self.sets.train
-        return rows
-
-    @property
-    def val_rows(self) -> Rows:
-        """The validation set; drawn when first asked for."""
-        rows: Rows = self.sets.val
-        return rows
-
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        """Batches ``[B, C, *size]`` of the training set."""
-        return self.sets.train_loader()
-
-    def val_dataloader(self) -> DataLoader[Tensor] | list[DataLoader[Tensor]]:
-        """Batches ``[B, C, *size]`` of the validation set, in a fixed order; no loader where there is no such set."""
-        return self.sets.val_loader()
 
     def _variances(self, frequencies: list[Tensor]) -> Tensor:
         """Variances at the frequencies of each axis, in cycles per that axis, ``[*size]``."""

@@ -6,12 +6,10 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
 
 from spectral_lightning.arguments import positive_integer
-from spectral_lightning.datamodules.drawn import DrawnSets
+from spectral_lightning.datamodules.drawn import DrawnDataModule, DrawnSets
 from spectral_lightning.datamodules.loading import Rows
 from spectral_lightning.datamodules.population import (
     GaussianPopulation,
@@ -27,7 +25,7 @@ __all__ = ["GaussianDataModule"]
 _STREAMS = ("spectrum", "rotation", "train", "val")
 
 
-class GaussianDataModule(LightningDataModule):
+class GaussianDataModule(DrawnDataModule):
     """Samples of a Gaussian whose mean, modes and eigenvalues are known.
 
     Eigenvalues ``lambda_k``, k = 1 ... d in descending order, times ``scale``:
@@ -144,30 +142,6 @@ class GaussianDataModule(LightningDataModule):
     def population_moments(self) -> tuple[Tensor, Tensor]:
         """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64; no sample has to be drawn for them."""
         return self.mean, self.covariance
-
-    def setup(self, stage: str | None = None) -> None:
-        """Draw both sets, once."""
-        self.sets.setup()
-
-    @property
-    def train_rows(self) -> Rows:
-        """The training set; drawn when first asked for."""
-        rows: Rows = self.sets.train
-        return rows
-
-    @property
-    def val_rows(self) -> Rows:
-        """The validation set; drawn when first asked for."""
-        rows: Rows = self.sets.val
-        return rows
-
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        """Batches ``[B, d]`` of the training set."""
-        return self.sets.train_loader()
-
-    def val_dataloader(self) -> DataLoader[Tensor] | list[DataLoader[Tensor]]:
-        """Batches ``[B, d]`` of the validation set, in a fixed order; no loader where there is no such set."""
-        return self.sets.val_loader()
 
     def _generator(self, stream: str) -> Generator:
         return Generator().manual_seed(len(_STREAMS) * self.seed + _STREAMS.index(stream))

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Generator, Tensor
-from torch.utils.data import DataLoader
 
 from spectral_lightning.arguments import non_negative, one_of, positive, positive_integer
-from spectral_lightning.datamodules.drawn import DrawnSets, LabelledRows
+from spectral_lightning.datamodules.drawn import DrawnDataModule, DrawnSets, LabelledRows
 from spectral_lightning.datamodules.population import (
     GaussianPopulation,
     SpectrumChoice,
@@ -27,7 +25,7 @@ _STREAMS = ("spectrum", "rotation", "means", "train", "val")
 _FLOOR = 1e-10
 
 
-class MixtureDataModule(LightningDataModule):
+class MixtureDataModule(DrawnDataModule):
     """Samples of a mixture of Gaussians, with labels.
 
     A sample is of class c with probability ``w_c``, and then normal with mean ``mu_c`` and covariance ``Sigma_c = U_c
@@ -167,30 +165,6 @@ class MixtureDataModule(LightningDataModule):
         """The most probable class of each sample (see :meth:`log_posterior`), ``[n, *S] -> [n]``, int64."""
         return self.log_posterior(samples).argmax(1).to(samples.device)
 
-    def setup(self, stage: str | None = None) -> None:
-        """Draw both sets, once."""
-        self.sets.setup()
-
-    @property
-    def train_rows(self) -> LabelledRows:
-        """The training set with its labels; drawn when first asked for."""
-        rows: LabelledRows = self.sets.train
-        return rows
-
-    @property
-    def val_rows(self) -> LabelledRows:
-        """The validation set with its labels; drawn when first asked for."""
-        rows: LabelledRows = self.sets.val
-        return rows
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of the training set."""
-        return self.sets.train_loader()
-
-    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
-        """Batches of the validation set, in a fixed order; no loader where there is no such set."""
-        return self.sets.val_loader()
-
     def _generator(self, stream: str) -> Generator:
         return Generator().manual_seed(len(_STREAMS) * self.seed + _STREAMS.index(stream))
 
@@ -227,7 +201,9 @@ class MixtureDataModule(LightningDataModule):
             raise ValueError(f"`spectra` must be one for all or {self.num_classes}, one per class, got {len(found)}.")
         for choice in found:
             if not isinstance(choice, SpectrumChoice):
-                raise TypeError(f"`spectra` must hold SpectrumChoice(spectrum, exponent, scale, variance), got {choice!r}.")
+                raise TypeError(
+                    f"`spectra` must hold SpectrumChoice(spectrum, exponent, scale, variance), got {choice!r}."
+                )
             choice.check(self.dim)
         return found
 
