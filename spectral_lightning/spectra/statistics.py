@@ -28,7 +28,8 @@ class ModeStatistics:
         count: samples, ``[blocks]``.
         sums: sum of the observables, ``[blocks, R * M]``.
         second: sum of the pooled squares, ``[blocks, K]``.
-        fourth: sum of the squares of those, ``[blocks, K]``.
+        third: sum of the pooled cubes, ``[blocks, K]``.
+        fourth: sum of the squares of the pooled squares, ``[blocks, K]``.
         cross: sum over all blocks of the outer products of the coordinates, averaged over replicates, ``[M, M]``.
         non_finite: samples left out because they held NaN or infinity, ``[]``.
 
@@ -43,6 +44,7 @@ class ModeStatistics:
     count: Tensor
     sums: Tensor
     second: Tensor
+    third: Tensor
     fourth: Tensor
     cross: Tensor
     non_finite: Tensor
@@ -56,9 +58,8 @@ class ModeStatistics:
 
         modes, coordinates = observables.num_modes, len(observables.mode_of)
         sums, pooled = zeros(blocks, observables.count), (blocks, modes)
-        return cls(
-            observables, zeros(blocks), sums, zeros(*pooled), zeros(*pooled), zeros(coordinates, coordinates), zeros()
-        )
+        powers = zeros(*pooled), zeros(*pooled), zeros(*pooled)
+        return cls(observables, zeros(blocks), sums, *powers, zeros(coordinates, coordinates), zeros())
 
     @classmethod
     def mixture(cls, parts: Sequence[ModeStatistics], share: Tensor) -> ModeStatistics:
@@ -73,8 +74,8 @@ class ModeStatistics:
             return torch.stack(terms).sum(0)
 
         non_finite = torch.stack([part.non_finite for part in parts]).sum(0)
-        count, sums, second = weighted("count"), weighted("sums"), weighted("second")
-        return cls(parts[0].observables, count, sums, second, weighted("fourth"), weighted("cross"), non_finite)
+        sums = [weighted(name) for name in ("count", "sums", "second", "third", "fourth", "cross")]
+        return cls(parts[0].observables, *sums, non_finite=non_finite)
 
     def add(self, block: int, observations: Tensor, non_finite: int = 0) -> None:
         """Add the float64 observables ``[n, R * M]`` of n samples to a block."""
@@ -82,13 +83,14 @@ class ModeStatistics:
         self.count[block] += len(observations)
         self.sums[block] += observations.sum(0).cpu()
         self.second[block] += pooled.sum(0).cpu()
+        self.third[block] += self.observables.pool(observations**3).sum(0).cpu()
         self.fourth[block] += pooled.square().sum(0).cpu()
         self.cross += self._outer(observations).cpu()
         self.non_finite += non_finite
 
     def reduce(self, ranks: Ranks) -> None:
         """Add up the ranks' shares, in place."""
-        for name in ("count", "sums", "second", "fourth", "cross", "non_finite"):
+        for name in ("count", "sums", "second", "third", "fourth", "cross", "non_finite"):
             setattr(self, name, ranks.sum(getattr(self, name)))
 
     @property
@@ -123,8 +125,16 @@ class ModeStatistics:
         return error
 
     def moment_error(self, independent: float) -> Tensor:
-        """Standard error of the variance from the scatter of pooled squares over so many independent samples, ``[K]``."""
+        """Standard error of the variance from the scatter of pooled squares over so many independent samples, ``[K]``.
+
+        About the mean of the samples where every mode has one observable, else about the origin of the observables,
+        the data's mean: an upper bound where the two lie far apart.
+        """
         second, fourth = self.second.sum(0) / self.total, self.fourth.sum(0) / self.total
+        if self.observables.single:
+            m, third = self.mean, self.third.sum(0) / self.total
+            fourth = fourth - 4 * m * third + 6 * m.square() * second - 3 * m**4
+            second = second - m.square()
         return ((fourth - second.square()).clamp_min(0) / independent).sqrt()
 
     def alignment(self) -> float:

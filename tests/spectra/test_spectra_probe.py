@@ -142,7 +142,9 @@ def test_chunks_change_nothing(size, kind, count):
 def assert_rows_equal(row, other):
     assert set(row) == set(other)
     for name, value in row.items():
-        np.testing.assert_allclose(value, other[name], rtol=1e-12, atol=1e-13, err_msg=name)
+        # The error is a difference of moments up to the fourth, which takes digits away where the mean is far.
+        rtol = 1e-9 if name == "standard_error" else 1e-12
+        np.testing.assert_allclose(value, other[name], rtol=rtol, atol=1e-13, err_msg=name)
 
 
 class Meeting:
