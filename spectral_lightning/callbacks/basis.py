@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from spectral_lightning.arguments import one_of, positive_integer
 from spectral_lightning.callbacks.classes import Classes
 from spectral_lightning.callbacks.reader import Reader, named_transform, transfer_hooks
 from spectral_lightning.callbacks.reference import DataSource, find_data
+from spectral_lightning.callbacks.tolerance import together
 from spectral_lightning.spectra import (
     Basis,
     BasisRecipe,
@@ -91,16 +93,7 @@ class Reference:
         return Reader(source, ranks, self.limit, self.batch_key, named_transform(self.transform, module), seen, module)
 
     def _training_basis(self, reader: Reader, recipe: BasisRecipe, ranks: Ranks) -> Basis:
-        moments: SpectralMoments | None = None
-        shape: tuple[int, ...] = ()
-        with reader.undisturbed():
-            for batch in reader.batches():
-                if moments is None:
-                    shape = tuple(batch.shape[1:]) or (1,)
-                    moments = SpectralMoments(batch[0].numel())
-                moments.update(batch.cpu())
-        if moments is None:
-            raise ValueError(f"The data must hold at least one example per rank, got fewer than {ranks.size}.")
+        moments, shape = together(ranks, partial(_read, reader))
         moments.reduce(ranks)
         count, dim = int(moments.count), moments.dim
         if count <= dim:
@@ -114,6 +107,21 @@ class Reference:
             raise ValueError(f"The data must vary, got {count} examples that are all the same: they have no modes.")
         # Made on every rank, so that an error is raised on every rank.
         return shared_basis(ranks, recipe.make(mean, covariance, shape, f"{count} training examples"))
+
+
+def _read(reader: Reader) -> tuple[SpectralMoments, tuple[int, ...]]:
+    """This rank's share of the sums, and the shape of an example."""
+    moments: SpectralMoments | None = None
+    shape: tuple[int, ...] = ()
+    with reader.undisturbed():
+        for batch in reader.batches():
+            if moments is None:
+                shape = tuple(batch.shape[1:]) or (1,)
+                moments = SpectralMoments(batch[0].numel())
+            moments.update(batch.cpu())
+    if moments is None:
+        raise ValueError(f"The data must hold at least one example per rank, got fewer than {reader.ranks.size}.")
+    return moments, shape
 
 
 def population_basis(datamodule: Any, recipe: BasisRecipe) -> Basis:
@@ -140,7 +148,15 @@ def saved_basis(path: str | None, fingerprint: str, ranks: Ranks) -> Basis | Non
     """The basis that an earlier part of this run saved, where every rank finds it as it was."""
     found = None
     if path is not None and Path(path).exists():
-        found = load_basis(path)
+        found = _readable(path)
     good = found is not None and found.fingerprint == fingerprint
     everywhere = ranks.sum(torch.tensor(float(good))) == ranks.size
     return found if everywhere else None
+
+
+def _readable(path: str) -> Basis | None:
+    try:
+        return load_basis(path)
+    except Exception as error:  # whatever a damaged file makes of its reader
+        warnings.warn(f"{path} cannot be read ({error}): the basis is made anew from the data.", stacklevel=2)
+        return None

@@ -16,6 +16,7 @@ from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.emergence import STATUS, ModeEmergence, threshold
 from spectral_lightning.report import emergence_figure, group_figure
 from spectral_lightning.spectra import Comparison, compare
+from spectral_lightning.spectra.files import replacing
 
 __all__ = ["EmergenceFitter"]
 
@@ -84,12 +85,9 @@ class EmergenceFitter(Partner):
             self._draw(result, step)
 
     def on_tracking_end(self, trainer: Trainer) -> None:
-        """Draw and write what the whole run gave."""
+        """Write and draw what the whole run gave, the files first: a figure that fails costs none of them."""
         with self.tracker.cost.of("emergence"):
             result = self._evaluate()
-        step = self.tracker.measured.last_step or 0
-        if self._content(step) != self._shown:
-            self._draw(result, step)
         files = self.tracker.files
         if files is not None:
             with self.tracker.cost.of("writing"):
@@ -98,6 +96,9 @@ class EmergenceFitter(Partner):
                     _write_csv(files / f"emergence_group_{re.sub(r'[^-.@0-9A-Za-z]', '_', name)}.csv", group)
                 groups = {name: self._document(group) for name, group in self.groups.items()}
                 files.write_json("emergence.json", {**self._document(result), **({"groups": groups} if groups else {})})
+        step = self.tracker.measured.last_step or 0
+        if self._content(step) != self._shown:
+            self._draw(result, step)
 
     def _evaluate(self) -> Comparison:
         measured = self.tracker.measured
@@ -150,7 +151,7 @@ def _write_csv(path: Path, result: Comparison) -> None:
         return [repr(float(table.threshold[k])), repr(float(table.time[k])), STATUS[table.status[k]]]
 
     measured = result.measured
-    with path.open("w", newline="") as file:
+    with replacing(path) as part, part.open("w", newline="") as file:
         writer = csv.writer(file)
         columns = ["threshold", "emergence_step", "status"]
         writer.writerow(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.diffusion import Denoiser
-from spectral_lightning.spectra import GeneratedSamples, Groups, SpectralHistory, SpectralProbe
+from spectral_lightning.spectra import GeneratedSamples, Groups, ModeStatistics, SpectralHistory, SpectralProbe
 
 __all__ = ["Instrument", "Subject"]
 
@@ -73,15 +73,19 @@ class Instrument:
             return None
         return self.probe.gain_sums(subject.denoiser, subject.device, subject.dtype, subject.condition)
 
-    def row(
-        self, samples: Sequence[GeneratedSamples], gain_sums: Tensor | None, step: int, **known: Any
-    ) -> dict[str, Any]:
+    def sums(self, samples: Sequence[GeneratedSamples]) -> list[ModeStatistics]:
+        """This rank's sums over its samples, of all together or group by group; no rank waits for another."""
+        return [self.probe.sums(samples[0])] if self.groups is None else self.groups.sums(self.probe, samples)
+
+    def row(self, sums: Sequence[ModeStatistics], gain_sums: Tensor | None, step: int, **known: Any) -> dict[str, Any]:
         """One row of the history from all ranks' shares. Every rank has to call it."""
+        for statistics in sums:
+            statistics.reduce(self.probe.ranks)
         if gain_sums is not None:
             known["gain"] = self.probe.gain_of(gain_sums).numpy()
         if self.groups is not None:
-            return self.groups.row(self.probe, samples, step, **known)
-        return self.probe.row(samples[0], step, **known)
+            return self.groups.row(self.probe, sums, step, **known)
+        return self.probe.row_of(sums[0], step, **known)
 
     @property
     def labels(self) -> list[int | None]:

@@ -145,24 +145,24 @@ class AnalyticOverlay(Partner):
             self._draw(step)
 
     def on_tracking_end(self, trainer: Trainer) -> None:
-        """Calibrate at last, refit over the whole run, draw and write."""
+        """Calibrate at last, refit over the whole run, write and draw."""
         with self.tracker.cost.of("theory"):
             if self.scale is None and len(self.tracker.measured) > 1:
                 self._calibrate()
             self._extend(self.tracker.shown_modes)
             document = self._report()
-        step = self.tracker.measured.last_step or 0
-        if self._fitted and document["refit_scale"] is not None:
-            refit = {f"{self.tracker_name}/refit/time_scale": document["refit_scale"]}
-            self.tracker.sinks.scalars(refit, step)
-        if step != self._shown:
-            self._draw(step)
         files = self.tracker.files
         if files is not None and self.history is not None:
             with self.tracker.cost.of("writing"):
                 self.history.save(files / "prediction.npz")
                 self.history.to_csv(files / "prediction.csv")
                 files.write_json("overlay.json", document)
+        step = self.tracker.measured.last_step or 0
+        if step != self._shown:
+            self._draw(step)
+        if self._fitted and document["refit_scale"] is not None:
+            refit = {f"{self.tracker_name}/refit/time_scale": document["refit_scale"]}
+            self.tracker.sinks.scalars(refit, step)
 
     def state_dict(self) -> dict[str, Any]:
         """The frozen clock and the gain before training; the prediction follows from them."""

@@ -32,6 +32,7 @@ class TrackerResults:
         self.name, self.basis, self.log_modes = name, basis, log_modes
         self.sinks = LoggerSinks([])
         self.files: RunFiles | None = None
+        self._on_disk: int | None = None  # rows; None before the history is begun there
 
     @property
     def shown_modes(self) -> list[int]:
@@ -47,31 +48,54 @@ class TrackerResults:
         trainer: Trainer,
         dirpath: str | None,
         resumed: str | None,
-        history: SpectralHistory,
+        groups: Sequence[str],
         partners: Sequence[Partner],
     ) -> None:
-        """Make the directory, begin the history on disk and ask for the charts. Every rank has to call it."""
+        """Choose the directory and ask for the charts; nothing is written yet. Every rank has to call it."""
         # Reading log_dir is a collective.
         root = dirpath or trainer.log_dir or trainer.default_root_dir
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self.files = RunFiles(free_directory(Path(root), self.name, resumed))
         self.sinks = LoggerSinks(trainer.loggers, self.files / "figures")
-        HistoryDirectory(self.files.history).begin(history)
-        self.basis.save(self.files / "basis.pt")
         for k in self.shown_modes:
             title = f"{self.basis.labels[k]}, data variance {float(self.basis.variance[k]):.3g}"
             tags = [self.tag("variance", k), *(t for p in partners for t in p.tags(k)), self.tag("target", k)]
             self.sinks.chart(_CATEGORY, title, tags)
-        for k in self._group_modes(history.groups):
+        for k in self._group_modes(groups):
             title = f"{self.basis.labels[k]}, by class"
-            self.sinks.chart(_CATEGORY, title, [self.tag(f"group_{g}", k) for g in history.groups])
+            self.sinks.chart(_CATEGORY, title, [self.tag(f"group_{g}", k) for g in groups])
 
-    def write(self, history: SpectralHistory, headline: dict[str, float]) -> None:
-        """Keep the newest row on disk and send a readable part of it to the loggers."""
+    def keep(self, history: SpectralHistory) -> None:
+        """Write what is not on disk yet: the newest row, and all that could not be written before.
+
+        Raises:
+            OSError: if it cannot be written now; it is tried again the next time.
+        """
+        if self.files is None:
+            return
+        try:
+            self._keep(self.files, history)
+        except OSError as error:
+            raise OSError(
+                f"The results cannot be written to {self.files.path}: {error}. Make room there, or give SpectralTracker a "
+                "`dirpath` that can be written to."
+            ) from error
+
+    def _keep(self, files: RunFiles, history: SpectralHistory) -> None:
+        directory = HistoryDirectory(files.history)
+        if self._on_disk is None:
+            files.path.mkdir(parents=True, exist_ok=True)
+            self.basis.save(files / "basis.pt")  # first: where a history was begun there is its basis
+            directory.begin(history)
+            self._on_disk = len(history)
+        for index in range(self._on_disk, len(history)):
+            directory.append(history.row(index))
+            self._on_disk = index + 1
+
+    def log(self, history: SpectralHistory, headline: dict[str, float]) -> None:
+        """Send a readable part of the newest row to the loggers."""
         row = history.row(-1)
-        if self.files is not None:
-            HistoryDirectory(self.files.history).append(row)
         if not self.sinks.loggers:
             return
         values = dict(headline)
@@ -85,6 +109,7 @@ class TrackerResults:
 
     def finish(self, history: SpectralHistory) -> None:
         """Write the whole history, once."""
+        self.keep(history)
         if self.files is not None:
             history.save(self.files / "history.npz")
             history.to_csv(self.files / "history.csv")

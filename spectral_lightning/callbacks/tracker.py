@@ -23,12 +23,13 @@ from spectral_lightning.callbacks.budget import Budget
 from spectral_lightning.callbacks.classes import Classes, check_null_class, find_classes
 from spectral_lightning.callbacks.cost import Cost
 from spectral_lightning.callbacks.instrument import Instrument, Subject
+from spectral_lightning.callbacks.interruption import deferred_signals
 from spectral_lightning.callbacks.model import MeasuredModel, SampleFunction
 from spectral_lightning.callbacks.partner import Partner
 from spectral_lightning.callbacks.reference import DataSource
 from spectral_lightning.callbacks.results import TrackerResults
 from spectral_lightning.callbacks.schedule import LogSchedule
-from spectral_lightning.callbacks.tolerance import Tolerance
+from spectral_lightning.callbacks.tolerance import Tolerance, together
 from spectral_lightning.callbacks.untrained import checked, untrained_gain
 from spectral_lightning.callbacks.weights import Weights
 from spectral_lightning.diffusion import Adapter, Denoiser, Latents
@@ -39,6 +40,7 @@ from spectral_lightning.spectra import (
     BasisRecipe,
     GeneratedSamples,
     Groups,
+    ModeStatistics,
     Ranks,
     SpectralHistory,
     SpectralProbe,
@@ -66,6 +68,9 @@ class SpectralTracker(SpectralCallback):
 
     Beside sampling, ``track_gain`` measures the denoiser itself: its gain along every mode at every noise level of the
     sampler, one evaluation per level. ``per_class`` measures every class by itself, as groups of the history.
+
+    A step is an update as Lightning's ``global_step`` counts them: with several optimizers the updates of each. The
+    cumulative learning rate is the sum, over the updates of the first optimizer, of the rate of its first group.
 
     The training is not changed by it: no draw from a global generator, no use of its loader, every mode and weight put
     back, compiled networks run as they are without another graph. An error while measuring is agreed on by all ranks and,
@@ -190,7 +195,7 @@ class SpectralTracker(SpectralCallback):
         self._basis: Basis | None = None
         self._results: TrackerResults | None = None
         self._generated: tuple[int, list[GeneratedSamples]] | None = None
-        self._tried = 0
+        self._tried, self._counted = 0, -1
 
     # What partners use.
 
@@ -320,21 +325,28 @@ class SpectralTracker(SpectralCallback):
         fresh = self.history is None
         begun = self._begin_history(pl_module)
         self.history = self.history or begun
-        self._tried = self.history.last_step or 0
+        self._tried = max(self.history.last_step or 0, int(self._restored.get("tried", 0)))
         self._gain_drawn = self.history.last_step or 0
         self._results = TrackerResults(self.name, self._basis, self.log_modes)
-        with self.cost.of("writing"):
-            self._results.open(trainer, self.dirpath, self._restored.get("directory"), self.history, self._partners)
+        directory = self._restored.get("directory")
+        self._results.open(trainer, self.dirpath, directory, self.history.groups, self._partners)
+        self.tolerance.each(ranks, trainer.global_step, {"writing": self._keep})
         for partner in self._partners:
             partner.on_tracking_start(trainer, pl_module)
-        self.sinks.write_layout()
+        self.tolerance.each(ranks, trainer.global_step, {"the charts' layout": self.sinks.write_layout})
         if fresh:
             self._measure(trainer, pl_module)
             self._announce()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Add up the learning rates of the updates."""
-        self._cumulative_learning_rate += float(optimizer.param_groups[0]["lr"])
+        """Add up the learning rates of the updates, of the first optimizer where there are several."""
+        optimizers = trainer.optimizers
+        if len(optimizers) > 1 and optimizer is not optimizers[0]:
+            return
+        # An optimizer that evaluates the loss several times, as LBFGS does, calls this as often in one update.
+        if trainer.global_step != self._counted:
+            self._counted = trainer.global_step
+            self._cumulative_learning_rate += float(optimizer.param_groups[0]["lr"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -386,6 +398,7 @@ class SpectralTracker(SpectralCallback):
             "cumulative_learning_rate": self._cumulative_learning_rate,
             "cost": self.cost.state_dict(),
             "failures": self.tolerance.state(),
+            "tried": self._tried,
             "directory": None if self.files is None else str(self.files.path),
         }
 
@@ -431,21 +444,29 @@ class SpectralTracker(SpectralCallback):
     def _begin_history(self, pl_module: LightningModule) -> SpectralHistory:
         """Look at the model before anything depends on it; an empty history with the gain it has now."""
         about = {"moments": self.reference.moments, "denoiser": self.model.description}
-        with self.cost.of("sampling"), self.model.held(pl_module) as subject:
-            checked(self.instrument, subject)
-            fresh = self.history is None and self.probe.sampler is not None
-            gain = untrained_gain(self.probe, subject) if fresh else None
+        fresh = self.history is None and self.probe.sampler is not None
+        with self.cost.of("sampling"):
+            sums = together(self.probe.ranks, partial(self._first_look, pl_module, fresh))
+            gain = None if sums is None else untrained_gain(self.probe, sums)
         return self.instrument.history(gain, weights=self.model.weights.describe(), **about)
 
+    def _first_look(self, pl_module: LightningModule, fresh: bool) -> Tensor | None:
+        with self.model.held(pl_module) as subject:
+            checked(self.instrument, subject)
+            if not fresh:
+                return None
+            return self.probe.gain_sums(subject.denoiser, subject.device, subject.dtype, subject.condition)
+
+    @deferred_signals()
     def _measure(self, trainer: Trainer, pl_module: LightningModule, final: bool = False) -> None:
         known: dict[str, Any] = {
             "cumulative_learning_rate": self._cumulative_learning_rate,
             "seconds": self.cost.training,
             "final": final,
         }
-        step = trainer.global_step
-        with self.cost.of("sampling"), self.model.held(pl_module) as subject:
-            share = self.tolerance.agreed(self.probe.ranks, step, lambda: self._share(trainer, subject))
+        step, ranks = trainer.global_step, self.probe.ranks
+        with self.cost.of("sampling"):
+            share = self.tolerance.agreed(ranks, step, partial(self._share, trainer, pl_module))
             if share is None:
                 return
             row = self.instrument.row(*share, step, **known)
@@ -459,21 +480,21 @@ class SpectralTracker(SpectralCallback):
             )
         headline = {f"{self.name}/{key}": float(row[key]) for key in ("alignment", "non_finite")}
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in headline.items()})
-        with self.cost.of("writing"):
-            self.tolerance.alone(step, lambda: self.results.write(self.measured, headline))
-        for partner in self._partners:
-            self.tolerance.alone(step, partial(partner.on_measurement, trainer, pl_module))
+        parts: dict[str, Callable[[], Any]] = {"writing": self._keep, "logging": partial(self._log, headline)}
+        parts |= {p.state_key: partial(p.on_measurement, trainer, pl_module) for p in self._partners}
         if self.track_gain and (final or self.gain_figures.due(self._gain_drawn, step)):
-            self.tolerance.alone(step, partial(self._draw_gain, step))
+            parts["the figure of the gains"] = partial(self._draw_gain, step)
+        self.tolerance.each(ranks, step, parts)
 
-    def _share(self, trainer: Trainer, subject: Subject) -> tuple[list[GeneratedSamples], Tensor | None]:
+    def _share(self, trainer: Trainer, pl_module: LightningModule) -> tuple[list[ModeStatistics], Tensor | None]:
         """All that this rank does alone, and may fail at alone."""
-        step = trainer.global_step
-        if step and step == 10 ** (len(str(step)) - 1) and step >= _FIRST_RECHECK:
-            checked(
-                self.instrument, subject
-            )  # an untrained network has no convention that a wrong one would differ from
-        return self._samples(trainer, subject), self.instrument.gain_sums(subject)
+        with self.model.held(pl_module) as subject:
+            samples = self._samples(trainer, subject)
+            sums, gain_sums = self.instrument.sums(samples), self.instrument.gain_sums(subject)
+            if _is_recheck(trainer.global_step) and not any(int(part.non_finite) for part in sums):
+                # An untrained network has no convention that a wrong one would differ from; a broken one has none either.
+                checked(self.instrument, subject)
+        return sums, gain_sums
 
     def _samples(self, trainer: Trainer, subject: Subject) -> list[GeneratedSamples]:
         """Samples of the model as it is now: those that a tracker before this one has just made, or its own."""
@@ -492,6 +513,14 @@ class SpectralTracker(SpectralCallback):
     def _samples_like(self, other: SpectralTracker) -> bool:
         instrument = other._instrument
         return instrument is not None and instrument.key == self.instrument.key and other.model.key == self.model.key
+
+    def _keep(self) -> None:
+        with self.cost.of("writing"):
+            self.results.keep(self.measured)
+
+    def _log(self, headline: dict[str, float]) -> None:
+        with self.cost.of("writing"):
+            self.results.log(self.measured, headline)
 
     def _draw_gain(self, step: int) -> None:
         self._gain_drawn = step
@@ -515,17 +544,16 @@ class SpectralTracker(SpectralCallback):
 
     def _finish(self, trainer: Trainer, failed: bool = False) -> None:
         """Write what is written once: the measurements first, whatever becomes of the rest."""
+        parts: dict[str, Callable[[], Any]] = {"writing": self._write_history}
+        parts |= {partner.state_key: partial(partner.on_tracking_end, trainer) for partner in self._partners}
+        parts["the account of costs"] = self._write_account
+        # After an exception no rank may wait for another, and that exception is the one to be seen.
+        ranks = None if failed else self.probe.ranks
+        self.tolerance.each(ranks, self.measured.last_step or 0, parts)
+
+    def _write_history(self) -> None:
         with self.cost.of("writing"):
-            self.tolerance.alone(self.measured.last_step or 0, lambda: self.results.finish(self.measured))
-        for partner in self._partners:
-            try:
-                partner.on_tracking_end(trainer)
-            except Exception as error:
-                if not failed and not self.tolerance.skips:
-                    raise
-                # The exception that ended the training is the one to be seen.
-                warnings.warn(f"{type(partner).__name__} could not finish: {error}", stacklevel=2)
-        self.tolerance.alone(self.measured.last_step or 0, self._write_account)
+            self.results.finish(self.measured)
 
     def _write_account(self) -> None:
         """What it cost, and what failed."""
@@ -533,3 +561,7 @@ class SpectralTracker(SpectralCallback):
             failures = [{"step": step, "error": text} for step, text in self.tolerance.failures]
             document = {"seconds": self.cost.seconds, "total": self.cost.total, "failures": failures}
             self.files.write_json("cost.json", document)
+
+
+def _is_recheck(step: int) -> bool:
+    return step >= _FIRST_RECHECK and step == 10 ** (len(str(step)) - 1)

@@ -41,13 +41,13 @@ def checked(instrument: Instrument, subject: Subject) -> None:
         ) from error
 
 
-def untrained_gain(probe: SpectralProbe, subject: Subject) -> Tensor:
-    """Gain of the denoiser before training, ``[level, mode]``. Every rank has to call it.
+def untrained_gain(probe: SpectralProbe, sums: Tensor) -> Tensor:
+    """Gain of the denoiser before training from this rank's sums, ``[level, mode]``. Every rank has to call it.
 
     Raises:
         ValueError: if it is NaN or infinite at some noise level.
     """
-    gain = probe.gain(subject.denoiser, subject.device, subject.dtype, subject.condition)
+    gain = probe.gain_of(sums)
     levels = () if probe.sampler is None else probe.sampler.levels
     for sigma, row in zip(levels, gain, strict=True):
         if not torch.isfinite(row).all():

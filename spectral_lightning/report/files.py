@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from spectral_lightning.spectra.files import replacing
+
 __all__ = ["RunFiles", "free_directory", "latest_run"]
 
 
@@ -44,9 +46,9 @@ class RunFiles:
     def write_json(self, name: str, document: Any) -> None:
         """Write a small document, atomically; numbers that JSON has no word for, NaN and infinity, as null."""
         self.path.mkdir(parents=True, exist_ok=True)
-        part = self.path / (name + ".part")
-        part.write_text(json.dumps(_plain(document), indent=2, sort_keys=True, allow_nan=False) + "\n")
-        part.replace(self.path / name)
+        text = json.dumps(_plain(document), indent=2, sort_keys=True, allow_nan=False) + "\n"
+        with replacing(self.path / name) as part:
+            part.write_text(text)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a document; an empty one where it was not written."""

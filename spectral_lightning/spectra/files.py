@@ -1,27 +1,42 @@
-"""Arrays in npz files: written atomically, read without pickle."""
+"""Files written atomically; arrays in npz files, read without pickle."""
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_arrays", "write_arrays"]
+__all__ = ["read_arrays", "replacing", "write_arrays"]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to inside, which becomes ``path`` when all is written.
+
+    ``path`` holds either what it held before or all of the new file, whenever the process dies. What is left of a file
+    that could not be written is removed, as it may be what the disk is full of.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays so that ``path`` holds either what it held before or all of them, whenever the process dies."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

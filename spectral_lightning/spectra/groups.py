@@ -71,24 +71,39 @@ class Groups:
             "group_share": self.share.numpy(),
         }
 
-    def row(self, probe: SpectralProbe, samples: Sequence[GeneratedSamples], step: int, **known: Any) -> dict[str, Any]:
-        """One row with the groups' fields beside the common ones. With several ranks, every rank has to call it.
+    def sums(self, probe: SpectralProbe, samples: Sequence[GeneratedSamples]) -> list[ModeStatistics]:
+        """This rank's sums over the samples of every group, over all of them first where one sampling made them.
+
+        No rank waits for another.
 
         Args:
             probe: that generated the samples.
             samples: one set per entry of :attr:`labels`.
+        """
+        if self.classify is None:
+            return [probe.sums(one) for one in samples]
+        accepted = [None, *(self._accepts(g) for g in range(len(self.names)))]
+        return [probe.sums(samples[0], accept) for accept in accepted]
+
+    def row(
+        self, probe: SpectralProbe, statistics: Sequence[ModeStatistics], step: int, **known: Any
+    ) -> dict[str, Any]:
+        """One row with the groups' fields beside the common ones.
+
+        Args:
+            probe: that generated the samples.
+            statistics: what :meth:`sums` gave, added up over all ranks.
             step: optimizer updates so far.
             known: further row fields.
         """
         if self.classify is None:
-            parts = [probe.statistics(one) for one in samples]
+            parts = list(statistics)
             whole = ModeStatistics.mixture(parts, self.share)
             errors = torch.stack([probe.standard_error(part) for part in parts])
             error = (self.share[:, None] * errors).square().sum(0).sqrt()
             common = probe.summary(whole, step, error, len(parts) * probe.latents.count)
         else:
-            parts = [probe.statistics(samples[0], self._accepts(g)) for g in range(len(self.names))]
-            common = probe.row(samples[0], step)
+            common, parts = probe.row_of(statistics[0], step), list(statistics[1:])
         return {**common, **_stacked(probe, parts), **known}
 
     def _accepts(self, group: int) -> Callable[[Tensor], Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectral_lightning.spectra.files import read_arrays, write_arrays
+from spectral_lightning.spectra.files import read_arrays, replacing, write_arrays
 
 __all__ = ["FIELDS", "Field", "SpectralHistory"]
 
@@ -258,7 +258,7 @@ class SpectralHistory:
     def to_csv(self, path: str | Path) -> None:
         """Write one line per step and mode: step, mode (1 the largest), target, fixed point and what was measured."""
         columns = [n for n in ("variance", "standard_error", "mean_deviation") if n in self]
-        with Path(path).open("w", newline="") as file:
+        with replacing(Path(path)) as part, part.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["step", "mode", "target", "fixed_point", *columns])
             for row in self._rows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from spectral_lightning.spectra.files import replacing
 from spectral_lightning.spectra.observables import Observables
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ class ObservedBasis(ABC):
 
     def save(self, path: str | Path) -> None:
         """Write the basis to a file that :meth:`load` reads."""
-        torch.save(self.state(), path)
+        with replacing(Path(path)) as part:
+            torch.save(self.state(), part)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -222,11 +222,28 @@ class SpectralProbe:
         Raises:
             ValueError: for samples generated under another key.
         """
-        statistics = self.statistics(samples)
+        return self.row_of(self.statistics(samples), step, **known)
+
+    def row_of(self, statistics: ModeStatistics, step: int, **known: Any) -> dict[str, Any]:
+        """One row from the sums over the samples of all ranks."""
         return self.summary(statistics, step, self.standard_error(statistics), self.latents.count, **known)
 
     def statistics(self, samples: GeneratedSamples, accept: Callable[[Tensor], Tensor] | None = None) -> ModeStatistics:
-        """Sums over the finite samples of all ranks, or over those among them that ``accept`` marks, ``[B] -> bool``.
+        """Sums over the finite samples of all ranks. With several ranks, every rank has to call it.
+
+        Args:
+            samples: this rank's share.
+            accept: marks those to count, ``[B, *S] -> [B]`` of bool; all of them by default.
+
+        Raises:
+            ValueError: for samples generated under another :attr:`sampling_key`.
+        """
+        statistics = self.sums(samples, accept)
+        statistics.reduce(self.ranks)
+        return statistics
+
+    def sums(self, samples: GeneratedSamples, accept: Callable[[Tensor], Tensor] | None = None) -> ModeStatistics:
+        """This rank's share of :meth:`statistics`; no rank waits for another.
 
         Raises:
             ValueError: for samples generated under another :attr:`sampling_key`.
@@ -236,7 +253,6 @@ class SpectralProbe:
         statistics = ModeStatistics.empty(self.num_blocks, Observables(self.basis.mode_of, self.basis.replicates))
         for index, chunk in samples.chunks.items():
             self._collect(statistics, self._chunks[index], chunk.to(samples.device), accept)
-        statistics.reduce(self.ranks)
         return statistics
 
     def standard_error(self, statistics: ModeStatistics) -> Tensor:
