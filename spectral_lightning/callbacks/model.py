@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from spectral_lightning.callbacks.instrument import Subject
+from spectral_lightning.callbacks.interruption import deferred_signals
 from spectral_lightning.callbacks.weights import Weights, find_weights
 from spectral_lightning.diffusion import (
     Adapter,
@@ -92,11 +93,12 @@ class MeasuredModel:
             ValueError: if there are any and no denoiser is given that gathers them.
         """
         kind = sharding_of(module)
-        if kind is not None and not callable(self.given) and not self.samples_itself:
+        own = callable(self.given) or (isinstance(self.given, str) and not isinstance(self._denoiser, BoundDenoiser))
+        if kind is not None and not own and not self.samples_itself:
             raise ValueError(
                 f"The parameters of {type(module).__name__} are sharded ({kind}): no rank can evaluate the network alone. "
-                "Train with DDP, or pass `denoiser=`: a callable f(z, sigma) that gathers them; every rank calls it equally "
-                "often."
+                "Train with DDP, or pass a `denoiser=` that gathers them: a callable f(z, sigma), or the import path of a "
+                "function (module, z, sigma). Every rank calls it equally often."
             )
 
     def sampler(self, module: LightningModule) -> Sampler | Literal["given"]:
@@ -115,7 +117,7 @@ class MeasuredModel:
         """The model ready to be evaluated: undisturbed, with the weights to measure."""
         function: Any = self.chosen_sampler
         call: Any = partial(function, module) if self.samples_itself else self._denoiser
-        with undisturbed(module), self.weights.applied(module):
+        with deferred_signals(), undisturbed(module), self.weights.applied(module):
             yield Subject(call, module.device, state_dtype(module), self.condition)
 
 

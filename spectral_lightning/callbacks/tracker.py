@@ -326,7 +326,7 @@ class SpectralTracker(SpectralCallback):
         begun = self._begin_history(pl_module)
         self.history = self.history or begun
         self._tried = max(self.history.last_step or 0, int(self._restored.get("tried", 0)))
-        self._gain_drawn = self.history.last_step or 0
+        self._gain_drawn, self._counted = self.history.last_step or 0, -1
         self._results = TrackerResults(self.name, self._basis, self.log_modes)
         directory = self._restored.get("directory")
         self._results.open(trainer, self.dirpath, directory, self.history.groups, self._partners)
