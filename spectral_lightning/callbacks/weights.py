@@ -18,6 +18,7 @@ from spectral_lightning.diffusion import (
     RawWeights,
     ScopedWeights,
     WeightSource,
+    offers,
     recognised,
 )
 
@@ -107,7 +108,7 @@ def _averages(module: nn.Module, callbacks: list[object]) -> Iterator[AveragedWe
         if id(thing) in seen:
             continue
         seen.add(id(thing))
-        if isinstance(thing, _WeightAveraging):
+        if offers(thing, _WeightAveraging):
             yield AveragedWeights(_CallbackAverage(thing), where)
         elif (average := recognised(thing)) is not None:
             yield AveragedWeights(average, where)

@@ -27,6 +27,7 @@ from spectral_lightning.diffusion.noise import (
     UniformTimeNoise,
     default_noise,
 )
+from spectral_lightning.diffusion.protocols import offers
 from spectral_lightning.diffusion.resolve import resolve_denoiser
 from spectral_lightning.diffusion.solvable import Departure, HasSampler, SupportsDynamics
 from spectral_lightning.diffusion.weights import (
@@ -64,6 +65,7 @@ __all__ = [
     "default_noise",
     "denoising_loss",
     "holding",
+    "offers",
     "recognised",
     "resolve_denoiser",
     "self_check",

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from spectral_lightning.diffusion.protocols import offers
+
 __all__ = ["Average", "HasEmaScope", "ModuleAverage", "Pairs", "ParameterAverage", "recognised"]
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -155,13 +157,13 @@ def recognised(thing: object) -> Average | None:
         >>> recognised(nn.Linear(1, 1)) is None
         True
     """
-    if isinstance(thing, _EMAModel) and isinstance(thing.shadow_params, list):
+    if offers(thing, _EMAModel) and isinstance(thing.shadow_params, list):
         return ParameterAverage(thing)
     if isinstance(thing, AveragedModel):
         return ModuleAverage(thing, counter="n_averaged")
-    if isinstance(thing, nn.Module) and isinstance(thing, _EMA):
+    if isinstance(thing, nn.Module) and offers(thing, _EMA):
         return ModuleAverage(thing, "ema_model", "initted")
-    if isinstance(thing, nn.Module) and isinstance(thing, _ModelEma):
+    if isinstance(thing, nn.Module) and offers(thing, _ModelEma):
         return ModuleAverage(thing)
     return None
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spectral_lightning.diffusion.conventions import PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
 from spectral_lightning.diffusion.paths import attribute_at
+from spectral_lightning.diffusion.protocols import offers
 from spectral_lightning.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class BoundDenoiser:
         if not self.adapter.convention.startswith("ddpm") or not isinstance(path, str) or path in NAMED_SCHEDULES:
             return None
         owner: Any = attribute_at(self.module, path, "schedule")
-        if not isinstance(owner, Normalizes):
+        if not offers(owner, Normalizes):
             return None
         low, high = owner.normalize(torch.tensor([0.0, 1.0])).tolist()
         return None if (low, high) == (0.0, 1.0) else (low, high)

@@ -404,3 +404,15 @@ def test_a_callable_that_returns_no_context_is_refused():
         ScopedWeights(lambda module: module, "x").applied(network()).__enter__()
     with ScopedWeights(lambda module: nullcontext(), "x").applied(network()):
         pass
+
+
+def test_a_module_whose_attributes_raise_what_they_please_is_no_average():
+    """As a diffusers model does for the names of a dictionary's methods."""
+
+    class Configured(nn.Module):
+        def __getattr__(self, name):
+            if name == "update":
+                raise KeyError(name)
+            return super().__getattr__(name)
+
+    assert recognised(Configured()) is None
