@@ -1,13 +1,16 @@
-"""Interrupted and resumed against uninterrupted; and the order of the callbacks."""
+"""Interrupted, requeued and resumed against uninterrupted; and the order of the callbacks."""
 
 import itertools
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny_training import without_drawing
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from tiny_training import OwnModule, loader, tracker, without_drawing
+from tiny_training import trainer as small_trainer
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
 from spectral_lightning.datamodules import GaussianDataModule
@@ -121,3 +124,86 @@ def test_the_order_of_the_callbacks_does_not_matter(tmp_path):
             assert set(mine) == set(first)
             for name in mine:
                 np.testing.assert_array_equal(mine[name], first[name], err_msg=name)
+
+
+@pytest.fixture
+def slurm(monkeypatch, tmp_path):
+    """A job of one task, and a scheduler that writes down what it is asked for."""
+    job = {"JOB_ID": "17", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for key, value in job.items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    asked = tmp_path / "asked"
+    command = tmp_path / "bin" / "scontrol"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    return asked
+
+
+class Announced(Callback):
+    """The scheduler's signal at the end of one step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("same_directory", [True, False])
+def test_a_requeued_job_carries_the_history_on(slurm, tmp_path, same_directory):
+    """The signal's checkpoint, made in mid-epoch, is found by the next job without being named."""
+    whole, _ = fit(tmp_path / "whole", parts(), 40)
+    # Until the scheduler ends the job it trains on, and measures.
+    first, _ = fit(tmp_path / "job", [*parts(), Announced(13)], 22)
+    assert slurm.read_text() == "requeue 17\n"
+    assert [p.name for p in (tmp_path / "job").glob("*.ckpt")] == ["hpc_ckpt_1.ckpt"]
+    assert first[0].history.last_step == 22
+    if not same_directory:
+        (tmp_path / "next").mkdir()
+        (tmp_path / "job" / "hpc_ckpt_1.ckpt").rename(tmp_path / "next" / "hpc_ckpt_1.ckpt")
+    root = tmp_path / ("job" if same_directory else "next")
+    second, _ = fit(root, [*parts(), Announced(29)], 40)
+    assert {p.name for p in root.glob("*.ckpt")} == {"hpc_ckpt_1.ckpt", "hpc_ckpt_2.ckpt"}
+    third, _ = fit(root, parts(), 40)
+    for again in (second, third):
+        assert again[0].history.steps.tolist() == whole[0].history.steps.tolist()
+        np.testing.assert_array_equal(again[0].history.variance, whole[0].history.variance)
+        np.testing.assert_array_equal(again[1].history.variance, whole[1].history.variance)
+    on_disk = HistoryDirectory(root / "spectral" / "history").load()
+    np.testing.assert_array_equal(on_disk.variance, whole[0].history.variance)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["average first", "tracker first"])
+def test_a_signal_in_the_middle_of_a_measurement_finds_the_trained_weights(slurm, tmp_path, order):
+    """While averaged weights are being measured the module holds those; no checkpoint may take them for the raw ones."""
+
+    class Signals(OwnModule):
+        sent = False
+
+        def denoise(self, z, sigma):
+            if not torch.is_grad_enabled() and self.global_step == 5 and not self.sent:
+                self.sent = True
+                os.kill(os.getpid(), signal.SIGUSR1)
+                self.held = {name: value.clone() for name, value in self.state_dict().items()}
+            return super().denoise(z, sigma)
+
+    class Sees(Callback):
+        def on_train_batch_start(self, trainer, pl_module, *args):
+            if trainer.global_step == 5:
+                raw.update({name: value.clone() for name, value in pl_module.state_dict().items()})
+
+    raw = {}
+    module, own = Signals(), tracker(weights="ema")
+    run = small_trainer(tmp_path, [*[EMAWeightAveraging(decay=0.5), own][::order], Sees()], max_steps=7)
+    run.fit(module, loader())
+    assert module.sent
+    state = torch.load(tmp_path / "hpc_ckpt_1.ckpt", weights_only=True)
+    assert not torch.equal(module.held["body.layers.0.weight"], raw["body.layers.0.weight"])
+    assert all(torch.equal(state["current_model_state"][name], value) for name, value in raw.items())
+    # The measurement that the signal came into is whole, and in the checkpoint.
+    kept = SpectralHistory.from_state_dict(state["callbacks"]["SpectralTracker[spectral]"]["history"])
+    assert kept.steps.tolist() == [0, 1, 2, 5]
+    assert not signal.getsignal(signal.SIGUSR1)
