@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Trainer
@@ -13,19 +14,34 @@ from spectral_lightning.callbacks.cost import Cost
 from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.spectra import Ranks
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "last_step"]
+
+_WHOLE = 0.99  # of a measurement: the last of k must not be lost to rounding
+
+
+@runtime_checkable
+class _LimitsTime(Protocol):
+    """Lightning's ``Timer``, which ``max_time`` adds to the callbacks."""
+
+    def time_elapsed(self) -> float: ...
+
+    def time_remaining(self) -> float | None: ...
 
 
 class Budget:
     """Thins a schedule so that the projected cost of measuring stays within a share of the projected training.
 
-    With a cost c per measurement, n measurements still due until the end, s seconds already spent and a projected
-    training of T seconds (without measuring), every m-th is taken,
+    With a cost c per measurement, n measurements that the schedule still asks for, s seconds already spent and a projected
+    training of T seconds without measuring, there is time for
 
-    ``m = ceil(n c / (share T - s))``;
+    ``k = (share T - s) / c - 1``
 
-    none but the last where nothing is left. Where the end is not known, a measurement is taken as soon as it and
-    those before it fit into the share of the training so far.
+    of them beside the last of all, which is always taken. Each that is due adds ``k / n`` to an account, and one is taken
+    whenever the account holds a whole one: evenly over the schedule, to its end. T follows from the pace of the updates
+    since the first that was due, because starting up takes time that no later step does.
+
+    Where there is no pace yet, or the end is not known, a measurement is taken as soon as it and those before it fit
+    into the share of the training so far.
 
     Args:
         share: of the training's time; None for no limit.
@@ -35,61 +51,91 @@ class Budget:
 
     Example:
         >>> budget = Budget(0.1)
-        >>> [budget.due(spent=2.0, cost=1.0, training=30.0, done=0.5, left=8) for _ in range(4)]
-        [True, False, True, False]
+        >>> taken = [0]
+        >>> for step in range(1, 10):
+        ...     if budget.due(step, end=10, left=10 - step, spent=len(taken), cost=1.0, training=50.0 * step / 10):
+        ...         taken.append(step)
+        >>> taken  # 10 % of 50 seconds: five measurements of a second, the first and the last among them
+        [0, 3, 5, 8]
     """
 
     def __init__(self, share: float | None = None) -> None:
         self.share = None if share is None else positive("max_overhead", share)
-        self.every = 1
-        self._skipped = math.inf
+        self.every, self._said = 1.0, 1.0
+        self._account = 0.5  # half way to the first, as the last is half way to the end
+        self._start: tuple[int, float] | None = None
 
-    def due(self, spent: float, cost: float, training: float, done: float | None, left: int) -> bool:
+    def due(self, step: int, end: int | None, left: int, spent: float, cost: float, training: float) -> bool:
         """Whether to take a measurement that the schedule asks for.
 
         Args:
+            step: optimizer updates so far.
+            end: those of the whole training; None where that is not known.
+            left: measurements that the schedule asks for from now on and before the end, this one among them.
             spent: seconds of measuring so far.
             cost: seconds of one measurement.
             training: seconds of training so far.
-            done: share of the training that is done; None where its end is not known.
-            left: measurements that the schedule asks for from now on, this one among them.
         """
-        if self.share is None:
+        if self.share is None or (end is not None and step >= end):
             return True
-        if done is None:
+        self._start = start = self._start or (step, training)
+        if end is None or step <= start[0]:
             return spent + cost <= self.share * training
-        free = self.share * training / max(done, 1e-9) - spent
-        self.every = math.ceil(left * cost / free) if free > 0 else left + 1
-        self._skipped += 1
-        if self._skipped < self.every or free < cost:
-            return False
-        self._skipped = 0
-        return True
+        projected = training + (end - step) * (training - start[1]) / (step - start[0])
+        room = max((self.share * projected - spent) / max(cost, 1e-9) - 1, 0.0)
+        self.every = max(left / room, 1.0) if room > _WHOLE else math.inf
+        self._account += 1 / self.every
+        taken = self._account >= _WHOLE
+        self._account -= taken
+        return taken
 
     def affords(self, trainer: Trainer, schedule: LogSchedule, cost: Cost, ranks: Ranks) -> bool:
         """Whether there is room for the measurement that is due: rank 0's clock decides, and says what changes."""
         if self.share is None:
             return True
-        step, end, before = trainer.global_step, _last_step(trainer), self.every
-        one = cost.measuring / max(cost.count, 1)
-        left = 1 + schedule.count(step, end or step)
-        due = self.due(cost.measuring, one, cost.training, step / end if end else None, left)
-        due_there, self.every = (
-            int(v) for v in ranks.copy_from_first(torch.tensor([float(due), float(self.every)])).tolist()
+        step, end = trainer.global_step, last_step(trainer)
+        one = cost.each
+        left = 1 + schedule.count(step, step if end is None else end - 1)
+        due = self.due(step, end, left, cost.measuring, one, cost.training)
+        taken, self.every = ranks.copy_from_first(torch.tensor([float(due), self.every])).tolist()
+        self._say(step, one, left)
+        return bool(taken)
+
+    def _say(self, step: int, cost: float, left: int) -> None:
+        """Only what matters: the projection is never quite the same twice, and the account may end a few short."""
+        same = self._said / 1.5 < self.every < 1.5 * self._said or self.every == self._said
+        if same or (math.isinf(self.every) and left <= 2 * self._said):
+            return
+        self._said = self.every
+        taken = "none but the last of those that are due is" if math.isinf(self.every) else "all that are due are"
+        if 1 < self.every < math.inf:
+            taken = f"one of {self.every:.2g} that are due is"
+        rank_zero_info(
+            f"SpectralTracker, step {step}: a measurement takes {cost:.2g} s; to keep within max_overhead={self.share:g}, "
+            f"{taken} taken from here."
         )
-        if self.every != before:
-            rank_zero_info(
-                f"SpectralTracker, step {step}: a measurement takes {one:.2g} s; to keep within max_overhead="
-                f"{self.share:g}, one of {self.every} that are due is taken from here."
-            )
-        return bool(due_there)
 
 
-def _last_step(trainer: Trainer) -> int | None:
-    """Optimizer updates until the training ends, None where no end is set."""
+def last_step(trainer: Trainer) -> int | None:
+    """Optimizer updates until the training ends, by whatever ends it first; None where no end is set."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    ends = [_by_epochs(trainer), *(_by_time(trainer, c) for c in callbacks if isinstance(c, _LimitsTime))]
     if trainer.max_steps > 0:
-        return int(trainer.max_steps)
-    batches = trainer.num_training_batches
-    if trainer.max_epochs is None or trainer.max_epochs < 0 or math.isinf(batches):
+        ends.append(trainer.max_steps)
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _by_epochs(trainer: Trainer) -> int | None:
+    """From the updates per batch so far, which differ from one where there are several optimizers or accumulation."""
+    batches, epochs = trainer.num_training_batches, trainer.max_epochs
+    if epochs is None or epochs < 0 or math.isinf(batches):
         return None
-    return max(1, int(trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches)))
+    done = trainer.fit_loop.total_batch_idx + 1
+    return max(trainer.global_step, round(trainer.global_step * epochs * batches / max(done, 1)))
+
+
+def _by_time(trainer: Trainer, timer: _LimitsTime) -> int | None:
+    elapsed, remaining = timer.time_elapsed(), timer.time_remaining()
+    if remaining is None or elapsed <= 0:
+        return None
+    return round(trainer.global_step * (elapsed + max(remaining, 0.0)) / elapsed)

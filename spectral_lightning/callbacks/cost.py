@@ -17,10 +17,15 @@ class Cost:
         self.count = 0  # measurements taken
         self._start: float | None = None
         self._before = 0.0
+        self._set_up, self._counted = 0.0, 0
 
     def begin(self) -> None:
         """The training begins, or goes on."""
         self._start = time.perf_counter()
+
+    def ready(self) -> None:
+        """From here on measuring is measuring: no more checks, first looks and files to open."""
+        self._set_up, self._counted = self.measuring, self.count
 
     @contextmanager
     def of(self, kind: str) -> Iterator[None]:
@@ -40,6 +45,13 @@ class Cost:
     def measuring(self) -> float:
         """Seconds of tracking but for reading the data, which is done once."""
         return self.tracking - self.seconds.get("reference", 0.0)
+
+    @property
+    def each(self) -> float:
+        """Seconds of one measurement: the mean since :meth:`ready`, else of all before it."""
+        if self.count > self._counted:
+            return (self.measuring - self._set_up) / (self.count - self._counted)
+        return self.measuring / max(self.count, 1)
 
     @property
     def total(self) -> float:

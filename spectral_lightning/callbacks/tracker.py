@@ -30,7 +30,7 @@ from spectral_lightning.callbacks.reference import DataSource
 from spectral_lightning.callbacks.results import TrackerResults
 from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.callbacks.tolerance import Tolerance, together
-from spectral_lightning.callbacks.untrained import checked, untrained_gain
+from spectral_lightning.callbacks.untrained import checked, rechecked, untrained_gain
 from spectral_lightning.callbacks.weights import Weights
 from spectral_lightning.diffusion import Adapter, Denoiser, Latents
 from spectral_lightning.report import LoggerSinks, RunFiles, gain_figure
@@ -50,8 +50,6 @@ from spectral_lightning.spectra import (
 )
 
 __all__ = ["SpectralTracker"]
-
-_FIRST_RECHECK = 100
 
 
 class SpectralTracker(SpectralCallback):
@@ -334,6 +332,7 @@ class SpectralTracker(SpectralCallback):
         for partner in self._partners:
             partner.on_tracking_start(trainer, pl_module)
         self.tolerance.each(ranks, trainer.global_step, {"the charts' layout": self.sinks.write_layout})
+        self.cost.ready()
         if fresh:
             self._measure(trainer, pl_module)
             self._announce()
@@ -491,9 +490,8 @@ class SpectralTracker(SpectralCallback):
         with self.model.held(pl_module) as subject:
             samples = self._samples(trainer, subject)
             sums, gain_sums = self.instrument.sums(samples), self.instrument.gain_sums(subject)
-            if _is_recheck(trainer.global_step) and not any(int(part.non_finite) for part in sums):
-                # An untrained network has no convention that a wrong one would differ from; a broken one has none either.
-                checked(self.instrument, subject)
+            if not any(int(part.non_finite) for part in sums):  # what is broken has no convention
+                rechecked(self.instrument, subject, self.measured.last_step or 0, trainer.global_step)
         return sums, gain_sums
 
     def _samples(self, trainer: Trainer, subject: Subject) -> list[GeneratedSamples]:
@@ -538,7 +536,7 @@ class SpectralTracker(SpectralCallback):
         rank_zero_info(
             f"SpectralTracker: {self.model.description}; {self.model.weights.describe()}; {self.basis.describe()}; "
             f"{probe.latents.count} samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement "
-            f"takes {cost.measuring:.2g} s ({instrument.evaluations} evaluations), {self.schedule.per_decade} of them per "
+            f"takes {cost.each:.2g} s ({instrument.evaluations} evaluations), {self.schedule.per_decade} of them per "
             f"factor of ten in steps. Results in {where}"
         )
 
@@ -561,7 +559,3 @@ class SpectralTracker(SpectralCallback):
             failures = [{"step": step, "error": text} for step, text in self.tolerance.failures]
             document = {"seconds": self.cost.seconds, "total": self.cost.total, "failures": failures}
             self.files.write_json("cost.json", document)
-
-
-def _is_recheck(step: int) -> bool:
-    return step >= _FIRST_RECHECK and step == 10 ** (len(str(step)) - 1)
