@@ -97,6 +97,8 @@ def _rms(x: Tensor) -> float:
 def _called(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
     try:
         check_denoiser(denoiser, z, sigma)
+    except torch.OutOfMemoryError:
+        raise
     except (IndexError, RuntimeError) as error:
         raise ValueError(
             f"The denoiser failed on input of shape {tuple(z.shape)} and {z.dtype} at sigma = {sigma:g}: {error}. If it "
