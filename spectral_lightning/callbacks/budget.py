@@ -102,9 +102,8 @@ class Budget:
         return bool(taken)
 
     def _say(self, step: int, cost: float, left: int) -> None:
-        """Only what matters: the projection is never quite the same twice, and the account may end a few short."""
-        same = self._said / 1.5 < self.every < 1.5 * self._said or self.every == self._said
-        if same or (math.isinf(self.every) and left <= 2 * self._said):
+        """Only where one measurement more or less will be taken: the projection is never quite the same twice."""
+        if left * abs(1 / self.every - 1 / self._said) < 1:
             return
         self._said = self.every
         taken = "none but the last of those that are due is" if math.isinf(self.every) else "all that are due are"
