@@ -116,7 +116,7 @@ def _averages(module: nn.Module, callbacks: list[object]) -> Iterator[AveragedWe
         yield ScopedWeights(lambda m: m.ema_scope(), f"{type(module).__name__}.ema_scope()")
 
 
-def _places(module: nn.Module, callbacks: list[object]) -> Iterator[tuple[object, str]]:
+def _places(module: nn.Module, callbacks: list[object]) -> Iterator[tuple[Any, str]]:
     """What may be an average, with a name for it; a module that offers ``ema_scope()`` speaks for itself."""
     for callback in callbacks:
         yield callback, _name(callback)

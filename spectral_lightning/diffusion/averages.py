@@ -145,7 +145,7 @@ class ParameterAverage:
         return list(zip(*found.values(), self.holder.shadow_params, strict=True))
 
 
-def recognised(thing: object) -> Average | None:
+def recognised(thing: Any) -> Average | None:
     """The average that ``thing`` is, or None if it is none.
 
     Known are torch's ``AveragedModel``, timm's ``ModelEmaV2`` and ``ModelEmaV3``, ema-pytorch's ``EMA`` and diffusers'

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard, TypeVar
+from typing import Any
 
 __all__ = ["offers"]
 
-T = TypeVar("T")
 
-
-def offers(thing: Any, protocol: type[T]) -> TypeGuard[T]:
+def offers(thing: Any, protocol: Any) -> bool:
     """``isinstance(thing, protocol)`` for objects whose attributes are made up as they are asked for.
 
     Some models of other libraries pass every attribute on to their configuration and raise what they please where it has

@@ -74,8 +74,8 @@ class ModeStatistics:
             return torch.stack(terms).sum(0)
 
         non_finite = torch.stack([part.non_finite for part in parts]).sum(0)
-        sums = [weighted(name) for name in ("count", "sums", "second", "third", "fourth", "cross")]
-        return cls(parts[0].observables, *sums, non_finite=non_finite)
+        names = ("count", "sums", "second", "third", "fourth", "cross")
+        return cls(parts[0].observables, **{name: weighted(name) for name in names}, non_finite=non_finite)
 
     def add(self, block: int, observations: Tensor, non_finite: int = 0) -> None:
         """Add the float64 observables ``[n, R * M]`` of n samples to a block."""
