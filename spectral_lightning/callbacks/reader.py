@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectral_lightning.callbacks.reference import DataSource, labelled_batches, preserved_generators, reference_batches
 from spectral_lightning.diffusion import undisturbed
@@ -17,6 +17,8 @@ from spectral_lightning.spectra import Ranks
 __all__ = ["Reader", "named_transform", "transfer_hooks"]
 
 Hook = Callable[[Any], Any]
+
+_NOT_THE_USERS = {*vars(nn.Module()), "trainer", "_trainer", "_fabric", "_device_mesh"}
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,17 @@ class Reader:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Read without leaving a trace in the generators of the data or the modes of the module."""
-        with undisturbed(self.module), preserved_generators(self.source):
+        """Read without leaving a trace in the generators of the data, or in the modes and generators of the module."""
+        with undisturbed(self.module), preserved_generators(self.source), ExitStack() as stack:
+            for attributes in self._attributes():
+                stack.enter_context(preserved_generators(attributes))
             yield
+
+    def _attributes(self) -> Iterator[Any]:
+        """What hooks on a batch may hold a generator in: the user's attributes of the module's parts and the datamodule."""
+        datamodule = getattr(self.module.trainer, "datamodule", None)
+        for owner in (*self.module.modules(), *([] if datamodule is None else [datamodule])):
+            yield [value for key, value in vars(owner).items() if key not in _NOT_THE_USERS]
 
 
 def named_transform(transform: Callable[[Tensor], Tensor] | str | None, module: LightningModule) -> Any:

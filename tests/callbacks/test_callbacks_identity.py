@@ -6,9 +6,12 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from tiny_training import Body, OwnModule, examples, loader, three, trainer, without_drawing
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from tiny_training import Body, OwnModule, examples, loader, three, tracker, trainer, without_drawing
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
+
+from spectral_lightning.callbacks import SpectralTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore:The reference has:UserWarning")
 
@@ -55,6 +58,20 @@ class JitteringCollate:
         return batch + 0.1 * torch.randn(batch.shape, generator=self.generator)
 
 
+class Augmented(OwnModule):
+    """Random augmentation of a batch on its way to the step, from a generator of the module's own or the global one."""
+
+    def __init__(self, own=True):
+        super().__init__()
+        self.generators = {"augmentation": torch.Generator().manual_seed(4) if own else None}
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        return batch * (1 + 0.1 * torch.randn(len(batch), 1, generator=self.generators["augmentation"]))
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch + 0.1 * torch.randn(batch.shape, generator=self.generators["augmentation"])
+
+
 def _scheduled():
     return OwnModule(scheduled=True)
 
@@ -91,6 +108,8 @@ CASES = {
     "learning-rate schedule": (_scheduled, loader, {}),
     "frozen submodule": (_frozen, loader, {}),
     "epochs": (OwnModule, loader, {"max_steps": -1, "max_epochs": 2}),
+    "augmentation of a batch": (lambda: Augmented(own=False), loader, {}),
+    "augmentation with a generator": (Augmented, loader, {}),
 }
 SLOW = {
     # The transform draws from the worker's own generator, seeded from the loader's.
@@ -117,12 +136,13 @@ def same(first, second):
     return all(torch.equal(a[key], b[key]) for key in a)
 
 
-def check(path, case, **options):
-    callbacks = three()
-    plain, run = trained(path / "without", case, [], **options)
+def check(path, case, callbacks=None, others=list, **options):
+    """Train without ``callbacks`` and with them, both times among ``others``."""
+    callbacks = three() if callbacks is None else callbacks
+    plain, run = trained(path / "without", case, others(), **options)
     end = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
-    tracked, tracked_run = trained(path / "with", case, callbacks, **options)
-    assert len(callbacks[0].history) >= 3
+    tracked, tracked_run = trained(path / "with", case, [*callbacks, *others()], **options)
+    assert all(len(c.history) >= 3 for c in callbacks if isinstance(c, SpectralTracker))
     assert run.global_step == tracked_run.global_step > 0
     assert same(plain, tracked)
     after = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
@@ -162,6 +182,61 @@ def test_a_frozen_submodule_stays_in_eval_mode(tmp_path, monkeypatch):
     assert module.seen_frozen_training == [False] * 10
     assert module.body.training
     assert not any(m.training for m in module.frozen.modules())
+
+
+def everything(**options):
+    """Trackers in three bases that share samples, with gains and classes, and one of other latents; all partners."""
+    classes = {"per_class": True, "classify": lambda x: (x[:, 0] > x[:, 0].median()).long(), "num_classes": 2}
+    first = three(track_gain=True, **classes, **options)
+    others = [tracker(name=basis, basis=basis, track_gain=True, **classes, **options) for basis in ("fourier", "patch")]
+    return [*first, *others, tracker(name="other", seed=1, **options)]
+
+
+@pytest.mark.parametrize("case", ["plain", "accumulation", "dropout and batch norm", "generator of the loader"])
+def test_weights_are_the_same_with_everything_on(case, tmp_path, monkeypatch):
+    without_drawing(monkeypatch)
+    check(tmp_path, CASES[case], everything())
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+@pytest.mark.parametrize("first", [True, False], ids=["trackers first", "average first"])
+def test_weights_and_their_average_are_the_same(first, weights, tmp_path, monkeypatch):
+    """What training leaves in the module is the average; the raw weights are in the average's own copy by then."""
+    without_drawing(monkeypatch)
+    case = (_noisy_network, loader, {"max_steps": 11, "val_check_interval": 4})
+    ends = []
+    for callbacks in ([], everything(weights=weights)):
+        average = EMAWeightAveraging(decay=0.5)
+        both = [*callbacks, average] if first else [average, *callbacks]
+        module, run = trained(tmp_path / str(len(ends)), case, both, val=True)
+        ends.append((module, average._average_model, torch.get_rng_state(), run.global_step))
+    (plain, mean, state, steps), (tracked, tracked_mean, tracked_state, tracked_steps) = ends
+    assert steps == tracked_steps == 11
+    assert same(plain, tracked)
+    assert same(mean, tracked_mean)
+    assert not same(mean.module, tracked) or same(plain, mean.module)
+    assert torch.equal(state, tracked_state)
+
+
+class Fails(OwnModule):
+    """Draws random numbers, changes modes, and fails, in every measurement but the first ones."""
+
+    def denoise(self, z, sigma):
+        if not torch.is_grad_enabled() and self.global_step in (2, 5, 11):
+            torch.rand(3), np.random.rand(), random.random()  # noqa: NPY002
+            self.body.eval()
+            raise RuntimeError("out of memory")
+        return super().denoise(z, sigma)
+
+
+@pytest.mark.filterwarnings("ignore:SpectralTracker")
+@pytest.mark.parametrize("options", [{"on_error": "skip"}, {"on_error": "skip", "max_overhead": 10.0}])
+def test_weights_are_the_same_where_measurements_fail(options, tmp_path, monkeypatch):
+    without_drawing(monkeypatch)
+    callbacks = everything(**options)
+    check(tmp_path, (lambda: Fails(Body(dropout=0.3)), loader, {"max_steps": 11}), callbacks)
+    assert [step for step, _ in callbacks[0].tolerance.failures][:2] == [2, 5]
+    assert 2 not in callbacks[0].history.steps
 
 
 class Disturbing(pl.Callback):
