@@ -86,23 +86,37 @@ class Classes:
 
 
 def find_classes(
-    module: LightningModule, datamodule: Any, classify: Classifier | None, num_classes: int | None
+    module: LightningModule,
+    datamodule: Any,
+    classify: Classifier | None,
+    num_classes: int | None,
+    takes_labels: bool = False,
 ) -> Classes:
     """The classes of a run: those the model is conditioned on, else those a classifier tells apart.
+
+    A module of any kind is conditioned on classes where its denoiser takes labels and ``num_classes`` says how many.
+
+    Args:
+        module: that trains.
+        datamodule: of its Trainer.
+        classify: given by the user.
+        num_classes: given by the user.
+        takes_labels: whether the denoiser that was found for the module is called with a condition.
 
     Raises:
         ValueError: if the model is not conditioned and nothing classifies, or the number of classes is not known.
     """
-    conditional = isinstance(module, SupportsConditionalDenoise) and isinstance(module.num_classes, int)
+    knows = isinstance(module, SupportsConditionalDenoise) and isinstance(module.num_classes, int)
+    conditional = knows or (takes_labels and num_classes is not None)
     if classify is None and not conditional:
         if not isinstance(datamodule, HasClassifier):
             raise ValueError(
                 f"`per_class` needs a model that is conditioned on classes, which {type(module).__name__} is not, or a "
                 "`classify` that says to which class a sample [B, *S] belongs. Pass one, or use a datamodule that "
-                "offers `classify(x)`."
+                "offers `classify(x)`; where `denoiser` is an Adapter or takes labels as a third argument, pass `num_classes`."
             )
         classify = datamodule.classify
-    if classify is None:
+    if classify is None and knows:
         num_classes = module.num_classes  # type: ignore[assignment]
     elif num_classes is None and isinstance(datamodule, HasClasses):
         num_classes = datamodule.num_classes

@@ -17,12 +17,21 @@ __all__ = ["Instrument", "Subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """The model as it is measured: its denoiser, where it is, what the sampler's state is kept in, and the condition."""
+    """The model as it is measured.
+
+    Attributes:
+        denoiser: what is evaluated.
+        device: where it is.
+        dtype: what the sampler's state is kept in.
+        condition: rows given by the user.
+        needs_label: whether it is not known to do without a condition.
+    """
 
     denoiser: Denoiser
     device: torch.device
     dtype: torch.dtype
     condition: Tensor | None = None
+    needs_label: bool = False
 
     def under(self, label: int | None) -> Tensor | None:
         """The condition: one label for every sample where there is one."""
@@ -69,9 +78,17 @@ class Instrument:
 
     def gain_sums(self, subject: Subject) -> Tensor | None:
         """This rank's share of the gains, where they are tracked; no rank waits for another."""
-        if not self.track_gain:
-            return None
-        return self.probe.gain_sums(subject.denoiser, subject.device, subject.dtype, subject.condition)
+        return self.first_gain_sums(subject) if self.track_gain else None
+
+    def first_gain_sums(self, subject: Subject) -> Tensor:
+        """This rank's share of the gains, tracked or not.
+
+        Measured once for all classes: without a label, or for a model that needs one under every class in turn.
+        """
+        labels = [g for g in self.labels if g is not None]
+        in_turn = torch.tensor(labels) if labels and subject.needs_label else None
+        condition = in_turn if subject.condition is None else subject.condition
+        return self.probe.gain_sums(subject.denoiser, subject.device, subject.dtype, condition)
 
     def sums(self, samples: Sequence[GeneratedSamples]) -> list[ModeStatistics]:
         """This rank's sums over its samples, of all together or group by group; no rank waits for another."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -70,6 +71,18 @@ class MeasuredModel:
         """Whether a function of the user samples, of which nothing but its samples is known."""
         return self.chosen_sampler is not None and not isinstance(self.chosen_sampler, Sampler)
 
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the denoiser can be called with a condition."""
+        return isinstance(self._denoiser, BoundDenoiser) or _takes(self._denoiser, 3)
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether the denoiser is not known to do without a condition where there can be one."""
+        if isinstance(self._denoiser, BoundDenoiser):
+            return self._denoiser.adapter.default_condition is None
+        return not self.samples_itself and not _takes(self._denoiser, 2)
+
     def attach(self, module: LightningModule, callbacks: Iterable[object]) -> None:
         """Find denoiser and weights.
 
@@ -118,7 +131,17 @@ class MeasuredModel:
         function: Any = self.chosen_sampler
         call: Any = partial(function, module) if self.samples_itself else self._denoiser
         with deferred_signals(), undisturbed(module), self.weights.applied(module):
-            yield Subject(call, module.device, state_dtype(module), self.condition)
+            yield Subject(call, module.device, state_dtype(module), self.condition, self.needs_label)
+
+
+def _takes(call: Any, count: int) -> bool:
+    """Whether something can be called with so many positional arguments."""
+    try:
+        # The call of a torch module takes anything.
+        inspect.signature(call.forward if isinstance(call, nn.Module) else call).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def sharding_of(module: nn.Module) -> str | None:

@@ -84,10 +84,12 @@ class SpectralTracker(SpectralCallback):
         basis: ``"pca"``, ``"fourier"`` (single frequencies) or ``"patch"`` (5 x 5 pixels, circular); a recipe with
             settings of its own, such as ``FourierModes(bands=16)``; or a basis that was made before.
         track_gain: whether to measure the denoiser's gains too.
-        per_class: whether to measure every class apart: under its label for a model conditioned on classes, else by
-            ``classify``, or the datamodule's ``classify``.
+        per_class: whether to measure every class apart: under its label for a model conditioned on classes, or a
+            ``denoiser`` that takes labels where ``num_classes`` is given; else by ``classify``, or the datamodule's
+            ``classify``.
         classify: says to which class, from 0, each sample of a batch ``[B, *S]`` belongs.
-        num_classes: how many classes ``classify`` tells apart; the datamodule's where it knows.
+        num_classes: how many classes ``classify`` tells apart, the datamodule's where it knows; or how many labels the
+            ``denoiser`` takes.
         label_key: name or position of the labels in a batch; the second element by default.
         num_samples: latents per measurement; a multiple of twice the dimension makes a linear denoiser exact.
         sampler: the discrete sampler; the module's own ``sampler`` where it has one, else 18 Heun steps over the
@@ -141,7 +143,7 @@ class SpectralTracker(SpectralCallback):
         transform: Callable[[Tensor], Tensor] | str | None = None,
         moments: Literal["sample", "population"] = "sample",
         max_reference_samples: int = 100_000,
-        denoiser: Denoiser | Adapter | str | None = None,
+        denoiser: str | Adapter | Denoiser | None = None,  # in this order, or the command line takes every path for a call
         latents: Literal["orthogonal", "independent"] = "orthogonal",
         seed: int = 0,
         sample_batch_size: int = 512,
@@ -431,7 +433,8 @@ class SpectralTracker(SpectralCallback):
         return basis
 
     def _classes(self, trainer: Trainer, pl_module: LightningModule) -> Classes:
-        return find_classes(pl_module, getattr(trainer, "datamodule", None), self.classify, self.num_classes)
+        datamodule = getattr(trainer, "datamodule", None)
+        return find_classes(pl_module, datamodule, self.classify, self.num_classes, self.model.takes_labels)
 
     def _make_groups(self, trainer: Trainer, pl_module: LightningModule, ranks: Ranks) -> Groups:
         classes = self._classes(trainer, pl_module)
@@ -454,7 +457,7 @@ class SpectralTracker(SpectralCallback):
             checked(self.instrument, subject)
             if not fresh:
                 return None
-            return self.probe.gain_sums(subject.denoiser, subject.device, subject.dtype, subject.condition)
+            return self.instrument.first_gain_sums(subject)
 
     @deferred_signals()
     def _measure(self, trainer: Trainer, pl_module: LightningModule, final: bool = False) -> None:
