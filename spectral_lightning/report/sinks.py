@@ -32,8 +32,22 @@ class _LogsImages(Protocol):
     def log_image(self, key: str, images: list[Any], step: int | None = None) -> None: ...
 
 
+@runtime_checkable
+class _OfARun(Protocol):
+    run_id: str
+
+
+@runtime_checkable
+class _StoresImages(Protocol):
+    def log_image(self, run_id: str, image: Any, *, key: str, step: int) -> None: ...
+
+
 class LoggerSinks:
     """Every logger of a Trainer, written to with explicit steps.
+
+    What a logger can do is asked of it and of its ``experiment``: ``add_image`` and ``add_custom_scalars`` (a
+    ``SummaryWriter``), ``log_image`` of the logger (Weights & Biases), ``log_image`` of the client of a logger with a
+    ``run_id`` (MLflow). Hyper-parameters are none of its business.
 
     ``self.log`` would lose, re-date and repeat values measured on a logarithmic schedule. One object of this kind owns
     the custom-scalar layout of a run: TensorBoard keeps the last layout only, so it is collected and written once.
@@ -80,6 +94,8 @@ class LoggerSinks:
                 experiment.add_image(tag, pixels, step, dataformats="HWC")
             elif isinstance(logger, _LogsImages):
                 logger.log_image(tag, [pixels], step=step)
+            elif isinstance(logger, _OfARun) and isinstance(experiment, _StoresImages):
+                experiment.log_image(str(logger.run_id), pixels, key=tag, step=step)
         if self.figure_dir is not None:
             self.figure_dir.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(self.figure_dir / (tag.rsplit("/", 1)[-1] + ".png"))

@@ -1,12 +1,15 @@
 """What reaches the loggers: read back from their files."""
 
 import csv
+import json
 import re
+import struct
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,6 +18,8 @@ from tiny_training import OwnModule, loader, three, tracker, trainer, without_dr
 
 from spectral_lightning.callbacks import EmergenceFitter
 from spectral_lightning.report import LoggerSinks
+
+HYPER_PARAMETERS = {"rate": 0.5, "kind": "mine"}
 
 STEPS = [0, 1, 2, 5, 10]
 
@@ -230,3 +235,152 @@ def test_a_figure_file_is_replaced_by_the_next_of_its_tag(tmp_path):
     sinks.figure("run/overlay", Figure(figsize=(2, 1)), 2)
     assert [p.name for p in (tmp_path / "figures").iterdir()] == ["overlay.png"]
     assert (tmp_path / "figures" / "overlay.png").read_bytes() != first
+
+
+class WithHyperParameters(OwnModule):
+    """A module whose hyper-parameters Lightning logs."""
+
+    def __init__(self, **hyper_parameters):
+        super().__init__()
+        self.save_hyperparameters()
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss)
+        return loss
+
+
+class Late(Callback):
+    """Logs for step 0 when others have logged for step 10."""
+
+    def on_train_end(self, trainer, module):
+        trainer.callbacks[0].sinks.scalars({"spectral/late": 7.0}, 0)
+
+
+def attach_to(path, logger):
+    callbacks = [*three(), Late()]
+    trainer(path, callbacks, logger=logger, log_every_n_steps=1).fit(WithHyperParameters(**HYPER_PARAMETERS), loader())
+    return callbacks[0]
+
+
+def wandb_records(file):
+    """The records of a run that was offline: a log of blocks of 32 KiB, as in LevelDB."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, whole = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if 32_768 - at % 32_768 < 7:
+            at += 32_768 - at % 32_768
+            continue
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            yield record
+            whole = b""
+
+
+def items_of(update):
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in update}
+
+
+@pytest.mark.slow
+def test_weights_and_biases_offline(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    own = attach_to(tmp_path, WandbLogger(save_dir=tmp_path, offline=True, project="p"))
+    wandb.finish()
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    records = list(wandb_records(file))
+    rows = [items_of(r.history.item) for r in records if r.WhichOneof("record_type") == "history"]
+    for k in range(8):
+        tag = f"spectral/variance/mode_{k + 1:04d}"
+        found = [(row["trainer/global_step"], row[tag]) for row in rows if tag in row]
+        # Steps of its own: nothing is dropped, whatever the module logs in between.
+        assert [step for step, _ in found] == STEPS
+        np.testing.assert_allclose([value for _, value in found], own.history.variance[:, k], rtol=1e-12)
+    assert [row["trainer/global_step"] for row in rows if "loss" in row] == list(range(10))
+    (late,) = [row for row in rows if "spectral/late" in row]
+    assert late["trainer/global_step"] == 0
+    print(
+        [(list(r), str(r)[:1500]) for r in rows if any("overlay" in k for k in r)],
+        [k for r in rows for k in r if "overlay" in k],
+    )
+    images = [row for row in rows if "spectral/overlay/filenames" in row]
+    assert [row["trainer/global_step"] for row in images] == [1, 10, 10]
+    assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/spectral/overlay*.png"))) == 3
+    # The axis of every chart is the step of the training, not of the log.
+    metrics = [r.metric for r in records if r.WhichOneof("record_type") == "metric"]
+    assert [m.step_metric for m in metrics if m.glob_name == "*"] == ["trainer/global_step"]
+    config = {}
+    for record in records:
+        if record.WhichOneof("record_type") == "config":
+            config.update(items_of(record.config.update))
+    assert {k: v for k, v in config.items() if not k.startswith("_")} == HYPER_PARAMETERS
+
+
+@pytest.mark.slow
+def test_mlflow_in_local_files(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    logger = MLFlowLogger(tracking_uri=f"file:{tmp_path / 'ml'}", artifact_location=str(tmp_path / "artifacts"))
+    own = attach_to(tmp_path, logger)
+    client, run = logger.experiment, logger.run_id
+    for k in range(8):
+        found = client.get_metric_history(run, f"spectral/variance/mode_{k + 1:04d}")
+        assert [m.step for m in found] == STEPS
+        np.testing.assert_allclose([m.value for m in found], own.history.variance[:, k], rtol=1e-12)
+    assert [(m.step, m.value) for m in client.get_metric_history(run, "spectral/late")] == [(0, 7.0)]
+    assert client.get_run(run).data.params == {k: str(v) for k, v in HYPER_PARAMETERS.items()}
+    images = sorted(p.name for p in (tmp_path / "artifacts").rglob("*.png"))
+    assert [re.search(r"overlay.step.(\d+)", name).group(1) for name in images if "overlay" in name] == [
+        "1",
+        "10",
+        "10",
+    ]
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_hyper_parameters_are_the_modules_own(tmp_path, tracked):
+    logger = CSVLogger(tmp_path, name="log", version=0)
+    trainer(tmp_path, three() if tracked else [], logger=logger).fit(WithHyperParameters(**HYPER_PARAMETERS), loader())
+    found = (tmp_path / "log" / "version_0" / "hparams.yaml").read_text()
+    assert sorted(found.split("\n")) == ["", "kind: mine", "rate: 0.5"]
+
+
+def test_a_client_that_stores_images_of_a_run_gets_them():
+    class Client:
+        def __init__(self):
+            self.stored = []
+
+        def log_image(self, run_id, image, *, key, step):
+            self.stored.append((run_id, image.shape, key, step))
+
+    class RunLogger(Logger):
+        name, version, run_id, experiment = "runs", 0, "r7", Client()
+
+        def log_hyperparams(self, *_args, **_options):
+            raise AssertionError("not ours to log")
+
+        def log_metrics(self, metrics, step=None):
+            pass
+
+    logger = RunLogger()
+    LoggerSinks([logger]).figure("spectral/overlay", Figure(figsize=(2, 1)), 5)
+    assert logger.experiment.stored == [("r7", (150, 300, 3), "spectral/overlay", 5)]
+
+
+def test_what_takes_no_images_is_left_alone(tmp_path):
+    logger = CSVLogger(tmp_path, name="log", version=0)
+    LoggerSinks([logger], tmp_path / "figures").figure("spectral/overlay", Figure(figsize=(1, 1)), 5)
+    assert (tmp_path / "figures" / "overlay.png").exists()
+    assert not list((tmp_path / "log").rglob("*.png"))
+
+
+def test_a_run_without_loggers_keeps_its_files(tmp_path):
+    (own, *_), run = fit(tmp_path, False)
+    assert own.sinks.loggers == run.loggers == []
+    assert (tmp_path / "spectral" / "history.csv").exists()
+    assert (tmp_path / "spectral" / "figures" / "overlay.png").exists()
