@@ -18,6 +18,8 @@ __all__ = ["Reader", "named_transform", "transfer_hooks"]
 
 Hook = Callable[[Any], Any]
 
+_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
 _NOT_THE_USERS = {*vars(nn.Module()), "trainer", "_trainer", "_fabric", "_device_mesh"}
 
 
@@ -87,27 +89,19 @@ def named_transform(transform: Callable[[Tensor], Tensor] | str | None, module: 
 
 
 def transfer_hooks(trainer: Trainer, module: LightningModule) -> Hook | None:
-    """What the training does to a batch between its loader and its step, None where that is nothing.
+    """What the training does to a batch between its loader and its step, None where that is nothing of the user's.
 
-    The hooks ``on_before_batch_transfer`` and ``on_after_batch_transfer`` of the datamodule, or else of the module, as
-    Lightning chooses between them.
+    The hooks ``on_before_batch_transfer``, ``transfer_batch_to_device`` and ``on_after_batch_transfer`` of the datamodule
+    or the module, as Lightning chooses between them.
     """
-    datamodule = getattr(trainer, "datamodule", None)
-
-    def owner(hook: str) -> Any:
-        return next((one for one in (datamodule, module) if one is not None and _overrides(one, hook)), None)
-
-    before, after = owner("on_before_batch_transfer"), owner("on_after_batch_transfer")
-    if before is None and after is None:
+    owners = [one for one in (getattr(trainer, "datamodule", None), module) if one is not None]
+    if not any(_overrides(one, hook) for one in owners for hook in _HOOKS):
         return None
+    before = next((one for one in owners if _overrides(one, _HOOKS[0])), module)
 
     def seen(batch: Any) -> Any:
-        if before is not None:
-            batch = before.on_before_batch_transfer(batch, 0)
-        if after is None:
-            return batch
-        batch = trainer.strategy.batch_to_device(batch, module.device)
-        return after.on_after_batch_transfer(batch, 0)
+        # The strategy calls the other two by itself.
+        return trainer.strategy.batch_to_device(before.on_before_batch_transfer(batch, 0), module.device)
 
     return seen
 

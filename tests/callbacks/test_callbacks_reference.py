@@ -1,9 +1,13 @@
 """The data a spectrum is computed from: which examples are read, in what form, and what stays untouched."""
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
+import pytorch_lightning as other_pl
 import torch
-from tiny_training import OwnModule, examples, loader, tracker, trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tiny_training import OwnModule, examples, loader, own_module, tracker, trainer
+from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, Subset, TensorDataset
 
 from spectral_lightning.callbacks.reference import (
@@ -193,3 +197,171 @@ def test_generators_deep_in_a_dataset_are_put_back_after_an_error():
         use_both_and_fail()
     assert numpy_generator.bit_generator.state == states[0]
     assert torch.equal(torch_generator.get_state(), states[1])
+
+
+# As the network sees them.
+
+
+def variances(data):
+    """Eigenvalues of the covariance, the largest first."""
+    return np.linalg.eigvalsh(np.cov(data.double().numpy().T, bias=True))[::-1]
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.frozen, self.awake = nn.Dropout(0.5), nn.Dropout(0.5)
+        self.frozen.eval()
+        self.calls = []
+
+    def encode(self, x):
+        self.calls.append((self.training, torch.is_grad_enabled()))
+        return self.awake(self.frozen(3 * x))
+
+
+class Latent(OwnModule):
+    """Trains on what its own encoder, with dropout inside, makes of the data."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder()
+
+    def encode(self, x):
+        return self.encoder.encode(x)
+
+    def training_step(self, batch, batch_idx):
+        self.modes = (self.encoder.training, self.encoder.frozen.training, self.encoder.awake.training)
+        return super().training_step(self.encode(batch), batch_idx)
+
+
+@pytest.mark.parametrize("transform", ["encode", "encoder.encode", "callable"])
+def test_the_encoder_of_latent_diffusion_runs_undisturbed_and_is_put_back(tmp_path, transform):
+    module = Latent()
+    module.encoder.frozen.eval()
+    own = tracker(transform=module.encode if transform == "callable" else transform)
+    run = trainer(tmp_path, [own], max_steps=1)
+    module.train()
+    module.encoder.frozen.eval()
+    run.fit(module, loader())
+    # No dropout: three times the data.
+    np.testing.assert_allclose(own.history.target, variances(3 * examples()), rtol=1e-5)
+    *reading, training = module.encoder.calls
+    assert set(reading) == {(False, False)}
+    assert training == (True, True)
+    assert module.modes == (True, False, True)
+
+
+def test_a_transform_that_names_nothing(tmp_path):
+    with pytest.raises(ValueError, match="`transform` must be a callable or name a method of OwnModule, got 'encode'"):
+        trainer(tmp_path, [tracker(transform="encode")]).fit(OwnModule(), loader())
+
+
+def normalising(base, hook):
+    """Doubles the data on their way to the device, as a normalisation or an augmentation there."""
+
+    def transfer(self, batch, *_device_and_index):
+        return 2 * batch
+
+    return type("Normalising", (base,), {hook: transfer})
+
+
+class Data(pl.LightningDataModule):
+    def train_dataloader(self):
+        return loader()
+
+
+HOOKS = ["on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("package", [pl, other_pl], ids=["lightning", "pytorch_lightning"])
+@pytest.mark.parametrize("owner", ["module", "datamodule"])
+def test_what_happens_on_the_way_to_the_network_is_in_the_spectrum(tmp_path, hook, package, owner):
+    module, data = own_module(package.LightningModule), type("Plain", (package.LightningDataModule,), {})
+    data.train_dataloader = Data.train_dataloader
+    module, data = (normalising(module, hook), data) if owner == "module" else (module, normalising(data, hook))
+    own, given = tracker(), tracker(name="given", data=examples())
+    trainer(tmp_path, [own, given], package, max_steps=1).fit(module(), datamodule=data())
+    np.testing.assert_allclose(own.history.target, variances(2 * examples()), rtol=1e-5)
+    # What is given is as the network sees it already.
+    np.testing.assert_allclose(given.history.target, variances(examples()), rtol=1e-5)
+
+
+def test_the_hook_of_the_datamodule_stands_in_for_that_of_the_module(tmp_path):
+    """As in Lightning, which uses one of the two."""
+    hook = "on_after_batch_transfer"
+    module = normalising(OwnModule, hook)
+    own, data = tracker(), type("Tripling", (Data,), {hook: lambda self, batch, dataloader_idx: 3 * batch})
+    trainer(tmp_path, [own], max_steps=1).fit(module(), datamodule=data())
+    np.testing.assert_allclose(own.history.target, variances(3 * examples()), rtol=1e-5)
+
+
+def test_every_hook_acts_once(tmp_path):
+    module = OwnModule
+    for hook in HOOKS:
+        module = normalising(module, hook)
+    own = tracker()
+    trainer(tmp_path, [own], max_steps=1).fit(module(), loader())
+    np.testing.assert_allclose(own.history.target, variances(8 * examples()), rtol=1e-5)
+
+
+def test_batches_that_are_dicts(tmp_path):
+    class OfDicts(OwnModule):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch["image"], batch_idx)
+
+    data = [{"label": torch.tensor(i), "image": x} for i, x in enumerate(examples())]
+    own = tracker(batch_key="image")
+    trainer(tmp_path, [own], max_steps=1).fit(OfDicts(), loader(data))
+    np.testing.assert_allclose(own.history.target, variances(examples()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [7, 19, 1000])
+def test_the_limit_is_that_of_all_ranks_together(limit):
+    datasets = [Counting() for _ in range(3)]
+    for rank, data in enumerate(datasets):
+        read(loader(data), limit, Share(rank, 3))
+    every = sorted(index for data in datasets for index in data.read)
+    assert len(every) == len(set(every)) == min(limit, 20)
+    assert max(len(d.read) for d in datasets) - min(len(d.read) for d in datasets) <= 1
+
+
+class CountedRows(Dataset):
+    """Says how often each row was read."""
+
+    def __init__(self):
+        self.rows, self.reads = examples(), 0
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return self.rows[index]
+
+
+@pytest.mark.parametrize("damage", ["none", "gone", "broken"])
+def test_a_resumed_run_reads_its_basis_and_not_its_data(tmp_path, damage):
+    def fit(steps, data, **options):
+        own = tracker(data=data)
+        kept = ModelCheckpoint(tmp_path / "checkpoints", save_last=True, every_n_train_steps=5)
+        run = trainer(tmp_path, [own, kept], max_steps=steps, enable_checkpointing=True)
+        run.fit(OwnModule(), loader(), **options)
+        return own
+
+    first, again = CountedRows(), CountedRows()
+    before = fit(5, first)
+    assert first.reads == 64
+    basis = tmp_path / "spectral" / "basis.pt"
+    if damage == "gone":
+        basis.unlink()
+    elif damage == "broken":
+        basis.write_bytes(basis.read_bytes()[:100])
+    if damage == "broken":
+        with pytest.warns(UserWarning, match=r"basis\.pt cannot be read"):
+            after = fit(10, again, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    else:
+        after = fit(10, again, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    assert again.reads == (0 if damage == "none" else 64)
+    assert torch.equal(after.basis.variance, before.basis.variance)
+    assert after.history.steps.tolist() == [0, 1, 2, 5, 10]
