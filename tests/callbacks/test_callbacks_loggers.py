@@ -304,10 +304,6 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     assert [row["trainer/global_step"] for row in rows if "loss" in row] == list(range(10))
     (late,) = [row for row in rows if "spectral/late" in row]
     assert late["trainer/global_step"] == 0
-    print(
-        [(list(r), str(r)[:1500]) for r in rows if any("overlay" in k for k in r)],
-        [k for r in rows for k in r if "overlay" in k],
-    )
     images = [row for row in rows if "spectral/overlay/filenames" in row]
     assert [row["trainer/global_step"] for row in images] == [1, 10, 10]
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/spectral/overlay*.png"))) == 3
