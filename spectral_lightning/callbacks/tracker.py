@@ -143,7 +143,8 @@ class SpectralTracker(SpectralCallback):
         transform: Callable[[Tensor], Tensor] | str | None = None,
         moments: Literal["sample", "population"] = "sample",
         max_reference_samples: int = 100_000,
-        denoiser: str | Adapter | Denoiser | None = None,  # in this order, or the command line takes every path for a call
+        # In this order, or the command line takes every path for a callable.
+        denoiser: str | Adapter | Denoiser | None = None,
         latents: Literal["orthogonal", "independent"] = "orthogonal",
         seed: int = 0,
         sample_batch_size: int = 512,
