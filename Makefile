@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNS := runs
+WORKERS ?= 2 # processes that share the tests
 
 .PHONY: demo test test-fast test-lowest lint format tensorboard clean
 
@@ -18,17 +19,17 @@ demo: $(VENV)/.installed
 	@$(BIN)/spectral-lightning summary $(RUNS)/natural_patches_mlp
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 # The floors of pyproject.toml, installed and tested; run it when a floor changes.
 test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet uv
 	$(VENV)-lowest/bin/python -m uv pip install --quiet --python $(VENV)-lowest/bin/python --resolution lowest-direct -e '.[data,networks,test]'
-	$(VENV)-lowest/bin/python -m pytest
+	$(VENV)-lowest/bin/python -m pytest -n $(WORKERS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

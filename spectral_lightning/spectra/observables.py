@@ -60,7 +60,7 @@ class Observables:
         """Average over the observables of each mode, ``[.., R * M] -> [.., K]``."""
         if self.single:
             return values
-        at_coordinates = values.reshape(*values.shape[:-1], self.replicates, -1).mean(-2)
+        at_coordinates = values.reshape(*values.shape[:-1], self.replicates, len(self.mode_of)).mean(-2)
         index, share = self._members
         pooled: Tensor = (at_coordinates[..., index.to(values.device)] * share.to(values)).sum(-1)
         return pooled

@@ -199,14 +199,15 @@ class SpectralProbe:
             ValueError: if the denoiser's output has not the shape of its input.
         """
         chunks = {}
-        for index in self._mine():
+        for index, repeated in self._turns():
             latents = self._chunk_latents(index, device, dtype)
             bound = _conditioned(denoiser, self._condition(condition, index, device))
             if self.sampler is None:
                 samples: Tensor = _same_shape(bound(latents), latents)
             else:
                 samples = self.sampler(_at_level(bound), latents * self.sampler.start)
-            chunks[index] = samples.cpu()
+            if not repeated:
+                chunks[index] = samples.cpu()
         return GeneratedSamples(self.sampling_key, chunks, torch.device(device))
 
     def row(self, samples: GeneratedSamples, step: int, **known: Any) -> dict[str, Any]:
@@ -306,12 +307,15 @@ class SpectralProbe:
             raise ValueError("`sampler` must be a Sampler for gains, got 'given': a sampling function has no denoiser.")
         levels = self.sampler.levels
         sums = torch.zeros(2, len(levels), len(self.basis.variance), dtype=torch.float64)
-        for index in self._mine():
+        for index, repeated in self._turns():
             eps = self._chunk_latents(index, device, dtype).flatten(1)
             call = _at_level(_conditioned(denoiser, self._condition(condition, index, device)))
             for i, sigma in enumerate(levels):
                 z = self.basis.diffuse(eps, sigma).to(device=device, dtype=dtype)
-                x, y = self.basis.project(z), self.basis.project(call(z, sigma))
+                out = call(z, sigma)
+                if repeated:
+                    continue
+                x, y = self.basis.project(z), self.basis.project(out)
                 sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
                 sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
         return sums
@@ -337,8 +341,14 @@ class SpectralProbe:
             return along_data
         return (overlap(self.basis, data) @ torch.from_numpy(along_data)).numpy()
 
-    def _mine(self) -> Iterator[int]:
-        return iter(range(self.ranks.rank, len(self._chunks), self.ranks.size))
+    def _turns(self) -> Iterator[tuple[int, bool]]:
+        """This rank's chunks, and where another rank has one more, a chunk to repeat and leave out of the results.
+
+        So every rank calls the denoiser equally often, and one that gathers sharded parameters finds all ranks there.
+        """
+        count, size = len(self._chunks), self.ranks.size
+        for index in range(self.ranks.rank, -(-count // size) * size, size):
+            yield index % count, index >= count
 
     def _chunk_latents(self, index: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
         """The latents of a chunk; kept, because an orthogonal block of high dimension takes long to make."""

@@ -186,7 +186,7 @@ def test_a_frozen_submodule_stays_in_eval_mode(tmp_path, monkeypatch):
 
 def everything(**options):
     """Trackers in three bases that share samples, with gains and classes, and one of other latents; all partners."""
-    classes = {"per_class": True, "classify": lambda x: (x[:, 0] > x[:, 0].median()).long(), "num_classes": 2}
+    classes = {"per_class": True, "classify": lambda x: (x[:, 0] > 0).long(), "num_classes": 2}
     first = three(track_gain=True, **classes, **options)
     others = [tracker(name=basis, basis=basis, track_gain=True, **classes, **options) for basis in ("fourier", "patch")]
     return [*first, *others, tracker(name="other", seed=1, **options)]

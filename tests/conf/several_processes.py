@@ -168,7 +168,7 @@ def sharded_network(world, out):
     """With whole parameters, with sharded ones and a denoiser that gathers them, and refused without it."""
     parallel = {"strategy": ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1), "max_steps": 6}
     # As many chunks for one process as for the other.
-    options = {"num_samples": 32, "sample_batch_size": 8}
+    options = {"num_samples": 40, "sample_batch_size": 8}
     seed_everything(3)
     trainer(world, out / "whole", trackers(**options), max_steps=6).fit(Noisy(dropout=0.0), rows())
     seed_everything(3)
