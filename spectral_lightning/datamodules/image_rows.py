@@ -114,6 +114,13 @@ class ImageRows(Dataset[Example]):
             return images
         return images, self.labels[torch.tensor(indices, device=self.labels.device)]
 
+    def parts(self) -> Iterator[Tensor]:
+        """All images in their order, none mirrored, some at a time."""
+        if isinstance(self.images, Tensor):
+            yield from torch.split(self.images, _CHUNK)
+        else:
+            yield from self.images.parts()
+
     def move(self, device: torch.device) -> None:
         """Move images held in a tensor, and their labels, to ``device``; those that are there stay as they are."""
         if isinstance(self.images, Tensor):

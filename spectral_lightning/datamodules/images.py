@@ -21,6 +21,7 @@ from spectral_lightning.datamodules.image_transforms import Framing, PixelScale,
 from spectral_lightning.datamodules.loading import batches_loader, check_batch_size
 from spectral_lightning.datamodules.spectrum_edit import FittedEdit, SpectrumEdit
 from spectral_lightning.datamodules.subsets import ClassChoice, Selection, held_out
+from spectral_lightning.spectra import SpectralMoments
 
 __all__ = ["ImageDataModule"]
 
@@ -196,6 +197,17 @@ class ImageDataModule(LightningDataModule):
             return self.cache  # type: ignore[return-value]
         size = 4 * self.dim * sum(len(selection.order) for selection in self._selections)
         return "memory" if self.edit is not None or size <= _AUTO_LIMIT else "none"
+
+    def training_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[d]`` and covariance ``[d, d]`` of the training images as they go to the network, float64.
+
+        Those of the images and their mirror images together where they are mirrored at random.
+        """
+        moments = SpectralMoments(self.dim)
+        for part in self.train_rows.parts():
+            for images in (part, part.flip(-1)) if self.flip else (part,):
+                moments.update(images.cpu())
+        return moments.compute()
 
     def prepare_data(self) -> None:
         """Download, on one process per machine."""

@@ -19,6 +19,7 @@ from spectral_lightning.datamodules.loading import Rows, check_batch_size, rows_
 from spectral_lightning.datamodules.photographs import folder_images, image_size, read_image, shipped_photographs
 from spectral_lightning.datamodules.regions import PatchRegions
 from spectral_lightning.datamodules.spectrum_edit import FittedEdit, SpectrumEdit
+from spectral_lightning.spectra import SpectralMoments
 
 __all__ = ["PatchDataModule"]
 
@@ -147,6 +148,13 @@ class PatchDataModule(LightningDataModule):
     def fitted_edit(self) -> FittedEdit | None:
         """The edit as it was fitted to the standardised training patches; None without one."""
         return self._patches.edit
+
+    def training_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[d]`` and covariance ``[d, d]`` of the training patches as they go to the network, float64."""
+        moments = SpectralMoments(self.dim)
+        for part in torch.split(self.train_rows.data, 4096):
+            moments.update(part)
+        return moments.compute()
 
     def setup(self, stage: str | None = None) -> None:
         """Read the photographs, once."""

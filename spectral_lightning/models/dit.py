@@ -185,7 +185,7 @@ class DiTDenoiser(DiffusionModule):
 
     Args:
         shape: of one example, ``[C, H, W]``; H and W divisible by the patch size.
-        size: by name; gives depth, width and heads. The first two are for a CPU.
+        size: by name; gives depth, width and heads. The first two are for a CPU, and the first is the default.
         patch_size: pixels along each axis of a patch.
         depth: number of blocks, in place of the size's.
         width: of a token, in place of the size's; divisible by 4 and by the number of heads.
@@ -213,7 +213,7 @@ class DiTDenoiser(DiffusionModule):
     def __init__(
         self,
         shape: list[int] | int,
-        size: DiTSize = "S",
+        size: DiTSize = "nano",
         patch_size: int = 2,
         depth: int | None = None,
         width: int | None = None,

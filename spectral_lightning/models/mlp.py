@@ -119,6 +119,8 @@ class ResidualMLP(nn.Module):
 class MLPDenoiser(DiffusionModule):
     """A residual multilayer perceptron trained as EDM does; compared with the preconditioned one-layer theory.
 
+    The defaults are for grey 16x16 patches on a CPU: 4.1 million parameters.
+
     Reference: Wang & Pehlevan 2025, appendix I.2 (network) and section 6 (experiments).
 
     Args:
@@ -144,9 +146,9 @@ class MLPDenoiser(DiffusionModule):
     def __init__(
         self,
         shape: list[int] | int,
-        width: int = 256,
-        num_blocks: int = 5,
-        embedding: int = 256,
+        width: int = 512,
+        num_blocks: int = 6,
+        embedding: int = 128,
         input_norm: bool = True,
         zero_init: bool = False,
         preconditioning: Preconditioning | None = None,

@@ -43,7 +43,7 @@ class DiffusionModule(LightningModule):
         lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
         num_classes: number of classes, for a network conditioned on them; unconditional if not given.
         class_dropout: share of the labels that training replaces by the null class.
-        compile: whether to compile the network, in place, when the Trainer configures the model.
+        compile: whether to compile the network, in place, when the Trainer sets the module up.
 
     Raises:
         ValueError: for an unknown reduction, ``num_classes`` below 1, or a ``class_dropout`` that is not in [0, 1) or
@@ -84,8 +84,9 @@ class DiffusionModule(LightningModule):
             )
         self._to_compile = compile
 
-    def configure_model(self) -> None:
+    def setup(self, stage: str) -> None:
         """Compile the network where that is asked for; a second call changes nothing."""
+        # Not in `configure_model`: Lightning's averages warn of every module that overrides it.
         if self._to_compile:
             # In place: the names in a checkpoint stay those of the plain network.
             self.network.compile()

@@ -14,7 +14,7 @@ from spectral_lightning.diffusion import Departure, GridNoise, Reduction
 from spectral_lightning.models.module import DiffusionModule
 from spectral_lightning.models.per_level import PerLevel
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import HasPopulationMoments
+from spectral_lightning.spectra import HasPopulationMoments, HasTrainingMoments
 from spectral_lightning.theory import LearningDynamics, Preconditioning
 
 __all__ = ["SolvableDenoiser", "grid_of"]
@@ -92,16 +92,20 @@ class SolvableDenoiser(DiffusionModule, ABC):
         self._moments = (mean, covariance)
 
     def setup(self, stage: str) -> None:
-        """Take the moments from the datamodule, and refuse a learning rate that diverges."""
+        """Take the moments of the population, else of the training set, from the datamodule; refuse a rate that diverges."""
+        super().setup(stage)
         if stage != "fit" or self.objective != "exact":
             return
         datamodule = getattr(self.trainer, "datamodule", None)
         if self._moments is None and isinstance(datamodule, HasPopulationMoments):
             self.set_moments(*datamodule.population_moments())
+        elif self._moments is None and isinstance(datamodule, HasTrainingMoments):
+            self.set_moments(*datamodule.training_moments())
         if self._moments is None:
             raise ValueError(
-                "`objective='exact'` needs the data's moments: use a datamodule with `population_moments()`, such as "
-                "GaussianDataModule, call `set_moments(mean, covariance)`, or train with objective='samples'."
+                "`objective='exact'` needs the data's moments: use a datamodule with `population_moments()` or "
+                "`training_moments()`, such as GaussianDataModule and PatchDataModule, call "
+                "`set_moments(mean, covariance)`, or train with objective='samples'."
             )
         limit = self.stable_learning_rate()
         plain = isinstance(self.optimizer([nn.Parameter(torch.zeros(1))]), torch.optim.SGD)

@@ -12,7 +12,7 @@ from spectral_lightning.spectra.observed import ObservedBasis
 from spectral_lightning.spectra.overlap import overlap
 from spectral_lightning.spectra.patch import PatchBasis
 from spectral_lightning.spectra.pca import PCABasis
-from spectral_lightning.spectra.population import HasPopulationMoments
+from spectral_lightning.spectra.population import HasPopulationMoments, HasTrainingMoments
 from spectral_lightning.spectra.probe import GeneratedSamples, SpectralProbe
 from spectral_lightning.spectra.ranks import DistributedRanks, OneProcess, Ranks, current_ranks
 from spectral_lightning.spectra.recipes import (
@@ -40,6 +40,7 @@ __all__ = [
     "GeneratedSamples",
     "Groups",
     "HasPopulationMoments",
+    "HasTrainingMoments",
     "HistoryDirectory",
     "ModeStatistics",
     "Observables",

@@ -1,4 +1,4 @@
-"""The protocol of data whose true moments are known."""
+"""The protocols of data whose moments are known without reading them batch by batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["HasPopulationMoments"]
+__all__ = ["HasPopulationMoments", "HasTrainingMoments"]
 
 
 @runtime_checkable
@@ -23,4 +23,16 @@ class HasPopulationMoments(Protocol):
 
     def population_moments(self) -> tuple[Tensor, Tensor]:
         """Mean ``[d]`` and covariance ``[d, d]``, float64 on the CPU."""
+        ...
+
+
+@runtime_checkable
+class HasTrainingMoments(Protocol):
+    """A source of data that tells the mean and covariance of its training set, as the network sees it.
+
+    A descent that takes the expectation over the noise, but sees these samples only, depends on nothing else of them.
+    """
+
+    def training_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[d]`` and covariance ``[d, d]`` with 1/n, float64 on the CPU."""
         ...

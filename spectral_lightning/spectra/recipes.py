@@ -33,7 +33,10 @@ _KINDS: dict[str, type[ObservedBasis]] = {kind.kind: kind for kind in (PCABasis,
 
 @runtime_checkable
 class BasisRecipe(Protocol):
-    """What turns the moments of the data into a basis."""
+    """What turns the moments of the data into a basis.
+
+    In YAML a class is one where the signature of its ``make``, what it returns included, is exactly this one.
+    """
 
     def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
         """The basis of data of this mean ``[d]`` and covariance ``[d, d]``, examples of this shape."""
@@ -54,7 +57,7 @@ class Eigenmodes:
 
     num_modes: int | None = None
 
-    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> PCABasis:
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
         """The eigenmodes of this covariance."""
         return PCABasis.from_moments(mean, covariance, self.num_modes, shape, source)
 
@@ -75,9 +78,7 @@ class FourierModes:
     bands: int | None = None
     axes: int | None = None
 
-    def make(
-        self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments"
-    ) -> FourierBasis:
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
         """The Fourier modes of data of this covariance."""
         return FourierBasis.from_moments(mean, covariance, shape, self.bands, self.axes, source)
 
@@ -104,7 +105,7 @@ class PatchComponents:
     num_modes: int | None = None
     axes: int | None = None
 
-    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> PatchBasis:
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
         """The patch components of data of this covariance."""
         return PatchBasis.from_moments(
             mean, covariance, shape, self.size, self.stride, self.boundary, self.num_modes, self.axes, source

@@ -158,12 +158,12 @@ def test_a_second_configuration_changes_nothing():
     model = module(compile=True)
     calls = []
     model.network.compile = lambda: calls.append(1)
-    model.configure_model()
-    model.configure_model()
+    model.setup("fit")
+    model.setup("fit")
     assert calls == [1]
     plain = module()
     plain.network.compile = lambda: calls.append(2)
-    plain.configure_model()
+    plain.setup("fit")
     assert calls == [1]
 
 

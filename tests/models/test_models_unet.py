@@ -185,7 +185,7 @@ def test_it_learns_through_the_compiler(tmp_path):
 def test_compiled_to_machine_code_it_is_the_same_function():
     options = {"width": 4, "multipliers": (1,), "middle_attention": False, "zero_init": False}
     module, plain = tiny(**options, compile=True), tiny(**options)
-    module.configure_model()
+    module.setup("fit")
     z, sigma = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 1.0, 10.0])
     with fresh_compiler() as counters, torch.no_grad():
         compiled = module.denoise(z, sigma)
