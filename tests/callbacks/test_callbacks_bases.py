@@ -78,6 +78,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_lies_on_its_theory_in_every_basis(tmp_path, family):
     channels, model, rate = FAMILIES[family]
@@ -179,6 +180,7 @@ def mlp(seed=0):
     return MLPDenoiser([1, 8], width=16, num_blocks=1, embedding=8)
 
 
+@pytest.mark.slow
 def test_trackers_with_the_same_latents_sample_once_and_measure_what_each_would_alone(tmp_path):
     def run(names, root):
         torch.manual_seed(0)

@@ -94,6 +94,7 @@ def gather(module, z, sigma):
     return body(z, sigma)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["callable", "import path", "sampler"])
 def test_a_gathering_denoiser_measures_what_whole_parameters_would(given, mesh, tmp_path, monkeypatch):
     histories = []

@@ -176,6 +176,7 @@ def compiler():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 def test_it_trains_compiled_as_it_does_eagerly():
     compiled, plain = module(compile=True), module()

@@ -240,6 +240,7 @@ def test_figure_7_draws_the_velocity():
     assert drawn.figure.axes[0].get_ylabel() == "gain of the velocity on the mode"
 
 
+@pytest.mark.slow
 def test_the_paper_s_figures_are_written(tmp_path, capsys):
     main(["paper-figures", "--only", "[figure_8, non_centered]", "--out", str(tmp_path)])
     names = {path.name for path in tmp_path.iterdir()}

@@ -211,6 +211,7 @@ def test_one_observable_each_gives_the_same_digits_as_sums_without_pooling():
     assert statistics.alignment() == float(covariance.diagonal().square().sum() / covariance.square().sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicates", [1, 5])
 def test_pooled_errors_are_those_of_simulation(replicates):
     rng = np.random.default_rng(3)
