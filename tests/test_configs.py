@@ -34,7 +34,10 @@ SMALL = {
     "MLPDenoiser": {"width": 16, "num_blocks": 2},
     "UNetDenoiser": {"width": 8, "num_blocks": 1, "attention_resolutions": [4]},
 }
-NETWORKS = ("UNetDenoiser", "DiTDenoiser", "LocalConvDenoiser", "FullWidthConvDenoiser", "LinearDenoiser")
+NETWORKS = (
+    *("UNetDenoiser", "DiTDenoiser", "LocalConvDenoiser", "FullWidthConvDenoiser"),
+    *("LinearDenoiser", "DeepLinearDenoiser"),
+)
 AVERAGES = "EMAWeightAveraging" in dir(lightning.pytorch.callbacks)
 
 
