@@ -19,10 +19,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/spectral-lightning summary $(RUNS)/natural_patches_mlp
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 # The floors of pyproject.toml, installed and tested; run it when a floor changes.
 test-lowest:
