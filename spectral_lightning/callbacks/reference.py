@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import CellType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -199,9 +199,10 @@ _Generator = torch.Generator | np.random.Generator | np.random.RandomState | ran
 
 def _generators(thing: Any, seen: set[int], depth: int = 12) -> Iterator[_Generator]:
     """Every generator that can be reached from ``thing`` through attributes, containers, partials and closures."""
-    if isinstance(thing, _Generator):
+    if isinstance(thing, _Generator) and not isinstance(thing, random.SystemRandom):
         yield thing
-    if depth == 0 or id(thing) in seen or isinstance(thing, _Generator | TensorDataset):
+    # The operating system's generator has no state; what hangs on a class or an imported module belongs to everybody.
+    if depth == 0 or id(thing) in seen or isinstance(thing, _Generator | TensorDataset | type | ModuleType):
         return
     seen.add(id(thing))
     for part in _parts(thing):

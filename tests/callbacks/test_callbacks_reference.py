@@ -1,5 +1,8 @@
 """The data a spectrum is computed from: which examples are read, in what form, and what stays untouched."""
 
+import random
+import types
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
@@ -197,6 +200,19 @@ def test_generators_deep_in_a_dataset_are_put_back_after_an_error():
         use_both_and_fail()
     assert numpy_generator.bit_generator.state == states[0]
     assert torch.equal(torch_generator.get_state(), states[1])
+
+
+def test_what_has_no_state_or_belongs_to_everybody_is_passed_over():
+    """The operating system's generator keeps no state; an imported module's is the program's, not the dataset's."""
+    code = types.ModuleType("code")
+    code.generator = np.random.default_rng(0)
+    data = TensorDataset(ROWS)
+    holder = Subset(data, [0])
+    holder.parts = [random.SystemRandom(), code, type("Class", (), {"generator": code.generator})]
+    before = code.generator.bit_generator.state
+    with preserved_generators(holder):
+        code.generator.normal()
+    assert code.generator.bit_generator.state != before
 
 
 # As the network sees them.
