@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spectral_lightning.arguments import positive_integer
-from spectral_lightning.datamodules.loading import Rows, check_batch_size, rows_loader
+from spectral_lightning.datamodules.loading import Rows, batches_loader, check_batch_size
 
 __all__ = ["DrawnDataModule", "DrawnSets", "LabelledRows"]
 
@@ -36,10 +36,10 @@ class LabelledRows(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         return (self.data[index], self.labels[index]) if self.labelled else self.data[index]
 
-    def __getitems__(self, indices: list[int]) -> list[Any]:
-        """Many items at once, which a DataLoader asks for where it can."""
-        rows = self.data[indices].unbind()
-        return list(zip(rows, self.labels[indices].unbind(), strict=True)) if self.labelled else list(rows)
+    def batch(self, indices: list[int]) -> Any:
+        """Many items at once, stacked."""
+        rows = self.data[indices]
+        return (rows, self.labels[indices]) if self.labelled else rows
 
 
 class DrawnSets:
@@ -96,7 +96,7 @@ class DrawnSets:
 
     def train_loader(self) -> DataLoader[Any]:
         """Batches of the training set."""
-        return rows_loader(
+        return batches_loader(
             self.train, self.batch_size, shuffle=self.shuffle, drop_last=True, num_workers=self.num_workers
         )
 
@@ -104,7 +104,7 @@ class DrawnSets:
         """Batches of the validation set, in a fixed order; no loader where there is no such set."""
         if not self.num_val_samples:
             return []
-        return rows_loader(self.val, self.batch_size, num_workers=self.num_workers)
+        return batches_loader(self.val, self.batch_size, num_workers=self.num_workers)
 
     def check_full_rank(self, dim: int) -> None:
         """Stop sets too small to have exactly the moments of their population.

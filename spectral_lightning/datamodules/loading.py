@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-__all__ = ["BatchSource", "Rows", "WholeBatches", "batches_loader", "check_batch_size", "rows_loader", "whole_batch"]
+__all__ = ["BatchSource", "Rows", "WholeBatches", "batches_loader", "check_batch_size", "whole_batch"]
 
 
 class BatchSource(Protocol):
@@ -29,7 +29,7 @@ class Rows(Dataset[Tensor]):
 
     Example:
         >>> import torch
-        >>> next(iter(rows_loader(Rows(torch.zeros(8, 3)), batch_size=4))).shape
+        >>> next(iter(batches_loader(Rows(torch.zeros(8, 3)), batch_size=4))).shape
         torch.Size([4, 3])
     """
 
@@ -42,31 +42,9 @@ class Rows(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         return self.data[index]
 
-    def __getitems__(self, indices: list[int]) -> list[Tensor]:
-        """Many rows at once, which a DataLoader asks for where it can."""
-        return list(self.data[indices].unbind())
-
-
-def rows_loader(
-    rows: Rows, batch_size: int, *, shuffle: bool = False, drop_last: bool = False, num_workers: int = 0
-) -> DataLoader[Tensor]:
-    """A loader without a generator of its own, so that the seed of the run governs the order of the batches.
-
-    Args:
-        rows: the samples.
-        batch_size: samples per batch.
-        shuffle: whether to draw a new order each epoch.
-        drop_last: whether to leave out an incomplete last batch.
-        num_workers: processes that load; kept alive between epochs if there are any.
-    """
-    return DataLoader(
-        rows,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        drop_last=drop_last,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-    )
+    def batch(self, indices: list[int]) -> Tensor:
+        """Many rows at once, stacked."""
+        return self.data[indices]
 
 
 class WholeBatches(Dataset[Any]):
@@ -107,7 +85,7 @@ def batches_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Any]:
-    """A loader of whole batches; like :func:`rows_loader`, the seed of the run governs their order.
+    """A loader of whole batches without a generator of its own, so that the seed of the run governs their order.
 
     Args:
         source: the examples.

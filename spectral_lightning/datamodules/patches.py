@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from spectral_lightning.arguments import positive_integer
-from spectral_lightning.datamodules.loading import Rows, check_batch_size, rows_loader
+from spectral_lightning.datamodules.loading import Rows, batches_loader, check_batch_size
 from spectral_lightning.datamodules.photographs import folder_images, image_size, read_image, shipped_photographs
 from spectral_lightning.datamodules.regions import PatchRegions
 from spectral_lightning.datamodules.spectrum_edit import FittedEdit, SpectrumEdit
@@ -169,13 +169,15 @@ class PatchDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Batches ``[B, C, size, size]`` of the training patches."""
         self.setup()
-        return rows_loader(self.train_rows, self.batch_size, shuffle=True, drop_last=True, num_workers=self.num_workers)
+        return batches_loader(
+            self.train_rows, self.batch_size, shuffle=True, drop_last=True, num_workers=self.num_workers
+        )
 
     def val_dataloader(self) -> DataLoader[Tensor] | list[DataLoader[Tensor]]:
         """Batches ``[B, C, size, size]`` of the validation patches, in a fixed order; no loader where there are none."""
         if not self.regions.val_fraction:
             return []
-        return rows_loader(self.val_rows, self.batch_size, num_workers=self.num_workers)
+        return batches_loader(self.val_rows, self.batch_size, num_workers=self.num_workers)
 
     @cached_property
     def _paths(self) -> list[Path]:

@@ -27,12 +27,11 @@ from torch.utils.data import Dataset
 
 from spectral_lightning.arguments import non_negative, positive, positive_integer
 from spectral_lightning.datamodules.population import power_law_spectrum
-from spectral_lightning.spectra import PCABasis, SpectralMoments
+from spectral_lightning.spectra import NULL_SHARE, PCABasis, SpectralMoments
 
 __all__ = ["EditedDataset", "FittedEdit", "Recolor", "SpectrumEdit", "SwapVariances", "Whiten"]
 
 _CHUNK = 4_096
-_NULL = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +106,7 @@ class SpectrumEdit(ABC):
 
     def edited(self, variance: Tensor) -> Tensor:
         """New variances of all modes ``[d]``; those of null modes stay as they are."""
-        alive = int((variance > _NULL * variance.max()).sum())
+        alive = int((variance > NULL_SHARE * variance.max()).sum())
         return torch.cat([self.variances(variance[:alive]), variance[alive:]])
 
     def fit(self, samples: Tensor) -> FittedEdit:
