@@ -128,11 +128,13 @@ class AnalyticOverlay(Partner):
         if not len(measured):
             self._natural_gain = self._initial_gain(pl_module)
         self.history = self.tracker.probe.history(
-            measured["initial_gain"], theory=repr(dynamics), clock=self.describe_clock()
+            measured["initial_gain"], theory=repr(self.natural.dynamics), clock=self.describe_clock()
         )
         self._drawn, self._shown = measured.last_step or 0, None
         self._extend(self.tracker.shown_modes, log=False)
-        rank_zero_info(f"AnalyticOverlay: {dynamics!r}; {self.describe_clock()}. {self.describe_departures()}")
+        rank_zero_info(
+            f"AnalyticOverlay: {self.natural.dynamics!r}; {self.describe_clock()}. {self.describe_departures()}"
+        )
 
     def on_measurement(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predict what was just measured, or calibrate where it is time."""
@@ -273,7 +275,7 @@ class AnalyticOverlay(Partner):
     def _report(self) -> dict[str, Any]:
         whole, later = self._goodness(), self._goodness(self.calibrated_at or 0) if self._fitted else None
         return {
-            "theory": repr(self._dynamics),
+            "theory": repr(self.natural.dynamics),
             "modes": self.natural.natural.kind,
             "clock": self.describe_clock(),
             "scale": self.scale,

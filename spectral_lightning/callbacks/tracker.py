@@ -324,13 +324,13 @@ class SpectralTracker(SpectralCallback):
         )
         self._instrument, self._generated = Instrument(probe, groups, self.track_gain), None
         fresh = self.history is None
-        begun = self._begin_history(pl_module)
-        self.history = self.history or begun
-        self._tried = max(self.history.last_step or 0, int(self._restored.get("tried", 0)))
-        self._gain_drawn, self._counted = self.history.last_step or 0, -1
+        self._look(pl_module, fresh)
+        last = self.measured.last_step or 0
+        self._tried = max(last, int(self._restored.get("tried", 0)))
+        self._gain_drawn, self._counted = last, -1
         self._results = TrackerResults(self.name, self._basis, self.log_modes)
         directory = self._restored.get("directory")
-        self._results.open(trainer, self.dirpath, directory, self.history.groups, self._partners)
+        self._results.open(trainer, self.dirpath, directory, self.measured.groups, self._partners)
         self.tolerance.each(ranks, trainer.global_step, {"writing": self._keep})
         for partner in self._partners:
             partner.on_tracking_start(trainer, pl_module)
@@ -444,19 +444,19 @@ class SpectralTracker(SpectralCallback):
             return Groups(classes.names, share, target, classes.classify)
         return self.reference.groups(trainer, pl_module, classes, self.basis, ranks)
 
-    def _begin_history(self, pl_module: LightningModule) -> SpectralHistory:
-        """Look at the model before anything depends on it; an empty history with the gain it has now."""
-        about = {"moments": self.reference.moments, "denoiser": self.model.description}
-        fresh = self.history is None and self.probe.sampler is not None
+    def _look(self, pl_module: LightningModule, fresh: bool) -> None:
+        """Look at the model before anything depends on it; a fresh run's history begins with the gain it has now."""
         with self.cost.of("sampling"):
             sums = together(self.probe.ranks, partial(self._first_look, pl_module, fresh))
             gain = None if sums is None else untrained_gain(self.probe, sums)
-        return self.instrument.history(gain, weights=self.model.weights.describe(), **about)
+        if fresh:
+            about = {"moments": self.reference.moments, "denoiser": self.model.description}
+            self.history = self.instrument.history(gain, weights=self.model.weights.describe(), **about)
 
     def _first_look(self, pl_module: LightningModule, fresh: bool) -> Tensor | None:
         with self.model.held(pl_module) as subject:
             checked(self.instrument, subject)
-            if not fresh:
+            if not fresh or self.probe.sampler is None:
                 return None
             return self.instrument.first_gain_sums(subject)
 

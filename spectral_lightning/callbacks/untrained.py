@@ -34,7 +34,7 @@ def checked(instrument: Instrument, subject: Subject) -> None:
     labels = [g for g in instrument.labels if g is not None]
     condition = torch.tensor(labels) if labels else subject.condition
     if condition is not None:
-        condition = condition[(torch.arange(count) // 2 % len(condition)).to(condition.device)].to(subject.device)
+        condition = probe.latents.condition(condition, 0, count).to(subject.device)
     try:
         self_check(subject.denoiser, clean, levels[-1], levels[0], condition, levels)
     except torch.OutOfMemoryError:

@@ -82,6 +82,23 @@ class Latents:
             parts.append(self._block(block)[max(start - first, 0) : stop - first])
         return torch.cat(parts)
 
+    @staticmethod
+    def condition(rows: Tensor, start: int, stop: int) -> Tensor:
+        """The conditions of latents ``start`` to ``stop``, ``[stop - start, ...]``, always the same for the same latent.
+
+        Latents 2i and 2i + 1, an antithetic pair, take row i modulo n.
+
+        Args:
+            rows: ``[n, ...]``.
+            start: the first latent.
+            stop: the one after the last.
+
+        Example:
+            >>> Latents.condition(torch.tensor([7, 8]), 1, 6).tolist()
+            [7, 8, 8, 7, 7]
+        """
+        return rows[(torch.arange(start, stop) // 2 % len(rows)).to(rows.device)]
+
     def _block(self, block: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + block)
         size = min(self.block, self.count - block * self.block)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.models.per_level import PerLevel, checked_shape
 from spectral_lightning.models.solvable import SolvableDenoiser
+from spectral_lightning.spectra import channels_and_size
 from spectral_lightning.theory import FullWidthConvolution, LocalConvolution
 
 __all__ = ["Bias", "ConvolutionDenoiser", "ConvolutionPerLevel", "image_shape", "shifted"]
@@ -29,7 +30,7 @@ def image_shape(shape: Sequence[int] | int) -> tuple[int, tuple[int, ...]]:
     sizes = checked_shape(shape)
     if len(sizes) > 3:
         raise ValueError(f"`shape` must be [N], [C, N] or [C, H, W], got {shape!r}.")
-    return (1, sizes) if len(sizes) == 1 else (sizes[0], sizes[1:])
+    return channels_and_size(sizes)
 
 
 def shifted(size: tuple[int, ...], offsets: Tensor, *, circular: bool) -> Tensor:

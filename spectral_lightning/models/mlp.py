@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -14,6 +13,7 @@ from spectral_lightning.arguments import positive_integer
 from spectral_lightning.diffusion import Departure, NoiseDistribution, Reduction
 from spectral_lightning.models.module import DiffusionModule, _adam
 from spectral_lightning.models.nonlinear import check_label, nonlinear_departures, one_layer
+from spectral_lightning.models.per_level import checked_shape
 from spectral_lightning.theory import OneLayer, Preconditioning
 
 __all__ = ["FourierEmbedding", "MLPDenoiser", "ResidualMLP"]
@@ -160,8 +160,7 @@ class MLPDenoiser(DiffusionModule):
         class_dropout: float = 0.0,
         compile: bool = False,
     ) -> None:
-        sizes: Sequence[int] = [shape] if isinstance(shape, int) else shape
-        dim = math.prod(positive_integer("shape", n) for n in sizes)
+        dim = math.prod(checked_shape(shape))
         network = ResidualMLP(dim, width, num_blocks, embedding, input_norm, zero_init, num_classes)
         super().__init__(
             network,

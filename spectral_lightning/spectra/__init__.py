@@ -6,8 +6,9 @@ from spectral_lightning.spectra.directory import HistoryDirectory
 from spectral_lightning.spectra.fourier import FourierBasis
 from spectral_lightning.spectra.groups import Groups, group_moments
 from spectral_lightning.spectra.history import FIELDS, Field, SpectralHistory
+from spectral_lightning.spectra.layout import channels_and_size
 from spectral_lightning.spectra.moments import SpectralMoments
-from spectral_lightning.spectra.observables import Observables
+from spectral_lightning.spectra.observables import NULL_SHARE, Observables
 from spectral_lightning.spectra.observed import ObservedBasis
 from spectral_lightning.spectra.overlap import overlap
 from spectral_lightning.spectra.patch import PatchBasis
@@ -29,6 +30,7 @@ from spectral_lightning.spectra.vectors import VectorBasis
 
 __all__ = [
     "FIELDS",
+    "NULL_SHARE",
     "Basis",
     "BasisRecipe",
     "Comparison",
@@ -55,6 +57,7 @@ __all__ = [
     "SpectralProbe",
     "VectorBasis",
     "basis_from_state",
+    "channels_and_size",
     "chosen_recipe",
     "compare",
     "current_ranks",

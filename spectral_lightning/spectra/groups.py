@@ -82,8 +82,7 @@ class Groups:
         """
         if self.classify is None:
             return [probe.sums(one) for one in samples]
-        accepted = [None, *(self._accepts(g) for g in range(len(self.names)))]
-        return [probe.sums(samples[0], accept) for accept in accepted]
+        return probe.sums_by_group(samples[0], self.classify, len(self.names))
 
     def row(
         self, probe: SpectralProbe, statistics: Sequence[ModeStatistics], step: int, **known: Any
@@ -105,12 +104,6 @@ class Groups:
         else:
             common, parts = probe.row_of(statistics[0], step), list(statistics[1:])
         return {**common, **_stacked(probe, parts), **known}
-
-    def _accepts(self, group: int) -> Callable[[Tensor], Tensor]:
-        classify = self.classify
-        if classify is None:
-            raise RuntimeError("Samples of a conditional model need no classifier.")
-        return lambda samples: classify(samples).to(samples.device) == group
 
 
 def _stacked(probe: SpectralProbe, parts: Sequence[ModeStatistics]) -> dict[str, Any]:

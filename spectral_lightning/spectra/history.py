@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from spectral_lightning.spectra.files import read_arrays, replacing, write_arrays
+from spectral_lightning.spectra.observables import NULL_SHARE
 
 __all__ = ["FIELDS", "Field", "SpectralHistory"]
 
 FloatArray = NDArray[np.float64]
-_NULL = 1e-10
 Row = dict[str, NDArray[Any]]
 
 
@@ -204,7 +204,7 @@ class SpectralHistory:
         g = self.groups.index(name)
         kept: Row = {n: self.static[n] for n in ("levels", "initial_gain", "multiplicity") if n in self.static}
         target = self["group_target"][g]
-        null = target <= _NULL * self.target.max()
+        null = target <= NULL_SHARE * self.target.max()
         static = {**kept, "target": target, "fixed_point": self["group_fixed_point"][g], "null": null}
         history = SpectralHistory(static, {**self.metadata, "groups": [], "group": name})
         shared = [n for n in ("cumulative_learning_rate", "seconds", "non_finite", "final") if n in self]

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from spectral_lightning.arguments import positive_integer
 
-__all__ = ["Observables"]
+__all__ = ["NULL_SHARE", "Observables"]
+
+NULL_SHARE = 1e-10
+"""Modes with this share of the largest variance or less are null modes."""
 
 
 class Observables:

@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.spectra.files import replacing
-from spectral_lightning.spectra.observables import Observables
+from spectral_lightning.spectra.observables import NULL_SHARE, Observables
 
 if TYPE_CHECKING:
     from spectral_lightning.spectra.pca import PCABasis
 
 __all__ = ["ObservedBasis"]
-
-_NULL = 1e-10
 
 
 class ObservedBasis(ABC):
@@ -85,7 +83,7 @@ class ObservedBasis(ABC):
     @property
     def null(self) -> Tensor:
         """Modes without variance, ``[K]``."""
-        return self.variance <= _NULL * self.variance.max()
+        return self.variance <= NULL_SHARE * self.variance.max()
 
     @property
     def replicates(self) -> int:

@@ -223,38 +223,49 @@ class SpectralProbe:
         Raises:
             ValueError: for samples generated under another key.
         """
-        return self.row_of(self.statistics(samples), step, **known)
+        statistics = self.sums(samples)
+        statistics.reduce(self.ranks)
+        return self.row_of(statistics, step, **known)
 
     def row_of(self, statistics: ModeStatistics, step: int, **known: Any) -> dict[str, Any]:
         """One row from the sums over the samples of all ranks."""
         return self.summary(statistics, step, self.standard_error(statistics), self.latents.count, **known)
 
-    def statistics(self, samples: GeneratedSamples, accept: Callable[[Tensor], Tensor] | None = None) -> ModeStatistics:
-        """Sums over the finite samples of all ranks. With several ranks, every rank has to call it.
-
-        Args:
-            samples: this rank's share.
-            accept: marks those to count, ``[B, *S] -> [B]`` of bool; all of them by default.
+    def sums(self, samples: GeneratedSamples) -> ModeStatistics:
+        """Sums over this rank's finite samples; no rank waits for another.
 
         Raises:
             ValueError: for samples generated under another :attr:`sampling_key`.
         """
-        statistics = self.sums(samples, accept)
-        statistics.reduce(self.ranks)
-        return statistics
+        return self.sums_by_group(samples, None, 0)[0]
 
-    def sums(self, samples: GeneratedSamples, accept: Callable[[Tensor], Tensor] | None = None) -> ModeStatistics:
-        """This rank's share of :meth:`statistics`; no rank waits for another.
+    def sums_by_group(
+        self, samples: GeneratedSamples, classify: Callable[[Tensor], Tensor] | None, count: int
+    ) -> list[ModeStatistics]:
+        """Sums over this rank's finite samples, all of them first, then those of each group; no rank waits for another.
+
+        Args:
+            samples: from :meth:`generate` of a probe with the same :attr:`sampling_key`.
+            classify: the group, from 0, of every sample, ``[B, *S] -> [B]``; called once for each chunk.
+            count: number of groups.
 
         Raises:
             ValueError: for samples generated under another :attr:`sampling_key`.
         """
         if samples.key != self.sampling_key:
             raise ValueError(f"`samples` must be generated under {self.sampling_key!r}, got {samples.key!r}.")
-        statistics = ModeStatistics.empty(self.num_blocks, Observables(self.basis.mode_of, self.basis.replicates))
+        observables = Observables(self.basis.mode_of, self.basis.replicates)
+        parts = [ModeStatistics.empty(self.num_blocks, observables) for _ in range(1 + count)]
         for index, chunk in samples.chunks.items():
-            self._collect(statistics, self._chunks[index], chunk.to(samples.device), accept)
-        return statistics
+            values = chunk.to(samples.device)
+            finite = torch.isfinite(values.flatten(1)).all(1)
+            taken = [finite]
+            if classify is not None:
+                group = classify(values).to(values.device)
+                taken += [finite & (group == g) for g in range(count)]
+            for statistics, mask in zip(parts, taken, strict=True):
+                self._collect(statistics, self._chunks[index], values, mask, finite)
+        return parts
 
     def standard_error(self, statistics: ModeStatistics) -> Tensor:
         """Standard error of the variance along each mode, ``[K]``."""
@@ -328,8 +339,11 @@ class SpectralProbe:
     def _condition(self, condition: Tensor | None, index: int, device: torch.device | str) -> Tensor | None:
         if condition is None:
             return None
-        start, stop = self._chunks[index][0][1], self._chunks[index][-1][2]
-        return condition[(torch.arange(start, stop) // 2 % len(condition)).to(condition.device)].to(device)
+        return self.latents.condition(condition, *self._range(index)).to(device)
+
+    def _range(self, index: int) -> tuple[int, int]:
+        """The first latent of a chunk and the one after its last."""
+        return self._chunks[index][0][1], self._chunks[index][-1][2]
 
     def _fixed_point(self) -> NDArray[np.float64]:
         """Variances of what the sampler makes of the exact denoiser of a Gaussian, ``[K]``."""
@@ -353,15 +367,12 @@ class SpectralProbe:
     def _chunk_latents(self, index: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
         """The latents of a chunk; kept, because an orthogonal block of high dimension takes long to make."""
         if (index, dtype) not in self._share:
-            start, stop = self._chunks[index][0][1], self._chunks[index][-1][2]
-            self._share[index, dtype] = self.latents.rows(start, stop).to(dtype)
+            self._share[index, dtype] = self.latents.rows(*self._range(index)).to(dtype)
         return self._share[index, dtype].to(device).reshape(-1, *self.basis.shape)
 
     def _collect(
-        self, statistics: ModeStatistics, chunk: Chunk, samples: Tensor, accept: Callable[[Tensor], Tensor] | None
+        self, statistics: ModeStatistics, chunk: Chunk, samples: Tensor, taken: Tensor, finite: Tensor
     ) -> None:
-        finite = torch.isfinite(samples.flatten(1)).all(1)
-        taken = finite if accept is None else finite & accept(samples)
         origin = chunk[0][1]
         for block, start, stop in chunk:
             part = slice(start - origin, stop - origin)
