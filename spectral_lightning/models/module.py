@@ -126,7 +126,7 @@ class DiffusionModule(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """One evaluation of the loss."""
         loss = self.loss(batch)
-        self.log("train/loss", loss)
+        self._log_training(loss)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -145,6 +145,21 @@ class DiffusionModule(LightningModule):
         """The learning rate the optimizer starts with."""
         placeholder = nn.Parameter(torch.zeros(1))
         return float(self.optimizer([placeholder]).param_groups[0]["lr"])
+
+    @torch.compiler.disable
+    def _log_training(self, loss: Tensor) -> None:
+        """``self.log("train/loss", loss)``: the same values at the same steps, for a small part of its time.
+
+        ``log`` compares, copies and moves its notes at every call. So it is called at the first batch of an epoch, or
+        of what is left of one, and later batches only exchange the value that it noted.
+        """
+        results = getattr(self._trainer, "_results", None)
+        noted = None if results is None else results.get("training_step.train/loss")
+        # No public way leads here: what is not noted as expected, or averaged over an epoch, goes through `log`.
+        if noted is None or noted.has_reset or noted.meta.on_epoch:
+            self.log("train/loss", loss)
+        else:
+            results.update_metrics("training_step.train/loss", loss.detach(), batch_size=1)
 
     def _network_dtype(self, fallback: torch.dtype) -> torch.dtype:
         """The type of the network's parameters, which a plain mixed precision leaves alone."""
