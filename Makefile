@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := runs
 WORKERS ?= 2 # processes that share the tests
+JOBS ?= 2 # trainings of experiments at a time, each on one thread
 
-.PHONY: demo test test-fast test-lowest lint format tensorboard clean
+.PHONY: demo test test-fast test-lowest lint format results tensorboard clean
 
 # uv resolves in seconds what can take pip's resolver minutes.
 $(VENV)/.installed: pyproject.toml
@@ -17,6 +18,13 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed
 	$(BIN)/spectral-lightning fit --config configs/natural_patches_mlp.yaml
 	@$(BIN)/spectral-lightning summary $(RUNS)/natural_patches_mlp
+
+# The experiments, about two hours on two cores: one by name (results-gaussian), or all of them; the page is docs/results.
+results: $(VENV)/.installed
+	$(BIN)/python -m experiments run --jobs $(JOBS)
+
+results-%: $(VENV)/.installed
+	$(BIN)/python -m experiments run --names '["$*"]' --jobs $(JOBS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

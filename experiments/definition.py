@@ -63,6 +63,7 @@ class Row:
         measured: measured here, with its interval.
         theory: of the solvable theory over the same modes and steps, "-" where it says nothing.
         verdict: "confirmed", "not confirmed", or what lies between, decided by a rule on the numbers.
+        headline: whether the README shows it too.
     """
 
     claim: str
@@ -70,6 +71,7 @@ class Row:
     measured: str
     theory: str
     verdict: str
+    headline: bool = False
 
 
 @dataclass(frozen=True)
