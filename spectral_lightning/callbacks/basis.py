@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -23,6 +24,7 @@ from spectral_lightning.spectra import (
     Groups,
     HasPopulationMoments,
     Ranks,
+    SpectralHistory,
     SpectralMoments,
     VectorBasis,
     basis_from_state,
@@ -68,17 +70,64 @@ class Reference:
         self.limit = positive_integer("max_reference_samples", limit)
 
     def basis(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        recipe: BasisRecipe | VectorBasis,
+        ranks: Ranks,
+        history: SpectralHistory | None = None,
+        directory: str | None = None,
+    ) -> Basis:
+        """The modes of the data, the same on every rank. Every rank has to call it.
+
+        Args:
+            trainer: that trains.
+            module: that it trains.
+            recipe: what to make of the moments of the data.
+            ranks: the processes that share the data.
+            history: that is gone on with, whose modes they have to be.
+            directory: where the basis of that history was saved.
+        """
+        if history is None:
+            return self._made(trainer, module, recipe, ranks)
+        path = None if directory is None else str(Path(directory) / "basis.pt")
+        kept = saved_basis(path, str(history.metadata.get("fingerprint")), ranks)
+        if kept is not None:
+            return kept
+        basis = self._made(trainer, module, recipe, ranks)
+        if not np.allclose(basis.variance.numpy(), history.target, rtol=1e-3):
+            warnings.warn(
+                "The data's variances are not those the history of this checkpoint was measured against: its rows "
+                "before and after the resume are along different modes.",
+                stacklevel=2,
+            )
+        return basis
+
+    def _made(
         self, trainer: Trainer, module: LightningModule, recipe: BasisRecipe | VectorBasis, ranks: Ranks
     ) -> Basis:
-        """The modes of the data, the same on every rank. Every rank has to call it."""
         if isinstance(recipe, VectorBasis):
             return recipe
         if self.moments == "population":
             return population_basis(getattr(trainer, "datamodule", None), recipe)
         return self._training_basis(self._reader(trainer, module, ranks), recipe, ranks)
 
-    def groups(self, trainer: Trainer, module: LightningModule, classes: Classes, basis: Basis, ranks: Ranks) -> Groups:
-        """Shares and variances of the classes, read in a second pass. Every rank has to call it."""
+    def groups(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        classes: Classes,
+        basis: Basis,
+        ranks: Ranks,
+        history: SpectralHistory | None = None,
+    ) -> Groups:
+        """Shares and variances of the classes, from a ``history`` that has them, else read in a second pass.
+
+        Every rank has to call it.
+        """
+        if history is not None and history.groups == list(classes.names):
+            share, target = (torch.from_numpy(history[name]) for name in ("group_share", "group_target"))
+            return Groups(classes.names, share, target, classes.classify)
         reader = self._reader(trainer, module, ranks)
         with reader.undisturbed():
             batches = (

@@ -63,6 +63,13 @@ class Instrument:
             return count * len(self.labels)
         return count * (len(self.labels) * sampler.evaluations + self.track_gain * len(sampler.levels))
 
+    def describe(self) -> str:
+        """Modes, samples and sampler, for logs."""
+        probe, groups = self.probe, self.groups
+        classes = "" if groups is None else f" for each of {len(groups.names)} classes" * (groups.classify is None)
+        sampler = "the sampler given" if probe.sampler is None else probe.sampler.describe()
+        return f"{probe.basis.describe()}; {probe.latents.count} samples{classes}, {sampler}"
+
     def history(self, initial_gain: Tensor | None, **metadata: Any) -> SpectralHistory:
         """An empty history for this instrument's rows."""
         gain = None if initial_gain is None else initial_gain.numpy()

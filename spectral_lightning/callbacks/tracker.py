@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -18,30 +13,25 @@ from torch.optim import Optimizer
 
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.callbacks.base import SpectralCallback, switched_off
-from spectral_lightning.callbacks.basis import Reference, saved_basis
+from spectral_lightning.callbacks.basis import Reference
 from spectral_lightning.callbacks.budget import Budget
 from spectral_lightning.callbacks.classes import Classes, check_null_class, find_classes
 from spectral_lightning.callbacks.cost import Cost
-from spectral_lightning.callbacks.instrument import Instrument, Subject
-from spectral_lightning.callbacks.interruption import deferred_signals
+from spectral_lightning.callbacks.instrument import Instrument
 from spectral_lightning.callbacks.model import MeasuredModel, SampleFunction
 from spectral_lightning.callbacks.partner import Partner
 from spectral_lightning.callbacks.reference import DataSource
 from spectral_lightning.callbacks.results import TrackerResults
+from spectral_lightning.callbacks.run import TrackedRun
 from spectral_lightning.callbacks.schedule import LogSchedule
-from spectral_lightning.callbacks.tolerance import Tolerance, together
-from spectral_lightning.callbacks.untrained import checked, rechecked, untrained_gain
+from spectral_lightning.callbacks.tolerance import Tolerance
 from spectral_lightning.callbacks.weights import Weights
 from spectral_lightning.diffusion import Adapter, Denoiser, Latents
-from spectral_lightning.report import LoggerSinks, RunFiles, gain_figure
+from spectral_lightning.report import LoggerSinks, RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import (
     Basis,
     BasisRecipe,
-    GeneratedSamples,
-    Groups,
-    ModeStatistics,
-    Ranks,
     SpectralHistory,
     SpectralProbe,
     VectorBasis,
@@ -177,7 +167,6 @@ class SpectralTracker(SpectralCallback):
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise ValueError(f"`name` must be a plain, non-empty word, got {name!r}. It names a directory and tags.")
         self.name = name
-
         self.recipe = chosen_recipe(basis, self.num_modes)
         self.track_gain = track_gain
         if not per_class and classify is not None:
@@ -187,15 +176,10 @@ class SpectralTracker(SpectralCallback):
 
         self.history: SpectralHistory | None = None
         self.cost = Cost()
-        self.gain_figures = LogSchedule(2)
-        self._gain_drawn = 0
         self._cumulative_learning_rate = 0.0
         self._restored: dict[str, Any] = {}
         self._partners: list[Partner] = []
-        self._instrument: Instrument | None = None
-        self._basis: Basis | None = None
-        self._results: TrackerResults | None = None
-        self._generated: tuple[int, list[GeneratedSamples]] | None = None
+        self._run: TrackedRun | None = None
         self._tried, self._counted = 0, -1
 
     # What partners use.
@@ -206,30 +190,21 @@ class SpectralTracker(SpectralCallback):
             self._partners = sorted([*self._partners, partner], key=lambda p: (p.order, p.state_key))
 
     @property
-    def instrument(self) -> Instrument:
-        """What measures: basis, sampler, latents and groups, known once training starts."""
-        if self._instrument is None:
-            raise RuntimeError("`SpectralTracker.instrument` is known once training starts.")
-        return self._instrument
+    def run(self) -> TrackedRun:
+        """The training that is followed: how it is measured, and where the results go; known once it starts."""
+        if self._run is None:
+            raise RuntimeError("`SpectralTracker.run` is known once training starts.")
+        return self._run
 
     @property
     def probe(self) -> SpectralProbe:
         """Basis, sampler and latents of the measurements, known once training starts."""
-        return self.instrument.probe
+        return self.run.probe
 
     @property
     def basis(self) -> Basis:
         """The modes of the data, known once training starts."""
-        if self._basis is None:
-            raise RuntimeError("`SpectralTracker.basis` is known once training starts.")
-        return self._basis
-
-    @property
-    def results(self) -> TrackerResults:
-        """Files, loggers and tags, known once training starts."""
-        if self._results is None:
-            raise RuntimeError("`SpectralTracker.results` is known once training starts.")
-        return self._results
+        return self.probe.basis
 
     @property
     def measured(self) -> SpectralHistory:
@@ -241,41 +216,30 @@ class SpectralTracker(SpectralCallback):
     @property
     def prediction(self) -> SpectralHistory | None:
         """The theory's table, where a partner makes one."""
-        return next((p.prediction for p in self._partners if p.prediction is not None), None)
+        return None if self._run is None else self._run.prediction
 
     @property
     def sinks(self) -> LoggerSinks:
         """The loggers; none but on rank 0."""
-        return self.results.sinks
+        return self.run.results.sinks
 
     @property
     def files(self) -> RunFiles | None:
         """Where results are written; None where nothing is, as on other ranks and under ``fast_dev_run``."""
-        return None if self._results is None else self._results.files
+        return None if self._run is None else self._run.results.files
 
     @property
     def shown_modes(self) -> list[int]:
         """The modes sent to loggers and drawn, evenly spread over the logarithm of their rank; no null modes."""
-        return self.results.shown_modes
+        return self.run.results.shown_modes
 
     def tag(self, kind: str, mode: int) -> str:
         """The logger's tag of one mode (counted from 0; tags count from 1 and sort as text)."""
-        return self.results.tag(kind, mode)
+        return self.run.results.tag(kind, mode)
 
     def gain_along(self, basis: Basis, pl_module: LightningModule) -> Tensor:
         """Gain of the denoiser as it is now along the modes of another basis, ``[level, mode]``. Every rank has to call it."""
-        probe = self.probe
-        other = SpectralProbe(
-            basis,
-            probe.sampler or "given",
-            self.num_samples,
-            self.latents,
-            self.seed,
-            self.sample_batch_size,
-            probe.ranks,
-        )
-        with self.cost.of("sampling"), self.model.held(pl_module) as subject:
-            return other.gain(subject.denoiser, subject.device, subject.dtype, subject.condition)
+        return self.run.gain_along(basis, pl_module)
 
     # Lightning's hooks.
 
@@ -304,46 +268,23 @@ class SpectralTracker(SpectralCallback):
         """Read the data, make the basis, open the files and measure the untrained model."""
         if switched_off():
             return
-        ranks = current_ranks(pl_module.device)
         self.model.check_whole(pl_module)
         if trainer.global_step == 0 and not self._restored:
             self.history, self._cumulative_learning_rate, self.tolerance.failures = None, 0.0, []
         # Those of another Trainer that this tracker served before.
         self._partners = [p for p in self._partners if p in trainer.callbacks]  # type: ignore[attr-defined]
-        with self.cost.of("reference"):
-            self._basis = self._make_basis(trainer, pl_module, ranks)
-            groups = self._make_groups(trainer, pl_module, ranks) if self.per_class else None
-        probe = SpectralProbe(
-            self._basis,
-            self.model.sampler(pl_module),
-            self.num_samples,
-            self.latents,
-            self.seed,
-            self.sample_batch_size,
-            ranks,
-        )
-        self._instrument, self._generated = Instrument(probe, groups, self.track_gain), None
-        fresh = self.history is None
-        self._look(pl_module, fresh)
-        last = self.measured.last_step or 0
-        self._tried = max(last, int(self._restored.get("tried", 0)))
-        self._gain_drawn, self._counted = last, -1
-        self._results = TrackerResults(self.name, self._basis, self.log_modes)
-        directory = self._restored.get("directory")
-        self._results.open(trainer, self.dirpath, directory, self.measured.groups, self._partners)
-        self.tolerance.each(ranks, trainer.global_step, {"writing": self._keep})
-        for partner in self._partners:
-            partner.on_tracking_start(trainer, pl_module)
-        self.tolerance.each(ranks, trainer.global_step, {"the charts' layout": self.sinks.write_layout})
-        self.cost.ready()
+        run, fresh = self._new_run(trainer, pl_module), self.history is None
+        self.history = run.begin(pl_module, self.history, moments=self.reference.moments)
+        self._tried = max(self.history.last_step or 0, int(self._restored.get("tried", 0)))
+        self._run, self._counted = run, -1
+        run.open(trainer, pl_module, self.dirpath, self._restored.get("directory"))
         if fresh:
             self._measure(trainer, pl_module)
             self._announce()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Add up the learning rates of the updates, of the first optimizer where there are several."""
-        optimizers = trainer.optimizers
-        if len(optimizers) > 1 and optimizer is not optimizers[0]:
+        if len(trainer.optimizers) > 1 and optimizer is not trainer.optimizers[0]:
             return
         # An optimizer that evaluates the loss several times, as LBFGS does, calls this as often in one update.
         if trainer.global_step != self._counted:
@@ -384,12 +325,12 @@ class SpectralTracker(SpectralCallback):
         if trainer.global_step > (self.history.last_step or 0):
             self._measure(trainer, pl_module, final=True)
         self.model.weights.release()
-        self._finish(trainer)
+        self.run.finish(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keep what was measured; no other hook runs after an exception, and no rank may wait for another."""
-        if self.history is not None and self._results is not None and not switched_off():
-            self._finish(trainer, failed=True)
+        if self.history is not None and self._run is not None and not switched_off():
+            self._run.finish(trainer, failed=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The whole history and the clock; eigenvectors stay on disk."""
@@ -417,149 +358,41 @@ class SpectralTracker(SpectralCallback):
 
     # The parts.
 
-    def _make_basis(self, trainer: Trainer, pl_module: LightningModule, ranks: Ranks) -> Basis:
-        directory = self._restored.get("directory")
-        if self.history is not None:
-            path = None if directory is None else str(Path(directory) / "basis.pt")
-            kept = saved_basis(path, str(self.history.metadata.get("fingerprint")), ranks)
-            if kept is not None:
-                return kept
-        basis = self.reference.basis(trainer, pl_module, self.recipe, ranks)
-        if self.history is not None and not np.allclose(basis.variance.numpy(), self.history.target, rtol=1e-3):
-            warnings.warn(
-                "The data's variances are not those the history of this checkpoint was measured against: its rows "
-                "before and after the resume are along different modes.",
-                stacklevel=2,
-            )
-        return basis
-
     def _classes(self, trainer: Trainer, pl_module: LightningModule) -> Classes:
         datamodule = getattr(trainer, "datamodule", None)
         return find_classes(pl_module, datamodule, self.classify, self.num_classes, self.model.takes_labels)
 
-    def _make_groups(self, trainer: Trainer, pl_module: LightningModule, ranks: Ranks) -> Groups:
-        classes = self._classes(trainer, pl_module)
-        if self.history is not None and self.history.groups == list(classes.names):
-            share, target = (torch.from_numpy(self.history[name]) for name in ("group_share", "group_target"))
-            return Groups(classes.names, share, target, classes.classify)
-        return self.reference.groups(trainer, pl_module, classes, self.basis, ranks)
-
-    def _look(self, pl_module: LightningModule, fresh: bool) -> None:
-        """Look at the model before anything depends on it; a fresh run's history begins with the gain it has now."""
-        with self.cost.of("sampling"):
-            sums = together(self.probe.ranks, partial(self._first_look, pl_module, fresh))
-            gain = None if sums is None else untrained_gain(self.probe, sums)
-        if fresh:
-            about = {"moments": self.reference.moments, "denoiser": self.model.description}
-            self.history = self.instrument.history(gain, weights=self.model.weights.describe(), **about)
-
-    def _first_look(self, pl_module: LightningModule, fresh: bool) -> Tensor | None:
-        with self.model.held(pl_module) as subject:
-            checked(self.instrument, subject)
-            if not fresh or self.probe.sampler is None:
-                return None
-            return self.instrument.first_gain_sums(subject)
-
-    @deferred_signals()
-    def _measure(self, trainer: Trainer, pl_module: LightningModule, final: bool = False) -> None:
-        known: dict[str, Any] = {
-            "cumulative_learning_rate": self._cumulative_learning_rate,
-            "seconds": self.cost.training,
-            "final": final,
-        }
-        step, ranks = trainer.global_step, self.probe.ranks
-        with self.cost.of("sampling"):
-            share = self.tolerance.agreed(ranks, step, partial(self._share, trainer, pl_module))
-            if share is None:
-                return
-            row = self.instrument.row(*share, step, **known)
-        self.measured.append(**row)
-        self.cost.count += 1
-        if row["non_finite"]:
-            warnings.warn(
-                f"{row['non_finite']} of {row['num_samples']} samples at step {row['step']} held NaN or infinity and were "
-                "left out of the variances.",
-                stacklevel=2,
-            )
-        headline = {f"{self.name}/{key}": float(row[key]) for key in ("alignment", "non_finite")}
-        trainer.callback_metrics.update({key: torch.tensor(value) for key, value in headline.items()})
-        parts: dict[str, Callable[[], Any]] = {"writing": self._keep, "logging": partial(self._log, headline)}
-        parts |= {p.state_key: partial(p.on_measurement, trainer, pl_module) for p in self._partners}
-        if self.track_gain and (final or self.gain_figures.due(self._gain_drawn, step)):
-            parts["the figure of the gains"] = partial(self._draw_gain, step)
-        self.tolerance.each(ranks, step, parts)
-
-    def _share(self, trainer: Trainer, pl_module: LightningModule) -> tuple[list[ModeStatistics], Tensor | None]:
-        """All that this rank does alone, and may fail at alone."""
-        with self.model.held(pl_module) as subject:
-            samples = self._samples(trainer, subject)
-            sums, gain_sums = self.instrument.sums(samples), self.instrument.gain_sums(subject)
-            if not any(int(part.non_finite) for part in sums):  # what is broken has no convention
-                rechecked(self.instrument, subject, self.measured.last_step or 0, trainer.global_step)
-        return sums, gain_sums
-
-    def _samples(self, trainer: Trainer, subject: Subject) -> list[GeneratedSamples]:
-        """Samples of the model as it is now: those that a tracker before this one has just made, or its own."""
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        trackers = [c for c in callbacks if isinstance(c, SpectralTracker)]
-        for other in trackers[: trackers.index(self)]:
-            if self._samples_like(other) and other._generated is not None:
-                step, samples = other._generated
-                if step == trainer.global_step:
-                    return samples
-        samples = self.instrument.generate(subject)
-        # Kept until the next measurement, where another tracker may ask for them.
-        self._generated = (trainer.global_step, samples) if trackers[-1] is not self else None
-        return samples
-
-    def _samples_like(self, other: SpectralTracker) -> bool:
-        instrument = other._instrument
-        return instrument is not None and instrument.key == self.instrument.key and other.model.key == self.model.key
-
-    def _keep(self) -> None:
-        with self.cost.of("writing"):
-            self.results.keep(self.measured)
-
-    def _log(self, headline: dict[str, float]) -> None:
-        with self.cost.of("writing"):
-            self.results.log(self.measured, headline)
-
-    def _draw_gain(self, step: int) -> None:
-        self._gain_drawn = step
-        if self.files is not None:
-            with self.cost.of("figures"):
-                figure = gain_figure(self.measured, self.prediction, self.shown_modes)
-                self.sinks.figure(f"{self.name}/gain", figure, step)
-
-    def _announce(self) -> None:
-        instrument, cost = self.instrument, self.cost
-        probe, groups = instrument.probe, instrument.groups
-        where = "nowhere" if self.files is None else str(self.files.path)
-        classes = "" if groups is None else f" for each of {len(groups.names)} classes" * (groups.classify is None)
-        sampler = "the sampler given" if probe.sampler is None else probe.sampler.describe()
-        rank_zero_info(
-            f"SpectralTracker: {self.model.description}; {self.model.weights.describe()}; {self.basis.describe()}; "
-            f"{probe.latents.count} samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement "
-            f"takes {cost.each:.2g} s ({instrument.evaluations} evaluations), {self.schedule.per_decade} of them per "
-            f"factor of ten in steps. Results in {where}"
+    def _new_run(self, trainer: Trainer, pl_module: LightningModule) -> TrackedRun:
+        """What follows this training, with the samples of the trackers before this one at hand."""
+        instrument = self._instrument(trainer, pl_module)
+        results = TrackerResults(self.name, instrument.probe.basis, self.log_modes)
+        trackers = [c for c in trainer.callbacks if isinstance(c, SpectralTracker)]  # type: ignore[attr-defined]
+        earlier, followed = [other.run for other in trackers[: trackers.index(self)]], trackers[-1] is not self
+        return TrackedRun(
+            self.name, self.model, instrument, results, self._partners, self.tolerance, self.cost, earlier, followed
         )
 
-    def _finish(self, trainer: Trainer, failed: bool = False) -> None:
-        """Write what is written once: the measurements first, whatever becomes of the rest."""
-        parts: dict[str, Callable[[], Any]] = {"writing": self._write_history}
-        parts |= {partner.state_key: partial(partner.on_tracking_end, trainer) for partner in self._partners}
-        parts["the account of costs"] = self._write_account
-        # After an exception no rank may wait for another, and that exception is the one to be seen.
-        ranks = None if failed else self.probe.ranks
-        self.tolerance.each(ranks, self.measured.last_step or 0, parts)
+    def _instrument(self, trainer: Trainer, pl_module: LightningModule) -> Instrument:
+        """What measures: read from the data, or what the checkpoint says of them."""
+        ranks, groups = current_ranks(pl_module.device), None
+        with self.cost.of("reference"):
+            directory = self._restored.get("directory")
+            basis = self.reference.basis(trainer, pl_module, self.recipe, ranks, self.history, directory)
+            if self.per_class:
+                classes = self._classes(trainer, pl_module)
+                groups = self.reference.groups(trainer, pl_module, classes, basis, ranks, self.history)
+        sampler = self.model.sampler(pl_module)
+        probe = SpectralProbe(basis, sampler, self.num_samples, self.latents, self.seed, self.sample_batch_size, ranks)
+        return Instrument(probe, groups, self.track_gain)
 
-    def _write_history(self) -> None:
-        with self.cost.of("writing"):
-            self.results.finish(self.measured)
+    def _measure(self, trainer: Trainer, pl_module: LightningModule, final: bool = False) -> None:
+        self.run.measure(trainer, pl_module, final, cumulative_learning_rate=self._cumulative_learning_rate)
 
-    def _write_account(self) -> None:
-        """What it cost, and what failed."""
-        if self.files is not None:
-            failures = [{"step": step, "error": text} for step, text in self.tolerance.failures]
-            document = {"seconds": self.cost.seconds, "total": self.cost.total, "failures": failures}
-            self.files.write_json("cost.json", document)
+    def _announce(self) -> None:
+        instrument, cost = self.run.instrument, self.cost
+        where = "nowhere" if self.files is None else str(self.files.path)
+        rank_zero_info(
+            f"SpectralTracker: {self.model.description}; {self.model.weights.describe()}; {instrument.describe()}. Reference "
+            f"{cost.seconds['reference']:.1f} s; a measurement takes {cost.each:.2g} s ({instrument.evaluations} evaluations), "
+            f"{self.schedule.per_decade} of them per factor of ten in steps. Results in {where}"
+        )

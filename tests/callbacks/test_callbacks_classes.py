@@ -180,7 +180,7 @@ def test_a_conditional_network_of_the_package(tmp_path):
     model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2, class_dropout=0.1)
     fit(tmp_path, [one], model, data)
     assert one.history["group_variance"].shape == (len(one.history), 2, DIM)
-    assert one.instrument.evaluations == 16 * (2 * SAMPLER.evaluations + len(SAMPLER.levels))
+    assert one.run.instrument.evaluations == 16 * (2 * SAMPLER.evaluations + len(SAMPLER.levels))
 
 
 def test_resumed_by_class_equals_uninterrupted(tmp_path):

@@ -184,7 +184,7 @@ FAULTS = {
     "matplotlib": (
         lambda r, m, e: [
             m.setattr(f"{CALLBACKS}.{where}", partial(_undrawn, r, e))
-            for where in ("overlay.overlay_figure", "fitter.emergence_figure", "tracker.gain_figure")
+            for where in ("overlay.overlay_figure", "fitter.emergence_figure", "run.gain_figure")
         ],
         ValueError("matplotlib"),
         False,

@@ -121,4 +121,4 @@ def without_drawing(monkeypatch):
     monkeypatch.setattr("spectral_lightning.callbacks.overlay.overlay_figure", blank_figure)
     monkeypatch.setattr("spectral_lightning.callbacks.fitter.emergence_figure", blank_figure)
     monkeypatch.setattr("spectral_lightning.callbacks.fitter.group_figure", blank_figure)
-    monkeypatch.setattr("spectral_lightning.callbacks.tracker.gain_figure", blank_figure)
+    monkeypatch.setattr("spectral_lightning.callbacks.run.gain_figure", blank_figure)

@@ -143,7 +143,7 @@ def exact_run(tmp_path, monkeypatch, make, denoiser, rtol=1e-3):
     """With the exact network the variances are the fixed point, and the gains Wiener's; the history."""
     without_drawing(monkeypatch)
     measured = tracker(denoiser, num_samples=128, basis=population(), track_gain=True)
-    monkeypatch.setattr("spectral_lightning.callbacks.tracker.gain_figure", lambda *_a, **_k: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("spectral_lightning.callbacks.run.gain_figure", lambda *_a, **_k: Figure(figsize=(1, 1)))
     fitted(tmp_path, make, [measured], steps=1)
     history = measured.history
     variance = torch.linalg.eigvalsh(covariance()).flip(0).numpy()
