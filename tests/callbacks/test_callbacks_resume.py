@@ -17,7 +17,7 @@ from spectral_lightning.datamodules import GaussianDataModule
 from spectral_lightning.models import LinearDenoiser
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import HistoryDirectory, SpectralHistory
+from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, SpectralProbe
 
 SAMPLER = Sampler(num_steps=4)
 
@@ -101,6 +101,30 @@ def test_a_fresh_run_never_writes_over_another(tmp_path):
     fit(tmp_path, parts(), 12)
     assert (tmp_path / "spectral" / "history.npz").read_bytes() == before
     assert SpectralHistory.load(tmp_path / "spectral_1" / "history.npz").last_step == 12
+
+
+def test_a_history_without_a_row_keeps_the_gain_it_began_with(tmp_path, monkeypatch):
+    """Every measurement before the checkpoint fails; the model has learnt something since the history was begun."""
+
+    def fails(*_args, **_options):
+        raise FloatingPointError("no sample yet")
+
+    def run(max_steps, ckpt_path=None):
+        own = tracker(on_error="skip", track_gain=True)
+        saver = ModelCheckpoint(tmp_path, filename="{step}")
+        training = small_trainer(tmp_path, [own, saver], max_steps=max_steps, enable_checkpointing=True)
+        training.fit(OwnModule(rate=0.1), loader(), ckpt_path=ckpt_path)
+        return own
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpectralProbe, "generate", fails)
+        with pytest.warns(UserWarning, match="no sample yet"):
+            first = run(8)
+    assert len(first.history) == 0
+    second = run(10, tmp_path / "step=8.ckpt")
+    np.testing.assert_array_equal(second.history["initial_gain"], first.history["initial_gain"])
+    assert second.history.steps.tolist() == [10]
+    assert np.abs(second.history["gain"][0] - first.history["initial_gain"]).max() > 0.01
 
 
 @pytest.mark.slow
