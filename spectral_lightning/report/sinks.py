@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from spectral_lightning.spectra.files import replacing
+
 __all__ = ["LoggerSinks"]
 
 
@@ -98,7 +100,8 @@ class LoggerSinks:
                 experiment.log_image(str(logger.run_id), pixels, key=tag, step=step)
         if self.figure_dir is not None:
             self.figure_dir.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(self.figure_dir / (tag.rsplit("/", 1)[-1] + ".png"))
+            with replacing(self.figure_dir / (tag.rsplit("/", 1)[-1] + ".png")) as part:
+                Image.fromarray(pixels).save(part, format="PNG")
 
 
 def _pixels(figure: Figure) -> NDArray[np.uint8]:

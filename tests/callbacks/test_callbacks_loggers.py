@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from matplotlib.figure import Figure
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tiny_training import OwnModule, loader, three, tracker, trainer, without_drawing
@@ -235,6 +236,22 @@ def test_a_figure_file_is_replaced_by_the_next_of_its_tag(tmp_path):
     sinks.figure("run/overlay", Figure(figsize=(2, 1)), 2)
     assert [p.name for p in (tmp_path / "figures").iterdir()] == ["overlay.png"]
     assert (tmp_path / "figures" / "overlay.png").read_bytes() != first
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    sinks = LoggerSinks([], tmp_path)
+    sinks.figure("run/overlay", Figure(figsize=(1, 1)), 1)
+    first = (tmp_path / "overlay.png").read_bytes()
+
+    def half(image, path, **options):
+        path.write_bytes(first[:50])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(OSError, match="no space"):
+        sinks.figure("run/overlay", Figure(figsize=(2, 1)), 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["overlay.png"]
+    assert (tmp_path / "overlay.png").read_bytes() == first
 
 
 class WithHyperParameters(OwnModule):
