@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spectral_lightning.callbacks.reference import DataSource, labelled_batches, preserved_generators, reference_batches
 from spectral_lightning.diffusion import undisturbed
+from spectral_lightning.diffusion.paths import attribute_at
 from spectral_lightning.spectra import Ranks
 
 __all__ = ["Reader", "named_transform", "transfer_hooks"]
@@ -74,17 +75,13 @@ def named_transform(transform: Callable[[Tensor], Tensor] | str | None, module: 
     """The transform, or the method of the module that is named, called with examples on the module's device.
 
     Raises:
-        ValueError: if the module has no such method.
+        ValueError: if the module has no such attribute, or one that cannot be called.
     """
     if not isinstance(transform, str):
         return transform
-    method: Any = module
-    for part in transform.split("."):
-        method = getattr(method, part, None)
-    if not callable(method):
-        raise ValueError(
-            f"`transform` must be a callable or name a method of {type(module).__name__}, got {transform!r}."
-        )
+    method = attribute_at(module, transform, "transform")
+    if not (transform and callable(method)):
+        raise ValueError(f"`transform` must name a method of {type(module).__name__}, got {transform!r}.")
     return lambda x: method(x.to(module.device))
 
 

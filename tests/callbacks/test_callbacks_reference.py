@@ -267,9 +267,18 @@ def test_the_encoder_of_latent_diffusion_runs_undisturbed_and_is_put_back(tmp_pa
     assert module.modes == (True, False, True)
 
 
-def test_a_transform_that_names_nothing(tmp_path):
-    with pytest.raises(ValueError, match="`transform` must be a callable or name a method of OwnModule, got 'encode'"):
-        trainer(tmp_path, [tracker(transform="encode")]).fit(OwnModule(), loader())
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("encode", "`transform` must be an attribute path on OwnModule, got 'encode': .* Its submodules: body."),
+        ("body.layers.encode", "`transform` must be an attribute path on OwnModule, got 'body.layers.encode'"),
+        ("scheduled", "`transform` must name a method of OwnModule, got 'scheduled'"),
+        ("", "`transform` must name a method of OwnModule, got ''"),
+    ],
+)
+def test_a_transform_that_names_nothing(name, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, [tracker(transform=name)]).fit(OwnModule(), loader())
 
 
 def normalising(base, hook):
