@@ -146,14 +146,14 @@ class DiffusionModule(LightningModule):
         placeholder = nn.Parameter(torch.zeros(1))
         return float(self.optimizer([placeholder]).param_groups[0]["lr"])
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _log_training(self, loss: Tensor) -> None:
         """``self.log("train/loss", loss)``: the same values at the same steps, for a small part of its time.
 
         ``log`` compares, copies and moves its notes at every call. So it is called at the first batch of an epoch, or
         of what is left of one, and later batches only exchange the value that it noted.
         """
-        results = getattr(self._trainer, "_results", None)
+        results: Any = getattr(self._trainer, "_results", None)
         noted = None if results is None else results.get("training_step.train/loss")
         # No public way leads here: what is not noted as expected, or averaged over an epoch, goes through `log`.
         if noted is None or noted.has_reset or noted.meta.on_epoch:
