@@ -23,6 +23,7 @@ from spectral_lightning.spectra import (
     BasisRecipe,
     Groups,
     HasPopulationMoments,
+    ModeStatistics,
     Ranks,
     SpectralHistory,
     SpectralMoments,
@@ -129,11 +130,15 @@ class Reference:
             share, target = (torch.from_numpy(history[name]) for name in ("group_share", "group_target"))
             return Groups(classes.names, share, target, classes.classify)
         reader = self._reader(trainer, module, ranks)
+        return classes.groups(together(ranks, partial(self._class_sums, reader, classes, basis)), ranks)
+
+    def _class_sums(self, reader: Reader, classes: Classes, basis: Basis) -> list[ModeStatistics]:
+        """This rank's share of the sums."""
         with reader.undisturbed():
             batches = (
                 reader.labelled(self.label_key) if classes.classify is None else ((x, None) for x in reader.batches())
             )
-            return classes.groups(basis, batches, ranks)
+            return classes.sums(basis, batches)
 
     def _reader(self, trainer: Trainer, module: LightningModule, ranks: Ranks) -> Reader:
         source = find_data(trainer.train_dataloader, self.data)

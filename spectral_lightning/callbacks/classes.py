@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from spectral_lightning.diffusion import SupportsConditionalDenoise
-from spectral_lightning.spectra import Basis, Groups, Ranks, group_moments
+from spectral_lightning.spectra import Basis, Groups, ModeStatistics, Ranks, group_moments, group_sums
 
 __all__ = ["Classes", "HasClasses", "HasClassifier", "check_null_class", "find_classes"]
 
@@ -67,15 +67,20 @@ class Classes:
     def __init__(self, names: tuple[str, ...], classify: Classifier | None) -> None:
         self.names, self.classify = names, classify
 
-    def groups(self, basis: Basis, batches: Iterable[tuple[Tensor, Tensor | None]], ranks: Ranks) -> Groups:
-        """Groups with the shares and variances of the data, which are classified as the samples will be.
+    def sums(self, basis: Basis, batches: Iterable[tuple[Tensor, Tensor | None]]) -> list[ModeStatistics]:
+        """This rank's sums over the data of every class, which are classified as the samples will be.
+
+        No rank waits for another.
 
         Args:
             basis: the modes.
             batches: this rank's examples, with labels where the model is conditioned on them.
-            ranks: the processes that share the data.
         """
-        return Groups(self.names, *group_moments(basis, self.names, self._labelled(batches), ranks), self.classify)
+        return group_sums(basis, len(self.names), self._labelled(batches))
+
+    def groups(self, sums: Sequence[ModeStatistics], ranks: Ranks) -> Groups:
+        """Groups with the shares and variances of the data, from this rank's sums. Every rank has to call it."""
+        return Groups(self.names, *group_moments(self.names, sums, ranks), self.classify)
 
     def _labelled(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterable[tuple[Tensor, Tensor]]:
         for examples, label in batches:

@@ -4,7 +4,7 @@ from spectral_lightning.spectra.basis import Basis
 from spectral_lightning.spectra.comparison import Comparison, compare
 from spectral_lightning.spectra.directory import HistoryDirectory
 from spectral_lightning.spectra.fourier import FourierBasis
-from spectral_lightning.spectra.groups import Groups, group_moments
+from spectral_lightning.spectra.groups import Groups, group_moments, group_sums
 from spectral_lightning.spectra.history import FIELDS, Field, SpectralHistory
 from spectral_lightning.spectra.layout import channels_and_size
 from spectral_lightning.spectra.moments import SpectralMoments
@@ -62,6 +62,7 @@ __all__ = [
     "compare",
     "current_ranks",
     "group_moments",
+    "group_sums",
     "load_basis",
     "overlap",
 ]

@@ -18,7 +18,7 @@ from spectral_lightning.spectra.ranks import Ranks
 from spectral_lightning.spectra.statistics import ModeStatistics
 from spectral_lightning.theory import fixed_point
 
-__all__ = ["Groups", "group_moments"]
+__all__ = ["Groups", "group_moments", "group_sums"]
 
 Classifier = Callable[[Tensor], Tensor]
 """The group ``[B]``, an integer from 0, of every sample ``[B, *S]``."""
@@ -117,23 +117,19 @@ def _stacked(probe: SpectralProbe, parts: Sequence[ModeStatistics]) -> dict[str,
     }
 
 
-def group_moments(
-    basis: Basis, names: Sequence[str], labelled: Iterable[tuple[Tensor, Tensor]], ranks: Ranks
-) -> tuple[Tensor, Tensor]:
-    """Share ``[G]`` of every group in the data and its variance along the modes ``[G, K]``, read batch by batch.
+def group_sums(basis: Basis, count: int, labelled: Iterable[tuple[Tensor, Tensor]]) -> list[ModeStatistics]:
+    """This rank's sums over the data of every group along the modes, read batch by batch; no rank waits for another.
 
     Args:
         basis: the modes.
-        names: of the G groups.
+        count: number of groups.
         labelled: this rank's batches ``(examples [B, *S], label [B])``.
-        ranks: the processes that share the data.
 
     Raises:
-        ValueError: for a label out of range, or a group without data.
+        ValueError: for a label out of range.
     """
     observables = Observables(basis.mode_of, basis.replicates)
-    count = len(names)
-    parts = [ModeStatistics.empty(1, observables) for _ in names]
+    parts = [ModeStatistics.empty(1, observables) for _ in range(count)]
     for examples, label in labelled:
         if len(label) and not 0 <= int(label.min()) <= int(label.max()) < count:
             raise ValueError(
@@ -142,10 +138,26 @@ def group_moments(
         observed = basis.project(examples)
         for g, part in enumerate(parts):
             part.add(0, observed[(label == g).to(observed.device)])
+    return parts
+
+
+def group_moments(names: Sequence[str], parts: Sequence[ModeStatistics], ranks: Ranks) -> tuple[Tensor, Tensor]:
+    """Share ``[G]`` of every group in the data and its variance along the modes ``[G, K]``.
+
+    Every rank has to call it.
+
+    Args:
+        names: of the G groups.
+        parts: this rank's :func:`group_sums`, which become those of all ranks.
+        ranks: the processes that share the data.
+
+    Raises:
+        ValueError: for a group without data.
+    """
     for part in parts:
         part.reduce(ranks)
     totals = torch.stack([part.total for part in parts])
     if not (totals > 0).all():
-        empty = [names[g] for g in range(count) if totals[g] == 0]
+        empty = [name for name, total in zip(names, totals, strict=True) if total == 0]
         raise ValueError(f"Every class must have data, got none of {', '.join(empty)}.")
     return totals / totals.sum(), torch.stack([part.variance() for part in parts])

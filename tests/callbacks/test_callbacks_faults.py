@@ -582,6 +582,7 @@ def test_skipped_on_one_of_two_ranks_both_go_on(scenario, error, processes):
     [
         ("raise memory", 1, "OutOfMemoryError: no memory on this rank", [0, 1, 2]),
         ("raise start", 1, "OutOfMemoryError: no memory on this rank", []),
+        ("raise classes", 1, "LookupError: no such class", []),
         ("raise logger", 0, "ConnectionError: the server does not answer", [0, 1, 2, 5]),
     ],
 )

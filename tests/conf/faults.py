@@ -31,7 +31,14 @@ KILLED = [
     "basis half written",
     "history not renamed",
 ]
-RANKS = [("skip", "memory"), ("raise", "memory"), ("raise", "logger"), ("raise", "start"), ("skip", "classify")]
+RANKS = [
+    ("skip", "memory"),
+    ("raise", "memory"),
+    ("raise", "logger"),
+    ("raise", "start"),
+    ("raise", "classes"),
+    ("skip", "classify"),
+]
 _SECONDS = 60
 
 
@@ -135,14 +142,14 @@ class _FailsAtFive(CSVLogger):
 
 
 class _Classifier:
-    """A user's classifier of samples that fails on one rank, in the third measurement."""
+    """A user's classifier that fails on one rank at a step: of samples, or at step 0 of the data."""
 
-    def __init__(self):
-        self.module = None
+    def __init__(self, at):
+        self.module, self.at = None, at
 
     def __call__(self, x):
         run = self.module._trainer
-        if run is not None and run.global_step == FAULT and self.module.global_rank == 1:
+        if run is not None and run.global_step == self.at and self.module.global_rank == 1:
             raise LookupError("no such class")
         return (x[:, 0] > 0).long()
 
@@ -161,8 +168,8 @@ def one_rank(root, on_error, fault):
     """What one of two ranks does, and a file that says how it ended."""
     module = _FailsOnOneRank({"memory": FAULT, "start": 0}.get(fault, -1))
     options, notes = {}, _Notes()
-    if fault == "classify":
-        classifier = _Classifier()
+    if fault in ("classify", "classes"):
+        classifier = _Classifier(FAULT if fault == "classify" else 0)
         classifier.module = module
         options = {"per_class": True, "classify": classifier, "num_classes": 2}
     callbacks = three(on_error=on_error, sample_batch_size=4, **options)  # a share for each rank
