@@ -1,5 +1,6 @@
 """The overlap of two bases against dense covariances."""
 
+import functools
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ def moments(shape=SHAPE, seed=0):
     return torch.from_numpy(5 * rng.standard_normal(d)), torch.from_numpy(root @ root.T)
 
 
+@functools.cache
 def bases(seed=0):
     given = moments(seed=seed)
     return {
