@@ -343,7 +343,7 @@ QUIET = {
 }
 
 
-@pytest.mark.parametrize("cache", ["memory", "device", "none"])
+@pytest.mark.parametrize("cache", ["memory", "device", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_trainer_puts_its_distributed_sampler_in(monkeypatch, cache):
     data = ImageDataModule("faces", labels=True, cache=cache, val_fraction=0, batch_size=20)
     trainer = Trainer(max_epochs=1, **QUIET)

@@ -205,7 +205,13 @@ UNTRAINED = [
 
 
 @pytest.mark.parametrize("adapter", UNTRAINED, ids=lambda a: a.convention)
-@pytest.mark.parametrize(("gain", "residual"), [(0.0, 0.0), (1.0, 0.0), (4.0, 0.0), (1.0, 1.0), (0.0, -1.0)])
+@pytest.mark.parametrize(
+    ("gain", "residual"),
+    [
+        (1.0, 0.0),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [(0.0, 0.0), (4.0, 0.0), (1.0, 1.0), (0.0, -1.0)]),
+    ],
+)
 def test_no_untrained_model_is_refused(adapter, gain, residual):
     white = torch.randn(64, DIM, generator=torch.Generator().manual_seed(0))
     for clean in (white, CLEAN.float()):
@@ -218,7 +224,7 @@ def test_no_untrained_callable_is_refused(gain, residual):
     self_check(Net(0, gain, residual), CLEAN.float())
 
 
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.6])
+@pytest.mark.parametrize("share", [0.1, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.02, 0.3, 0.6))])
 @pytest.mark.parametrize("name", ["epsilon", "v", "x0"])
 def test_no_half_trained_model_is_refused(name, share):
     """Partway from a random linear map to the ideal network."""
@@ -327,6 +333,7 @@ def test_data_outside_the_normalised_range_are_noticed():
         self_check(Adapter("ddpm-v", self_conditioning="off").bind(plain), unit)
 
 
+@pytest.mark.slow
 def test_unexplained_error_of_known_filters():
     clean, noise = draw(20_000, seed=5), torch.randn(20_000, DIM, generator=torch.Generator().manual_seed(6), dtype=F64)
     spread = (clean - clean.mean(0)).square().mean().item()

@@ -55,6 +55,7 @@ def rows():
     return {(row.dynamics, row.criterion): row for row in exponent_rows()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dynamics", "criterion", "rising", "falling", "decimals", "modes"), PRINTED)
 def test_exponents_are_those_printed(rows, dynamics, criterion, rising, falling, decimals, modes):
     row = rows[dynamics, criterion]
@@ -67,6 +68,7 @@ def test_exponents_are_those_printed(rows, dynamics, criterion, rising, falling,
             assert -law.exponent == pytest.approx(printed, abs=allowed)
 
 
+@pytest.mark.slow
 def test_the_table_has_no_row_but_those(rows):
     assert list(rows) == [(dynamics, criterion) for dynamics, criterion, *_ in PRINTED]
 
@@ -78,6 +80,7 @@ def test_the_noise_density_is_one(variable):
     assert np.trapezoid(density, x) == pytest.approx(1.0, rel=1e-4)  # the trapezoidal rule's error on this grid
 
 
+@pytest.mark.slow
 def test_the_exponents_command_prints_and_writes_them(tmp_path, capsys, rows):
     main(["exponents", "--out", str(tmp_path / "sub" / "exponents.csv")])
     shown = capsys.readouterr().out

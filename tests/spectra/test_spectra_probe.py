@@ -278,7 +278,14 @@ def truth(denoiser, basis):
     return basis.project(samples).numpy().var(0)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("orthogonal", 120), ("independent", 120), ("independent", 40)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("orthogonal", 120),
+        ("independent", 40),
+        pytest.param("independent", 120, marks=pytest.mark.slow),
+    ],
+)
 def test_standard_error_covers_the_truth(kind, count):
     basis = basis_of(5)
     exact = truth(nonlinear, basis)
@@ -293,6 +300,7 @@ def test_standard_error_covers_the_truth(kind, count):
         assert (ratio < 1.3).all()
 
 
+@pytest.mark.slow
 def test_orthogonal_latents_are_unbiased_for_a_nonlinear_denoiser():
     basis = basis_of(5)
     values = [SpectralProbe(basis, SHORT, 10, seed=s).measure(nonlinear, 0, dtype=F64)["variance"] for s in range(200)]
