@@ -27,7 +27,7 @@ results-%: $(VENV)/.installed
 	$(BIN)/python -m experiments run --names '["$*"]' --jobs $(JOBS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
