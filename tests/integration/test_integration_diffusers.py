@@ -3,77 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from gaussian_images import UserModule, images, measured, trained
+from diffusers_training import UserDDPM, UserFlow, diffusers, dit, unet
+from gaussian_images import images, measured, trained
 
 from spectral_lightning.diffusion import Adapter, resolve_denoiser, self_check
-
-diffusers = pytest.importorskip("diffusers")
 
 PREDICTIONS = {"epsilon": "diffusers-epsilon", "v_prediction": "diffusers-v", "sample": "diffusers-sample"}
 
 
-def unet():
-    return diffusers.UNet2DModel(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-    )
-
-
-class UserDDPM(UserModule):
-    def __init__(self, prediction, **schedule):
-        super().__init__()
-        self.unet = unet()
-        self.noise_scheduler = diffusers.DDPMScheduler(prediction_type=prediction, clip_sample=False, **schedule)
-
-    def loss(self, x):
-        noise, t = torch.randn_like(x), torch.randint(0, 1000, (len(x),))
-        noisy = self.noise_scheduler.add_noise(x, noise, t)
-        targets = {"epsilon": noise, "sample": x}
-        kind = self.noise_scheduler.config.prediction_type
-        target = self.noise_scheduler.get_velocity(x, noise, t) if kind == "v_prediction" else targets[kind]
-        return torch.nn.functional.mse_loss(self.unet(noisy, t).sample, target)
-
-
-class UserFlow(UserModule):
-    def __init__(self, network):
-        super().__init__()
-        self.transformer = network
-        self.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
-
-    def forward(self, x, t):
-        return self.transformer(x, t)
-
-    def loss(self, x):
-        noise, u = torch.randn_like(x), torch.rand(len(x))
-        g = u[:, None, None, None]
-        return torch.nn.functional.mse_loss(self(g * noise + (1 - g) * x, 1000 * u).sample, noise - x)
-
-
 class UserDiT(UserFlow):
-    """Class-conditional, with the null class where none is given."""
+    """Trained and evaluated under the null class."""
 
     def forward(self, x, t):
-        return self.transformer(x, t, class_labels=torch.full((len(x),), 10))
-
-
-def dit():
-    return diffusers.DiTTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=4,
-        in_channels=1,
-        out_channels=1,
-        num_layers=1,
-        sample_size=8,
-        patch_size=2,
-        num_embeds_ada_norm=10,
-        norm_num_groups=1,
-    )
+        return super().forward(x, t, class_labels=torch.full((len(x),), 10))
 
 
 def noisy(sigma, seed=5):
@@ -85,7 +27,7 @@ def noisy(sigma, seed=5):
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("schedule", [{}, {"beta_schedule": "squaredcos_cap_v2"}, {"rescale_betas_zero_snr": True}])
 def test_ddpm_scheduler(prediction, schedule):
-    module = trained(UserDDPM(prediction, **schedule), images())
+    module = trained(UserDDPM(prediction, unet(), clip_sample=False, **schedule), images())
     denoiser, line = resolve_denoiser(module, PREDICTIONS[prediction])
     assert line.startswith(f"{PREDICTIONS[prediction]}: unet(x, time)")
     before = module.noise_scheduler.timesteps.clone()
