@@ -95,26 +95,50 @@ class UniformTimeNoise:
 
 
 class GridNoise:
-    """Each of the given noise levels with equal probability.
+    """One of the given noise levels, each with equal or a given probability.
 
     Args:
         sigmas: the levels; positive.
+        probabilities: one per level, up to a common factor; zero is allowed. Equal if not given.
 
     Raises:
-        ValueError: if there is none, or one is not above 0.
+        ValueError: if there is no level, or one is not above 0; for probabilities that do not fit them.
+
+    Example:
+        >>> GridNoise([80.0, 1.0], [1.0, 3.0]).probabilities
+        (0.25, 0.75)
     """
 
-    def __init__(self, sigmas: Sequence[float]) -> None:
+    def __init__(self, sigmas: Sequence[float], probabilities: Sequence[float] | None = None) -> None:
         if not sigmas:
             raise ValueError("`sigmas` must hold at least one noise level, got none.")
         self.sigmas = tuple(positive("sigmas", float(s)) for s in sigmas)
         self._levels = torch.tensor(self.sigmas, dtype=torch.float64)
+        self._shares = None if probabilities is None else _shares(probabilities, len(self.sigmas))
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Of the levels; their sum is 1."""
+        return (1 / len(self.sigmas),) * len(self.sigmas) if self._shares is None else tuple(self._shares.tolist())
 
     def sample(self, count: int, device: torch.device) -> Tensor:
         """``count`` noise levels, ``[count]``."""
         if (self._levels.device, self._levels.dtype) != (device, _dtype()):
             self._levels = torch.tensor(self.sigmas, dtype=_dtype(), device=device)
-        return self._levels[torch.randint(len(self.sigmas), (count,), device=device)]
+        if self._shares is None:
+            return self._levels[torch.randint(len(self.sigmas), (count,), device=device)]
+        shares = self._shares.to(device, _dtype())
+        return self._levels[torch.multinomial(shares, count, replacement=True)]
+
+
+def _shares(probabilities: Sequence[float], count: int) -> Tensor:
+    shares = torch.tensor(probabilities, dtype=torch.float64)
+    if shares.shape != (count,) or not ((shares >= 0) & (shares < math.inf)).all() or not shares.any():
+        raise ValueError(
+            f"`probabilities` must hold {count} finite numbers of zero or more that are not all zero, one per level, "
+            f"got {tuple(probabilities)!r}."
+        )
+    return shares / shares.sum()
 
 
 class DDPMNoise:

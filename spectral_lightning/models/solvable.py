@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion import Departure, GridNoise, Reduction
+from spectral_lightning.diffusion import Departure, GridNoise, LogNormalNoise, Reduction, UniformTimeNoise
 from spectral_lightning.models.module import DiffusionModule
 from spectral_lightning.models.per_level import PerLevel
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import HasPopulationMoments, HasTrainingMoments
 from spectral_lightning.theory import LearningDynamics, Preconditioning
 
-__all__ = ["SolvableDenoiser", "grid_of"]
+__all__ = ["ContinuousNoise", "RelativeDensity", "SolvableDenoiser", "grid_of"]
+
+ContinuousNoise = LogNormalNoise | UniformTimeNoise
+"""Noise with a density of log sigma."""
+
+
+@dataclass(frozen=True, repr=False)
+class RelativeDensity:
+    """Density of log sigma over its mean at some levels: how often each is drawn, relative to being drawn equally.
+
+    Attributes:
+        noise: the density.
+        sigmas: the levels.
+
+    Example:
+        >>> RelativeDensity(LogNormalNoise(mean=0.0, std=1.0), (1.0, 1e9))(1.0)
+        2.0
+    """
+
+    noise: ContinuousNoise
+    sigmas: tuple[float, ...]
+
+    def __call__(self, sigma: Any) -> Any:
+        """At ``sigma``, a float or NumPy array."""
+        return self.noise.density(sigma) / float(np.mean(self.noise.density(np.array(self.sigmas))))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in vars(self.noise).items())
+        return f"RelativeDensity({type(self.noise).__name__}({settings}), {len(self.sigmas)} levels)"
 
 
 def grid_of(sampler: Sampler | None, sigmas: list[float] | None) -> tuple[Sampler, list[float]]:
@@ -31,11 +61,12 @@ class SolvableDenoiser(DiffusionModule, ABC):
 
     ``D(z; sigma) = c_skip z + c_out (W_sigma c_in z + b_sigma)`` on flattened data. With the data's moments,
 
-    ``L = sum_sigma weight(sigma) (tr[(A-I) Sigma (A-I)'] + sigma^2 ||A||^2 + ||(A-I) mu + c_out b||^2)``,
+    ``L = sum_sigma p(sigma) weight(sigma) (tr[(A-I) Sigma (A-I)'] + sigma^2 ||A||^2 + ||(A-I) mu + c_out b||^2)``,
 
     ``A = c_skip I + c_out c_in W``, whatever parameters W and b are made of: that is ``objective="exact"``, whose batches
     only count the steps. ``objective="samples"`` trains as any other denoiser does, at the levels of the grid with equal
-    probability.
+    probability, ``p = 1``. With ``noise`` their probabilities are in proportion to its density of log sigma, and p is 1 on
+    average over the levels; so every rate is multiplied by p. Where the levels lie remains the sampler's choice.
 
     Args:
         network: the affine maps, one per noise level.
@@ -46,10 +77,11 @@ class SolvableDenoiser(DiffusionModule, ABC):
         reduction: over coordinates, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
         optimizer: makes the optimizer from the parameters.
         lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
+        noise: a density that says how often each level is trained; equally if not given.
 
     Raises:
-        ValueError: for an argument out of range; when training starts, for a learning rate at which descent diverges or
-            an exact objective without moments.
+        ValueError: for an argument out of range, or ``noise`` that has no density at any level; when training starts, for
+            a learning rate at which descent diverges or an exact objective without moments.
     """
 
     def __init__(
@@ -62,11 +94,17 @@ class SolvableDenoiser(DiffusionModule, ABC):
         reduction: Reduction,
         optimizer: OptimizerCallable,
         lr_scheduler: LRSchedulerCallable | None,
+        noise: ContinuousNoise | None = None,
     ) -> None:
         one_of("objective", objective, ("exact", "samples"))
-        super().__init__(network, preconditioning, GridNoise(network.sigmas), reduction, optimizer, lr_scheduler)
+        density = None if noise is None else [float(noise.density(sigma)) for sigma in network.sigmas]
+        drawn = GridNoise(network.sigmas, density)
+        super().__init__(network, preconditioning, drawn, reduction, optimizer, lr_scheduler)
         self.shape, self.sampler, self.objective = shape, sampler, objective
         self.sigma_grid = network.sigmas
+        self.noise_density = None if noise is None else RelativeDensity(noise, network.sigmas)
+        count = len(network.sigmas)
+        self._often = [1.0] * count if noise is None else [count * p for p in drawn.probabilities]
         self._moments: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
@@ -116,7 +154,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
             )
 
     def expected_loss(self) -> Tensor:
-        """The exact objective, summed over the noise levels."""
+        """The exact objective, summed over the noise levels, each as often as it is drawn relative to equally."""
         if self._moments is None:
             raise ValueError("`set_moments` must be called before `expected_loss`.")
         weight, bias = self._affine_maps()
@@ -127,7 +165,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
         shift = (a - eye) @ mean + p.c_out(sigma)[:, :, 0] * bias
         error = (((a - eye) @ covariance) * (a - eye)).sum((1, 2))
         error = error + sigma[:, 0, 0] ** 2 * a.square().sum((1, 2)) + shift.square().sum(1)
-        loss: Tensor = (p.loss_weight(sigma[:, 0, 0]) * error).sum()
+        loss: Tensor = (sigma.new_tensor(self._often) * p.loss_weight(sigma[:, 0, 0]) * error).sum()
         return loss / self.dim if self.reduction == "mean" else loss
 
     def loss(self, batch: Any) -> Tensor:

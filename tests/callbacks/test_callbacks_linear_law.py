@@ -14,21 +14,28 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 RATE, INIT, SIGMA_DATA, STEPS = 0.012, 0.1, 0.5, 18
+P_MEAN, P_STD, WEIGHTED_RATE = -1.2, 1.2, 0.004
 
 
-def naive_variance(step: float, lam: np.ndarray) -> np.ndarray:
+def density(sigma: float) -> float:
+    """EDM's density of ln sigma, up to a constant."""
+    return math.exp(-((math.log(sigma) - P_MEAN) ** 2) / (2 * P_STD**2))
+
+
+def naive_variance(step: float, lam: np.ndarray, rate: float = RATE, often=lambda sigma: 1.0) -> np.ndarray:
     """Gradient descent on the expected loss of one mode, then Heun, written out from the formulas of the paper and EDM.
 
-    ``dL/dW = 2 weight c_out c_in (A (lambda + sigma^2) - lambda)`` with ``A = c_skip + c_out c_in W``.
+    ``dL/dW = 2 p weight c_out c_in (A (lambda + sigma^2) - lambda)`` with ``A = c_skip + c_out c_in W`` and p the density
+    over its mean.
     """
     levels = [(80 ** (1 / 7) + i / (STEPS - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(STEPS)]
-    gain = {}
+    gain, mean = {}, sum(map(often, levels)) / STEPS
     for sigma in levels:
         skip = SIGMA_DATA**2 / (sigma**2 + SIGMA_DATA**2)
         out = sigma * SIGMA_DATA / math.sqrt(sigma**2 + SIGMA_DATA**2)
         scale = 1 / math.sqrt(sigma**2 + SIGMA_DATA**2)
         weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
-        factor = 1 - RATE * 2 * weight * (out * scale) ** 2 * (lam + sigma**2)
+        factor = 1 - rate * 2 * often(sigma) / mean * weight * (out * scale) ** 2 * (lam + sigma**2)
         optimum = lam / (lam + sigma**2)
         gain[sigma] = optimum + (skip + out * scale * INIT - optimum) * factor**step
     z = np.full_like(lam, 80.0)
@@ -57,6 +64,45 @@ def run(tmp_path_factory):
     )
     files = latest_run(out)
     return files, SpectralHistory.load(files / "history.npz"), SpectralHistory.load(files / "prediction.npz")
+
+
+@pytest.fixture(scope="module")
+def weighted(tmp_path_factory):
+    """A smaller run with noise levels as often as EDM's density has it, asked for on the command line."""
+    out = tmp_path_factory.mktemp("weighted")
+    model = "--model.init_args"
+    main(
+        [
+            "fit",
+            f"--config={ROOT / 'configs/gaussian_linear.yaml'}",
+            "--trainer.accelerator=cpu",
+            "--trainer.max_steps=400",
+            "--trainer.logger.class_path=lightning.pytorch.loggers.CSVLogger",
+            f"--trainer.logger.init_args.save_dir={out}",
+            f"{model}.shape=[32]",
+            f"{model}.noise=spectral_lightning.diffusion.LogNormalNoise",
+            f"{model}.noise.init_args.mean={P_MEAN}",
+            f"{model}.noise.init_args.std={P_STD}",
+            f"{model}.optimizer.init_args.lr={WEIGHTED_RATE}",
+            "--data.init_args.dim=32",
+            "--data.init_args.num_samples=256",
+        ]
+    )
+    files = latest_run(out)
+    return files, SpectralHistory.load(files / "history.npz"), SpectralHistory.load(files / "prediction.npz")
+
+
+def test_a_density_of_noise_levels_is_within_the_same_bounds(weighted):
+    files, history, prediction = weighted
+    naive = np.stack([naive_variance(step, history.target, WEIGHTED_RATE, density) for step in history.steps])
+    np.testing.assert_allclose(history.variance, naive, rtol=2e-4)
+    np.testing.assert_allclose(prediction.variance, naive, rtol=2e-5)
+    overlay = files.read_json("overlay.json")
+    assert "RelativeDensity(LogNormalNoise(mean=-1.2, std=1.2), 18 levels)" in overlay["theory"]
+    assert overlay["goodness_of_fit"]["rms"] < 1e-4
+    assert overlay["goodness_of_fit"]["baseline"] > 0.5
+    without = np.stack([naive_variance(step, history.target, WEIGHTED_RATE) for step in history.steps])
+    assert (np.abs(history.variance / without - 1).max(axis=0) > 0.02).sum() >= 16
 
 
 def table(steps, lam, shift=1.0):

@@ -109,6 +109,23 @@ def test_grid_noise_draws_each_level_equally():
     np.testing.assert_allclose(counts / 30_000, 1 / 3, atol=4 * math.sqrt(2 / 9 / 30_000))
 
 
+def test_grid_noise_draws_levels_with_the_given_probabilities():
+    torch.manual_seed(0)
+    noise = GridNoise([0.1, 2.0, 80.0, 5.0], [2, 1, 0, 5])
+    assert noise.probabilities == (0.25, 0.125, 0.0, 0.625)
+    values, counts = noise.sample(30_000, CPU).unique(return_counts=True)
+    assert torch.equal(values, torch.tensor([0.1, 2.0, 5.0]))  # that of probability 0 never
+    expected = np.array([0.25, 0.125, 0.625])
+    assert (np.abs(counts.numpy() / 30_000 - expected) < 4 * np.sqrt(expected * (1 - expected) / 30_000)).all()
+    assert GridNoise([1.0, 2.0, 3.0, 4.0]).probabilities == (0.25,) * 4
+
+
+@pytest.mark.parametrize("probabilities", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, math.inf], [math.nan, 1.0], []])
+def test_probabilities_must_fit_the_levels(probabilities):
+    with pytest.raises(ValueError, match="`probabilities` must hold 2 finite numbers of zero or more"):
+        GridNoise([1.0, 2.0], probabilities)
+
+
 def betas(schedule, steps):
     """Ho et al., section 4, and Nichol & Dhariwal, equation 17, one step at a time."""
     if schedule == "linear":

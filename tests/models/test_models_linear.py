@@ -9,7 +9,14 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from spectral_lightning.datamodules import GaussianDataModule
-from spectral_lightning.diffusion import GridNoise, HasSampler, SupportsDenoise, SupportsDynamics
+from spectral_lightning.diffusion import (
+    GridNoise,
+    HasSampler,
+    LogNormalNoise,
+    SupportsDenoise,
+    SupportsDynamics,
+    UniformTimeNoise,
+)
 from spectral_lightning.models import AffinePerLevel, LinearDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Preconditioning
@@ -233,8 +240,93 @@ def test_dynamics_has_the_rate_of_the_averaged_gradient(objective, reduction, ki
     )
 
 
+def often(levels, mean=-0.5, std=0.8):
+    """The log-normal density of ln sigma, 1 on average over the levels, written out."""
+    density = np.exp(-((np.log(levels) - mean) ** 2) / (2 * std**2))
+    return density / density.mean()
+
+
+@pytest.mark.parametrize("kind", ["edm", "none"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_density_of_noise_levels_weighs_the_exact_loss(kind, reduction):
+    """Against the losses of one level each, by the module without a density."""
+    noise = LogNormalNoise(-0.5, 0.8)
+    module = linear(kind, mean=1.0, reduction=reduction, init=0.4, noise=noise)
+    perturb(module)
+    total = 0.0
+    for i, (sigma, weight) in enumerate(zip(LEVELS, often(LEVELS), strict=True)):
+        single = linear(kind, mean=1.0, reduction=reduction, sigmas=[sigma])
+        with torch.no_grad():
+            single.network.weight.copy_(module.network.weight[i : i + 1])
+            single.network.bias.copy_(module.network.bias[i : i + 1])
+        total += weight * single.expected_loss().item()
+    assert module.expected_loss().item() == pytest.approx(total, rel=1e-12)
+    assert linear(kind, noise=UniformTimeNoise(0.2)).noise.probabilities[0] == 0  # 8 lies above 0.8 / 0.2
+
+
+@pytest.mark.parametrize("kind", ["edm", "none"])
+@pytest.mark.parametrize("init", [0.0, 0.4])
+def test_descent_under_a_density_is_the_recursion_with_its_rates(kind, init):
+    """``psi_t = psi* + (psi_0 - psi*) (1 - 2 eta p f (lambda + sigma^2))^t``, written out, and the module's theory."""
+    noise = LogNormalNoise(-0.5, 0.8)
+    rate = 0.4 * linear(kind, noise=noise).stable_learning_rate()
+    module = linear(kind, lr=rate, init=init, noise=noise)
+    _, _, rotation, variance = moments()
+    descend(module, 25)
+    p, lam = module.preconditioning, variance.numpy()
+    theory = module.dynamics().weight(25, LEVELS, lam)
+    for i, (s, weight) in enumerate(zip(LEVELS, often(LEVELS), strict=True)):
+        factor = 1 - 2 * rate * weight * p.loss_weight(s) * (p.c_out(s) * p.c_in(s)) ** 2 * (lam + s**2)
+        optimum = lam / (lam + s**2)
+        naive = optimum + (p.c_skip(s) + p.c_out(s) * p.c_in(s) * init - optimum) * factor**25
+        along = gain(module, s, rotation).diag().numpy()
+        np.testing.assert_allclose(along, naive, rtol=1e-9, atol=1e-11)  # 25 steps of rounding in float64
+        np.testing.assert_allclose(theory[i], naive, rtol=1e-9, atol=1e-11)
+    plain = linear(kind, lr=rate, init=init).dynamics().weight(25, LEVELS, lam)
+    assert np.abs(theory - plain).max() > 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["edm", "none"])
+def test_stable_learning_rate_under_a_density_is_the_edge(kind):
+    noise = LogNormalNoise(-0.5, 0.8)
+
+    def excess(factor):
+        limit = linear(kind, mean=2.0, noise=noise).stable_learning_rate()
+        module = linear(kind, lr=factor * limit, mean=2.0, noise=noise)
+        perturb(module)
+        start = module.expected_loss().item()
+        descend(module, 180)
+        return module.expected_loss().item() / start
+
+    assert excess(0.98) < 1.0
+    assert excess(1.02) > 1e3
+    assert linear(kind, noise=noise).stable_learning_rate() != linear(kind).stable_learning_rate()
+
+
+def test_samples_under_a_density_have_the_theorys_clock():
+    """One step on a very large batch: levels are drawn as often as the theory's rates say."""
+    levels, noise = [1.5, 0.8, 0.4], LogNormalNoise(-0.5, 0.8)
+    module = linear("edm", lr=0.05, objective="samples", init=0.1, sigmas=levels, noise=noise)
+    _, covariance, rotation, variance = moments()
+    torch.manual_seed(0)
+    data = torch.randn(300_000, 3, dtype=F64) @ torch.linalg.cholesky(covariance).T
+    before = [gain(module, s, rotation).diag() for s in levels]
+    optimizer = module.configure_optimizers()
+    module.loss(data).backward()
+    optimizer.step()
+    moved = np.array([(gain(module, s, rotation).diag() - b).numpy() for s, b in zip(levels, before, strict=True)])
+    theory = module.dynamics()
+    expected = theory.weight(1, levels, variance.numpy()) - theory.weight(0, levels, variance.numpy())
+    # 45,000 samples at least a level: about 1 % of the largest move of a level
+    assert (np.abs(moved - expected).max(1) / np.abs(expected).max(1) < 0.04).all()
+    assert often(levels).max() > 1.3
+    assert "RelativeDensity(LogNormalNoise(mean=-0.5, std=0.8), 3 levels)" in repr(theory)
+
+
 def test_declarations():
     module = linear()
+    assert module.dynamics().noise_density is None
     assert isinstance(module, SupportsDenoise)
     assert isinstance(module, SupportsDynamics)
     assert isinstance(module, HasSampler)
