@@ -97,10 +97,10 @@ RUNS = (
     _shared("shared", 2000, _sgd(0.002)),
     _shared("shared_adam", 4000, _adam()),
     _network("deep_linear", "ResidualLinear"),
-    _samplers(),
-    _network("mlp_blind", "RescaledNoiseMLP", factor=0.0),
-    _mlp("mlp_x0", preconditioning={"kind": "x0"}),
     _mlp("mlp_sgd", optimizer=_sgd(0.1, momentum=0.9)),
+    _mlp("mlp_x0", preconditioning={"kind": "x0"}),
+    _network("mlp_blind", "RescaledNoiseMLP", factor=0.0),
     _mlp("mlp_flat_noise", noise={"class_path": f"{_NETWORKS}.LogUniformNoise"}),
     _mlp("mlp_width_128", width=128),
+    _samplers(),
 )
