@@ -282,7 +282,7 @@ def test_descent_under_a_density_is_the_recursion_with_its_rates(kind, init):
         along = gain(module, s, rotation).diag().numpy()
         np.testing.assert_allclose(along, naive, rtol=1e-9, atol=1e-11)  # 25 steps of rounding in float64
         np.testing.assert_allclose(theory[i], naive, rtol=1e-9, atol=1e-11)
-    plain = linear(kind, lr=rate, init=init).dynamics().weight(25, LEVELS, lam)
+    plain = linear(kind, lr=rate, init=init).dynamics().gradient_flow().weight(25, LEVELS, lam)
     assert np.abs(theory - plain).max() > 0.02
 
 
@@ -320,7 +320,7 @@ def test_samples_under_a_density_have_the_theorys_clock():
     expected = theory.weight(1, levels, variance.numpy()) - theory.weight(0, levels, variance.numpy())
     # 45,000 samples at least a level: about 1 % of the largest move of a level
     assert (np.abs(moved - expected).max(1) / np.abs(expected).max(1) < 0.04).all()
-    assert often(levels).max() > 1.3
+    assert often(levels).min() < 0.7
     assert "RelativeDensity(LogNormalNoise(mean=-0.5, std=0.8), 3 levels)" in repr(theory)
 
 
