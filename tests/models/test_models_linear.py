@@ -283,7 +283,7 @@ def test_descent_under_a_density_is_the_recursion_with_its_rates(kind, init):
         np.testing.assert_allclose(along, naive, rtol=1e-9, atol=1e-11)  # 25 steps of rounding in float64
         np.testing.assert_allclose(theory[i], naive, rtol=1e-9, atol=1e-11)
     plain = linear(kind, lr=rate, init=init).dynamics().gradient_flow().weight(25, LEVELS, lam)
-    assert np.abs(theory - plain).max() > 0.02
+    assert np.abs(theory / plain - 1).max() > 0.05
 
 
 @pytest.mark.slow
