@@ -13,7 +13,7 @@ from spectral_lightning.emergence import STATUS
 
 __all__ = ["EXPERIMENT"]
 
-_STEPS, _SAMPLES, _HEUN_STEPS, _PER_DECADE, _SIDE = 800, 256, 12, 10, 16
+_STEPS, _SAMPLES, _HEUN_STEPS, _PER_DECADE, _SIDE = 600, 256, 12, 10, 16
 _BATCH = {"faces": 100, "mnist": 128}  # 100 is a quarter of the faces
 _SMALL: dict[str, dict[str, Any]] = {
     "unet": {"width": 16, "multipliers": [1, 2], "num_blocks": 1},
@@ -34,7 +34,7 @@ _CLAIMS = {
 def _run(data: str, network: str) -> Run:
     """One data set at 16 x 16 pixels and one network of a size for a CPU."""
     changes: dict[str, Any] = {
-        "trainer.max_steps": 600,
+        "trainer.max_steps": _STEPS,
         "data.init_args.resize": _SIDE,
         "data.init_args.batch_size": _BATCH[data],
         "data.init_args.val_fraction": 0,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from experiments.definition import Experiment, Report, Row, Run, trackers
 from experiments.local_limit import circular_modes, local_limit
 from experiments.ordering import RULE, WAYS, Estimate, Ordering, Orders, judged, rate_ratio, until_end
@@ -15,7 +18,9 @@ from experiments.tables import markdown
 
 __all__ = ["EXPERIMENT"]
 
-_STEPS, _BATCH, _SAMPLES, _HEUN_STEPS, _PER_DECADE, _SIDE, _KERNEL = 1200, 128, 256, 12, 10, 16, 3
+Array = NDArray[np.float64]
+
+_STEPS, _BATCH, _SAMPLES, _HEUN_STEPS, _PER_DECADE, _SIDE, _KERNEL = 800, 128, 256, 12, 10, 16, 3
 _PATCHES = {"class_path": "spectral_lightning.spectra.PatchComponents", "init_args": {"size": 5, "boundary": "valid"}}
 _SAMPLER = {"num_steps": _HEUN_STEPS}
 _CONV_RATE = 3.0e-3  # ten times the networks': a kernel of few weights would not get there in these steps
@@ -87,10 +92,10 @@ def _descent(name: str, denoiser: str, rate: float, **given: Any) -> Run:
 
 def report(results: Results) -> Report:
     """In which order the five networks and the three controls learnt the modes."""
-    orders = Orders(results)
+    orders, limit = Orders(results), _limit(results)
     panels = {(basis, run): orders(run, basis) for basis in _BASES for run in _NETWORKS}
-    rows = [*(_claim(orders, run) for run in _NETWORKS), *_limit_rows(results), _rate_row(results)]
-    return Report(rows, _text(orders), ordering_figure(panels, _BASES, _NETWORKS))
+    rows = [*(_claim(orders, run) for run in _NETWORKS), *_limit_rows(results, limit), _rate_row(results)]
+    return Report(rows, _text(orders, limit), ordering_figure(panels, _BASES, _NETWORKS))
 
 
 def _claim(orders: Orders, run: str) -> Row:
@@ -109,18 +114,22 @@ def _verdicts(found: list[Ordering]) -> str:
     return "; ".join(f"{one.way} {one.verdict}" for one in found)
 
 
-def _limited(one: Stored) -> list[Ordering]:
+def _limit(results: Results) -> Array:
+    return local_limit(results["local_conv"].history("fourier"), _SIDE, _KERNEL)
+
+
+def _limited(one: Stored, limit: Array) -> list[Ordering]:
     """Order of the Fourier modes of a local convolution, with thresholds towards the limit of its kernel."""
     history = one.history("fourier")
-    found = until_end(history, local_limit(history, _SIDE, _KERNEL))
+    found = until_end(history, limit)
     return [Ordering(found, way, history.last_step or 0) for way in WAYS]
 
 
-def _limit_rows(results: Results) -> list[Row]:
+def _limit_rows(results: Results, limit: Array) -> list[Row]:
     claim, published, _ = _CLAIMS["local_conv"]
     rows = []
     for run, how in (("local_conv", "Adam"), ("local_descent", "gradient descent")):
-        found = _limited(results[run])
+        found = _limited(results[run], limit)
         text = f"{claim}; Fourier modes, threshold towards the limit of the kernel, {how}"
         rows.append(Row(text, published, _measured(found), "-", judged("together", found)))
     return rows
@@ -141,7 +150,7 @@ def _rate_row(results: Results) -> Row:
     return Row(claim, f"N = {count}", str(measured), str(theory), f"{verdict}: {measured.value / count:.2f} N")
 
 
-def _text(orders: Orders) -> str:
+def _text(orders: Orders, limit: Array) -> str:
     results = orders.results
     everything = {**_NETWORKS, **_CONTROLS}
     return "\n\n".join(
@@ -162,7 +171,7 @@ def _text(orders: Orders) -> str:
             "How far each got, in eigenmodes. A mode still moves if it made a tenth of its whole way in the second half "
             "of the steps:",
             progress_table(results, everything),
-            _limits(results),
+            _limits(results, limit),
             _sharing(results),
         ]
     )
@@ -191,7 +200,7 @@ def _findings(orders: Orders) -> str:
     return "\n".join([*lines, "", agree])
 
 
-def _limits(results: Results) -> str:
+def _limits(results: Results, limit: Array) -> str:
     rows = []
     for run in ("local_conv", "local_descent"):
         for basis, name in _BASES.items():
@@ -199,12 +208,12 @@ def _limits(results: Results) -> str:
             own = until_end(history)
             ends = [("its last measurement", [Ordering(own, way, history.last_step or 0) for way in WAYS])]
             if basis == "fourier":
-                ends.append(("the limit of its kernel", _limited(results[run])))
+                ends.append(("the limit of its kernel", _limited(results[run], limit)))
             for end, found in ends:
                 called = {**_NETWORKS, **_CONTROLS}[run]
                 rows += [[called, f"{one.way} {name}", end, *one.cells] for one in found if one.law.total]
     columns = ["network", "modes", "end", "crossed", "alpha", "rank correlation", "spread", "order"]
-    reach = _reach(results["local_conv"])
+    reach = _reach(results["local_conv"], limit)
     return (
         f"A kernel of {_KERNEL} x {_KERNEL} pixels cannot hold the data's spectrum. {reach} Against where the network "
         "itself ends instead (a run that still moves has not ended, so that its last measurement makes modes look late "
@@ -212,10 +221,9 @@ def _limits(results: Results) -> str:
     )
 
 
-def _reach(one: Stored) -> str:
+def _reach(one: Stored, limit: Array) -> str:
     """How many thresholds the limit of the kernel lies beyond."""
-    found, history = one.compared("geometric", "fourier").measured, one.history("fourier")
-    limit = local_limit(history, _SIDE, _KERNEL)
+    found = one.compared("geometric", "fourier").measured
     parts = []
     for way, sign in zip(WAYS, (1, -1), strict=True):
         chosen = found.eligible(way)
