@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.definition import Run, trackers
+from experiments.definition import Experiment, Run, trackers
+from experiments.exponent_report import report
+
+__all__ = ["EXPERIMENT", "RUNS"]
 
 _NETWORKS = "experiments.networks"
 _DIFFUSION = "spectral_lightning.diffusion"
@@ -103,4 +106,13 @@ RUNS = (
     _mlp("mlp_flat_noise", noise={"class_path": f"{_NETWORKS}.LogUniformNoise"}),
     _mlp("mlp_width_128", width=128),
     _samplers(),
+)
+
+EXPERIMENT = Experiment(
+    name="exponent",
+    title="What explains the exponent",
+    question="The linear network lies on its theory and the MLP does not: which of preconditioning, loss weight, density of "
+    "noise levels, shared weights, optimizer, depth, nonlinearity, width, sampler and criterion makes the exponent what it is?",
+    runs=RUNS,
+    report=report,
 )

@@ -1,0 +1,215 @@
+"""The steps from the linear network to the MLP, what each changes, and statistics of modes that two trainings share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from experiments.networks import unit_weight
+from experiments.results import Stored
+from experiments.shared_layer import SharedLayer
+from spectral_lightning.diffusion import GridNoise, LogNormalNoise
+from spectral_lightning.emergence import ModeEmergence, PowerLaw, emergence, fit_power_law
+from spectral_lightning.models.solvable import RelativeDensity
+from spectral_lightning.sampling import Sampler
+from spectral_lightning.spectra import Comparison, SpectralHistory, compare
+from spectral_lightning.theory import LearningDynamics, OneLayer, Preconditioning
+
+__all__ = ["CHANGES", "CRITERIA", "LADDER", "Change", "Rung", "Step", "change", "law", "theories"]
+
+CRITERIA = ("geometric", "harmonic")
+_DECADES = 0.75  # of variance that a fit needs; the package asks for 1, and the rising modes of the MLP span 1.0
+_DRAWS = 2000
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training, or one way of measuring it, and the one thing in which it differs from another.
+
+    Attributes:
+        name: of the training, "mlp" for that of experiment 1.
+        parent: name of the step it is compared with; empty for the first.
+        label: what is changed.
+        tracker: that measured it.
+    """
+
+    name: str
+    parent: str
+    label: str
+    tracker: str = "spectral"
+
+    @property
+    def key(self) -> str:
+        """Unique among the steps."""
+        return self.name if self.tracker == "spectral" else f"{self.name}/{self.tracker}"
+
+
+LADDER = (
+    Step("linear", "", "linear, one map per noise level, expected loss, gain 0.1, no preconditioning"),
+    Step("linear_edm_unweighted", "linear", "+ EDM's coefficients"),
+    Step("linear_edm", "linear_edm_unweighted", "+ EDM's loss weight"),
+    Step("linear_edm_zero", "linear_edm", "+ gain 0 before training"),
+    Step("linear_density", "linear_edm_zero", "+ EDM's density of noise levels"),
+    Step("linear_samples", "linear_density", "+ mini-batches of noisy samples"),
+    Step("shared_levels", "linear_samples", "+ weights shared across noise levels"),
+    Step("shared", "shared_levels", "+ continuous noise levels"),
+    Step("shared_adam", "shared", "+ Adam 1e-4"),
+    Step("deep_linear", "shared_adam", "+ depth: the residual network without nonlinearities"),
+    Step("mlp", "deep_linear", "+ activations and normalisation: the MLP of experiment 1"),
+)
+
+CHANGES = (
+    Step("mlp_sgd", "mlp", "SGD 0.1, momentum 0.9, for Adam 1e-4"),
+    Step("mlp_x0", "mlp", "the data predicted, unweighted, for EDM's preconditioning"),
+    Step("mlp_blind", "mlp", "noise level hidden: all levels share all weights"),
+    Step("mlp_flat_noise", "mlp", "noise levels even in ln sigma"),
+    Step("mlp_width_128", "mlp", "width 128 for 256"),
+    Step("mlp_samplers", "mlp", "sampler of 40 steps for 20"),
+    Step("mlp_samplers", "mlp", "sampler that ends at sigma 0.002 for 0", "open_end"),
+)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step with what it gave.
+
+    Attributes:
+        step: the step.
+        stored: its result.
+        dynamics: the exact theory of the step, None where there is none.
+    """
+
+    step: Step
+    stored: Stored
+    dynamics: LearningDynamics | None = None
+
+    @cached_property
+    def _comparisons(self) -> dict[str, Comparison]:
+        prediction = self.stored.prediction(self.step.tracker)
+        return {name: compare(self.history, prediction, name) for name in (*CRITERIA, "arithmetic")}
+
+    def compared(self, criterion: str) -> Comparison:
+        """Emergence measured and predicted."""
+        return self._comparisons[criterion]
+
+    def measured(self, criterion: str, way: str = "rising") -> PowerLaw:
+        """The measured law."""
+        return law(self.compared(criterion).measured, way)
+
+    def overlay(self, criterion: str) -> PowerLaw | None:
+        """The stored prediction's law over the rising modes that crossed in both."""
+        found = self.compared(criterion)
+        return None if found.predicted is None else law(found.predicted, "rising", found.common("rising"))
+
+    def theory(self, criterion: str) -> PowerLaw | None:
+        """The law of the step's own theory, not limited to the steps trained, over the modes that rose; None without one."""
+        if self._table is None:
+            return None
+        found, history = self.compared(criterion).measured, self.history
+        steps, variance = self._table
+        expected = emergence(steps, variance, history.target, history.fixed_point, criterion=criterion)
+        return law(expected, "rising", found.crossed("rising"))
+
+    @cached_property
+    def history(self) -> SpectralHistory:
+        """The measurement."""
+        return self.stored.history(self.step.tracker)
+
+    @cached_property
+    def _table(self) -> tuple[Array, Array] | None:
+        if self.dynamics is None:
+            return None
+        steps = np.unique(np.geomspace(1, 20 * float(self.history.steps[-1]), 400).round())
+        steps = np.concatenate([[0.0], steps])
+        return steps, self.dynamics.generated_variance(steps, self.history.target, Sampler(num_steps=20))
+
+    @property
+    def goodness(self) -> dict[str, float]:
+        """Of the overlay."""
+        return self.stored.goodness(self.step.tracker)
+
+
+def law(found: ModeEmergence, way: str, modes: NDArray[np.bool_] | None = None) -> PowerLaw:
+    """The power law through the modes of one direction, those of a mask only where one is given."""
+    chosen = found.eligible(way) if modes is None else found.eligible(way) & modes
+    return fit_power_law(found.variance[chosen], found.time[chosen], min_decades=_DECADES)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How much larger one exponent is than another over the same modes.
+
+    Attributes:
+        value: the difference; NaN where it cannot be had.
+        low: lower end of its 95 % interval.
+        high: upper end of its 95 % interval.
+        count: modes that rose and crossed in both.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def determinable(self) -> bool:
+        """Whether there is one."""
+        return bool(np.isfinite(self.value))
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.determinable and (self.low > 0 or self.high < 0)
+
+
+def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike, seed: int = 0) -> Change:
+    """Difference of the exponents of two trainings over the modes that crossed in both, with a paired interval.
+
+    The difference of two least-squares slopes over the same modes is the slope of the log ratio of the times. Its interval
+    is from a bootstrap over modes: percentiles of 2,000 draws. It holds how differently the modes respond to the change,
+    not what another seed of the network would do.
+
+    Args:
+        variance: of the data along the modes, ``[K]``.
+        child: emergence times, NaN where there is none, ``[K]``.
+        parent: those of the training it is compared with, ``[K]``.
+        seed: of the bootstrap.
+    """
+    lam, ratio = np.asarray(variance, np.float64), np.asarray(child) / np.asarray(parent)
+    both = np.isfinite(ratio) & (ratio > 0)
+    x, y = np.log(lam[both]), np.log(ratio[both])
+    if len(x) < 10 or np.ptp(x) < _DECADES * np.log(10):
+        return Change(np.nan, np.nan, np.nan, len(x))
+    drawn = np.random.default_rng(seed).integers(len(x), size=(_DRAWS, len(x)))
+    low, high = np.quantile(-_slope(x[drawn], y[drawn]), [0.025, 0.975])
+    return Change(float(-_slope(x, y)), float(low), float(high), len(x))
+
+
+def _slope(x: Array, y: Array) -> Array:
+    """Of least squares along the last axis."""
+    dx = x - x.mean(axis=-1, keepdims=True)
+    return np.asarray((dx * y).sum(axis=-1) / (dx**2).sum(axis=-1))
+
+
+def theories() -> Mapping[str, LearningDynamics]:
+    """The exact theory of each step that has one, put together from its settings."""
+    levels, noise = Sampler(num_steps=20).levels, LogNormalNoise(-1.2, 1.2)
+    edm, drawn = Preconditioning("edm", sigma_data=0.5), RelativeDensity(noise, levels)
+    unweighted = Preconditioning("edm", sigma_data=0.5, weight=unit_weight)
+    sampled = OneLayer(5e-4, 0.0, edm, noise_density=drawn, discrete=True)
+    return {
+        "linear": OneLayer(1.5e-4, 0.1, discrete=True),
+        "linear_edm_unweighted": OneLayer(0.1, 0.1, unweighted, discrete=True),
+        "linear_edm": OneLayer(2e-3, 0.1, edm, discrete=True),
+        "linear_edm_zero": OneLayer(2e-3, 0.0, edm, discrete=True),
+        "linear_density": sampled,
+        "linear_samples": sampled,
+        "shared_levels": SharedLayer(2e-3, GridNoise(levels, [float(noise.density(s)) for s in levels])),
+        "shared": SharedLayer(2e-3, noise),
+    }
