@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from experiments.definition import Experiment, Report, Row
+from experiments.predictions_classes import Balance
 from experiments.predictions_figure import figure
 from experiments.predictions_runs import (
-    CLASS_PRECONDITIONING,
     CLASS_SEEDS,
     GAUSSIAN_PAIRS,
-    NUM_SAMPLES,
     PHOTOGRAPH_PAIRS,
     PHOTOGRAPH_SEEDS,
-    SAMPLER,
     SEEDS,
     SHARES,
     classes,
@@ -23,22 +22,16 @@ from experiments.predictions_runs import (
     photographs,
 )
 from experiments.predictions_statistics import (
-    ClassTimes,
     Estimate,
     Exchange,
-    class_times,
-    drawn,
     exchanges,
     mean_ratio,
-    ratio_table,
-    response,
-    reversal,
     spread,
     timing_error,
     undisturbed,
 )
 from experiments.results import Results, Stored
-from experiments.tables import interval, markdown
+from experiments.tables import markdown
 from spectral_lightning.emergence import ModeEmergence
 from spectral_lightning.spectra import Comparison
 
@@ -46,26 +39,22 @@ __all__ = ["EXPERIMENT"]
 
 _DECILES = 2 * 1.2816  # of a normal distribution, in standard deviations between the first and the ninth
 _DATA = {"Gaussian": ("", SEEDS, GAUSSIAN_PAIRS), "photographs": ("photographs_", PHOTOGRAPH_SEEDS, PHOTOGRAPH_PAIRS)}
-_CLAIM = "Nicoletti et al. 2026 (random features, Gaussian mixtures)"
-_ODDS = [(1 - share) / share for share in SHARES]
+_NAMES = {"plain": "variances 4/k^0.75", "white": "white"}
 
 
 def report(results: Results) -> Report:
     """What became of the three predictions."""
-    cases = [[_classes(results[f"share{round(100 * s):02d}_seed{seed}"]) for seed in CLASS_SEEDS] for s in SHARES]
-    table = ratio_table(cases)
-    ratios = {share: _raised(drawn(column)) for share, column in zip(SHARES, table.T, strict=True)}
-    theory = _independent(cases)
+    balance = Balance.of(results)
     exchanged = {name: _exchanged(results, name) for name in _DATA}
     plain, white = _eligible(results, "plain"), _eligible(results, "white")
     rows = [
         *(_swap_row(results, name) for name in _DATA),
         _white_row(results),
-        _balance_row(ratios[SHARES[0]], theory[SHARES[0]]),
-        _reversal_row(table, ratios, theory),
+        balance.even_row(),
+        balance.reversal_row(),
     ]
-    text = "\n\n".join([*_swap_text(results), *_white_text(results), *_class_text(cases, table, ratios, theory)])
-    return Report(rows, text, figure(plain, white, exchanged, ratios, theory))
+    text = "\n\n".join([*_swap_text(results), *_white_text(results), *balance.text()])
+    return Report(rows, text, figure(plain, white, exchanged, balance.ratios, balance.theory, balance.bounds))
 
 
 # Variances exchanged.
@@ -83,17 +72,20 @@ def _exchanged(results: Results, name: str, predicted: bool = False) -> list[Exc
 
 
 def _of(found: Comparison, predicted: bool) -> ModeEmergence:
-    return found.predicted if predicted and found.predicted is not None else found.measured
+    """The measured times, or the predicted ones: NaN where the prediction has no clock, since too few modes emerged."""
+    if not predicted:
+        return found.measured
+    return found.predicted or replace(found.measured, time=np.full(len(found.measured.time), np.nan))
 
 
 def _swap_row(results: Results, name: str) -> Row:
     measured, predicted = _exchanged(results, name), _exchanged(results, name, predicted=True)
-    ratio = mean_ratio(np.ravel([one.ratios for one in measured]))
+    ratio, theory = (mean_ratio(np.ravel([one.ratios for one in found])) for found in (measured, predicted))
     return Row(
         f"{name}: two directions that exchange variances exchange their places in the order of emergence",
         "-",
         _swap_said(measured, ratio),
-        _swap_said(predicted, mean_ratio(np.ravel([one.ratios for one in predicted]))),
+        _swap_said(predicted, theory) if theory.determinable else str(theory),
         _swap_verdict(measured, ratio),
         headline=True,
     )
@@ -103,7 +95,7 @@ def _swap_said(found: Sequence[Exchange], ratio: Estimate) -> str:
     apart = mean_ratio([one.before[1] / one.before[0] for one in found])
     return (
         f"{sum(one.reversed for one in found)} of {len(found)} pairs reversed; with the same variance the other direction "
-        f"takes {_times(ratio)} as long; the two of a pair are {_times(apart)} apart"
+        f"takes {ratio} times as long; the two of a pair are a factor of {apart} apart"
     )
 
 
@@ -127,7 +119,7 @@ def _swap_text(results: Results) -> list[str]:
                 steps = (f"{time:.1f}" for time in (*one.before, *one.after))
                 rows.append([name, str(seed), " / ".join(variance), *steps, "yes" if one.reversed else "no"])
             others = undisturbed(a.measured, b.measured, pairs)
-            scatter.append([name, str(seed), str(len(others)), _times(mean_ratio(others)), f"{_factor(others):.2f}"])
+            scatter.append([name, str(seed), str(len(others)), str(mean_ratio(others)), f"{_factor(others):.2f}"])
     columns = ["data", "seed", "variances A / B", "A before", "B before", "A after", "B after", "reversed"]
     return [
         "### Variances exchanged",
@@ -154,7 +146,7 @@ def _eligible(results: Results, edit: str) -> list[ModeEmergence]:
 
 
 def _spreads(results: Results, edit: str, predicted: bool = False) -> Estimate:
-    return mean_ratio([spread(_rising(_of(one, predicted))) for one in _compared(results, "Gaussian", edit)])
+    return spread([_rising(_of(one, predicted)) for one in _compared(results, "Gaussian", edit)])
 
 
 def _rising(found: ModeEmergence) -> np.ndarray:
@@ -173,8 +165,8 @@ def _white_row(results: Results) -> Row:
     return Row(
         "Gaussian: whitened, all modes emerge together",
         "-",
-        f"ninth over first decile of the emergence times {_times(white)}; variances 4/k^0.75: {_times(plain)}",
-        "; variances 4/k^0.75: ".join(_times(one) for one in theory),
+        f"ninth over first decile of the emergence times {white}; variances 4/k^0.75: {plain}",
+        "; variances 4/k^0.75: ".join(str(one) for one in theory),
         _white_verdict(plain, white, noise),
         headline=True,
     )
@@ -200,9 +192,19 @@ def _white_text(results: Results) -> list[str]:
             stored = results[f"{edit}_seed{seed}"]
             found = stored.compared()
             time = _rising(found.measured)
-            told = (f"{np.median(time):.1f}", f"{spread(time):.2f}", f"{_noise(stored):.2f}")
-            rows.append([edit, str(seed), str(len(time)), *told, f"{spread(_rising(_of(found, True))):.2f}"])
-    columns = ["data", "seed", "modes", "median, updates", "ninth over first decile", "by sampling noise", "theory"]
+            told = (f"{np.median(time):.1f}", str(spread([time])), f"{_noise(stored):.2f}")
+            rows.append(
+                [_NAMES[edit], str(seed), str(len(time)), *told, f"{spread([_rising(_of(found, True))]).value:.2f}"]
+            )
+    columns = [
+        "data",
+        "seed",
+        "modes",
+        "median, updates",
+        "ninth over first decile [95 %]",
+        "by sampling noise",
+        "theory",
+    ]
     return [
         "### White data",
         "The Gaussian above against its whitened twin, of variance 1 along every direction. The column on noise is the "
@@ -211,114 +213,6 @@ def _white_text(results: Results) -> list[str]:
         "before training.",
         markdown(columns, rows),
     ]
-
-
-# Classes out of balance.
-
-
-def _classes(stored: Stored) -> ClassTimes:
-    return class_times(stored.history(), SAMPLER, CLASS_PRECONDITIONING)
-
-
-def _raised(logs: Estimate) -> Estimate:
-    return Estimate(*(float(np.exp(v)) for v in (logs.value, logs.low, logs.high)))
-
-
-def _independent(cases: Sequence[Sequence[ClassTimes]]) -> dict[float, float]:
-    """The theory's ratio at every share, if each class is learnt by itself at a rate in proportion to its share."""
-    equal = float(np.mean([one.theory_ratio for one in cases[0]]))
-    return {share: equal * odds for share, odds in zip(SHARES, _ODDS, strict=True)}
-
-
-def _balance_row(ratio: Estimate, theory: float) -> Row:
-    verdict = "not determinable"
-    if ratio.determinable:
-        verdict = "confirmed" if ratio.high < 1 else "not confirmed: reversed" if ratio.low > 1 else "not decided"
-    return Row(
-        f"balanced classes: the one of higher variance is learnt first ({_CLAIM})",
-        "first",
-        f"median emergence {_times(ratio)} the other's",
-        f"{theory:.2f}",
-        verdict,
-        headline=True,
-    )
-
-
-def _reversal_row(table: np.ndarray, ratios: dict[float, Estimate], theory: dict[float, float]) -> Row:
-    at = drawn(reversal(_ODDS, table))
-    above = [share for share, one in ratios.items() if one.low > 1]
-    place = f"at a share of {_share(at)}" if at.determinable else "at a share that is not determinable"
-    last = ratios[SHARES[-1]]
-    return Row(
-        f"strong imbalance reverses the order ({_CLAIM})",
-        "reversed",
-        f"{place}; at {SHARES[-1]:g} the higher variance takes {_times(last)} as long",
-        f"{_odds_share(theory[SHARES[0]]):.2f} for classes learnt independently",
-        f"confirmed from a share of {max(above):g} on" if above else "not confirmed down to the smallest share",
-        headline=True,
-    )
-
-
-def _class_text(
-    cases: Sequence[Sequence[ClassTimes]],
-    table: np.ndarray,
-    ratios: dict[float, Estimate],
-    theory: dict[float, float],
-) -> list[str]:
-    rows = []
-    for share, trainings in zip(SHARES, cases, strict=True):
-        medians = [" / ".join(_updates(np.median(getattr(one, c))) for one in trainings) for c in ("high", "low")]
-        crossed = (
-            f"{sum(int(np.isfinite(one.high).sum()) for one in trainings)} of {sum(len(o.high) for o in trainings)}"
-        )
-        count = f"{round(share * NUM_SAMPLES):,}"
-        rows.append([f"{share:g}", count, *medians, crossed, _times(ratios[share]), f"{theory[share]:.2f}"])
-    columns = [
-        "share",
-        "its samples",
-        "its median",
-        "the other's median",
-        "its modes emerged",
-        "ratio [95 %]",
-        "theory",
-    ]
-    balanced = ratios[SHARES[0]]
-    slope = drawn(response(_ODDS, table))
-    told = f"{_odds_share(balanced.value):.2f}" if balanced.determinable else "not determinable"
-    return [
-        "### Classes out of balance",
-        "Two Gaussian classes of mean zero with 16 directions of their own each, of variances 4/sqrt(k) and 1/sqrt(k); along "
-        "the other's directions a class has the variance the network starts with, so that nothing learnt of one class can "
-        "pass for the other. The MLP is told the class, and each is sampled under its label. This is not the setting of the "
-        "claim (random features without labels, trained on mixtures of Gaussians), which only its words are taken from. "
-        f"Of {NUM_SAMPLES:,} training samples the class of higher variance has the share in the first column; medians in "
-        "updates over its modes, seed by seed; the interval of their ratio is from a bootstrap over ranks.",
-        markdown(columns, rows),
-        "The theory takes each class as learnt by itself, by a linear denoiser under gradient flow, at a rate in proportion "
-        "to its share: the ratio at balance is that of the theory's times for the same variances, preconditioning, sampler "
-        "and initial gains, and grows as the odds. The MLP shares its weights between classes and Adam rescales its "
-        f"gradients; the ratio measured grows as the odds to the power {interval(slope.value, slope.low, slope.high)}, over "
-        "all shares with a finite ratio. The share of reversal, by the theory "
-        f"{_odds_share(theory[SHARES[0]]):.2f}, is {told} if the ratio measured at balance is taken and grows as the odds.",
-    ]
-
-
-def _odds_share(ratio: float) -> float:
-    """Share at which a ratio that grows as the odds, and is this at balance, is 1."""
-    return ratio / (1 + ratio)
-
-
-def _share(odds: Estimate) -> str:
-    value, high, low = (1 / (1 + v) for v in (odds.value, odds.low, odds.high))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _updates(value: float) -> str:
-    return f"{value:.1f}" if np.isfinite(value) else "not yet"
-
-
-def _times(one: Estimate) -> str:
-    return interval(one.value, one.low, one.high) if one.determinable else "not determinable"
 
 
 EXPERIMENT = Experiment(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from experiments.tables import interval
 from spectral_lightning.emergence import STATUS, ModeEmergence
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory, compare
@@ -22,6 +23,7 @@ __all__ = [
     "drawn",
     "exchanges",
     "mean_ratio",
+    "raised",
     "ratio_table",
     "response",
     "reversal",
@@ -46,6 +48,10 @@ class Estimate:
     def determinable(self) -> bool:
         """Whether there is a number."""
         return bool(np.isfinite(self.value))
+
+    def __str__(self) -> str:
+        """The number with its interval, or that there is none."""
+        return interval(self.value, self.low, self.high) if self.determinable else "not determinable"
 
     def holds(self, value: float) -> bool:
         """Whether the interval contains a value."""
@@ -104,10 +110,24 @@ def undisturbed(plain: ModeEmergence, swapped: ModeEmergence, pairs: Pairs) -> A
     return np.asarray(ratios[np.isfinite(ratios)])
 
 
-def spread(time: Array) -> float:
-    """Ninth decile of the emergence times over the first; NaN if any mode did not emerge."""
-    low, high = np.quantile(time, [0.1, 0.9]) if len(time) else (np.nan, np.nan)
-    return float(high / low)
+def spread(times: Sequence[Array], draws: int = 2000) -> Estimate:
+    """Ninth decile of the emergence times over the first, the geometric mean over several trainings.
+
+    The interval is a bootstrap over modes; no number where a mode did not emerge.
+
+    Args:
+        times: of the modes of every training.
+        draws: of the bootstrap.
+    """
+    if not all(len(time) for time in times):
+        return Estimate(np.nan, np.nan, np.nan)
+    generator = np.random.default_rng(0)
+    logs = []
+    for time in times:
+        modes = np.vstack([np.arange(len(time)), generator.integers(len(time), size=(draws, len(time)))])
+        low, high = np.quantile(time[modes], [0.1, 0.9], axis=1)
+        logs.append(np.log(high / low))
+    return raised(drawn(np.mean(logs, axis=0)))
 
 
 def timing_error(history: SpectralHistory, found: ModeEmergence) -> Array:
@@ -135,12 +155,19 @@ class ClassTimes:
         low: of the other, ``[K]``.
         high_theory: of independent linear denoisers of one and the same rate, ``[K]``, in a unit of their own.
         low_theory: of the other class, ``[K]``.
+        last: step of the last measurement.
     """
 
     high: Array
     low: Array
     high_theory: Array
     low_theory: Array
+    last: int
+
+    @property
+    def at_least(self) -> float:
+        """What the ratio of the medians is above, where the first class has not got to its median."""
+        return float(self.last / np.median(self.low))
 
     @property
     def theory_ratio(self) -> float:
@@ -163,7 +190,7 @@ def class_times(history: SpectralHistory, sampler: Sampler, preconditioning: Pre
         )
         found.append((time, theory))
     (high, high_theory), (low, low_theory) = found
-    return ClassTimes(high, low, high_theory, low_theory)
+    return ClassTimes(high, low, high_theory, low_theory, int(history.steps[-1]))
 
 
 def ratio_table(cases: Sequence[Sequence[ClassTimes]], draws: int = 2000) -> Array:
@@ -196,6 +223,11 @@ def drawn(column: Array) -> Estimate:
     return Estimate(float(column[0]), float(low), float(high))
 
 
+def raised(logs: Estimate) -> Estimate:
+    """The exponential of a number and its interval."""
+    return Estimate(*(float(np.exp(v)) for v in (logs.value, logs.low, logs.high)))
+
+
 def reversal(odds: Sequence[float], table: Array) -> Array:
     """Odds at which the log ratio first passes 0 upwards, ``[rows]``; NaN where it does not between finite ratios.
 
@@ -213,8 +245,8 @@ def reversal(odds: Sequence[float], table: Array) -> Array:
 
 
 def response(odds: Sequence[float], table: Array) -> Array:
-    """Slope of the log ratio on the log of the odds, over the columns that are finite in the first row, ``[rows]``."""
-    finite = np.isfinite(table[0])
+    """Slope of the log ratio on the log of the odds, over the columns without infinite ratios, ``[rows]``."""
+    finite = np.isfinite(table).all(0)
     x = np.log(np.asarray(odds, np.float64))[finite]
     x = x - x.mean()
     return np.asarray(table[:, finite] @ x / (x @ x))
