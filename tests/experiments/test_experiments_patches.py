@@ -14,7 +14,6 @@ from experiments.ordering import unfinished as share_unfinished
 
 RUNS = [run.name for run in patches.EXPERIMENT.runs]
 EXPONENTS = dict(zip(RUNS, (0.03, 0.3, 0.45, 0.6, 0.05, 0.5, 0.5, 0.04), strict=True))
-SHARED = 256.0  # what the full-width convolution of the synthetic store is quicker by
 
 
 def noisy(count, exponent, prefactor=40.0, scatter=0.05, seed=0):
