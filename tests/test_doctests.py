@@ -8,9 +8,10 @@ import pytest
 
 import spectral_lightning
 
-ROOT = Path(spectral_lightning.__file__).parent
+ROOT = Path(spectral_lightning.__file__).parents[1]
 # Found as files, not by import: one module that does not import fails its own test only.
-EXAMPLES = [path for path in sorted(ROOT.rglob("*.py")) if ">>>" in path.read_text()]
+FILES = [path for package in ("spectral_lightning", "experiments") for path in sorted((ROOT / package).rglob("*.py"))]
+EXAMPLES = [path for path in FILES if ">>>" in path.read_text()]
 
 
 def test_there_are_examples():
@@ -20,7 +21,7 @@ def test_there_are_examples():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_examples_give_what_they_show(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    parts = path.relative_to(ROOT).with_suffix("").parts
     module = importlib.import_module(".".join(part for part in parts if part != "__init__"))
     result = doctest.testmod(module)
     assert result.attempted > 0
