@@ -247,6 +247,8 @@ def reversal(odds: Sequence[float], table: Array) -> Array:
 def response(odds: Sequence[float], table: Array) -> Array:
     """Slope of the log ratio on the log of the odds, over the columns without infinite ratios, ``[rows]``."""
     finite = np.isfinite(table).all(0)
+    if finite.sum() < 2:
+        return np.full(len(table), np.nan)
     x = np.log(np.asarray(odds, np.float64))[finite]
     x = x - x.mean()
     return np.asarray(table[:, finite] @ x / (x @ x))
