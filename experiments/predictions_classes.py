@@ -119,8 +119,8 @@ class Balance:
             "Two Gaussian classes of mean zero with 16 directions of their own each, of variances 4/sqrt(k) and 1/sqrt(k). "
             "Along the other's directions a class has about the variance that the network starts with, so that nothing "
             "learnt of one class can pass for the other. The MLP is told the class, and each is sampled under its label. "
-            "The claim is of random features that are not told the class (Nicoletti, Ma, Ventura, Saglietti and Sarao "
-            "Mannelli, arXiv 2605.06367); whether it carries over is what is tested here. The class of higher variance "
+            "The claim is of random features on Gaussian mixtures (Nicoletti, Ma, Ventura, Saglietti and Sarao Mannelli, "
+            "arXiv 2605.06367); whether it carries over is what is tested here. The class of higher variance "
             f"has the share in the first column of {NUM_SAMPLES:,} training samples. Medians are in updates, over the modes "
             "of a class; the interval of their ratio is from a bootstrap over ranks.",
             markdown(_COLUMNS, [self._line(share, seeds) for share, seeds in zip(SHARES, self.trainings, strict=True)]),
