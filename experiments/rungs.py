@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,13 +19,16 @@ from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import Comparison, SpectralHistory, compare
 from spectral_lightning.theory import LearningDynamics, OneLayer, Preconditioning
 
-__all__ = ["CHANGES", "CRITERIA", "LADDER", "Change", "Rung", "Step", "change", "law", "theories"]
+__all__ = ["CHANGES", "CRITERIA", "LADDER", "Change", "Mask", "Rung", "Step", "change", "law", "theories"]
 
 CRITERIA = ("geometric", "harmonic")
 _DECADES = 0.75  # of variance that a fit needs; the package asks for 1, and the rising modes of the MLP span 1.0
 _DRAWS = 2000
 
+_UNDONE = 0.05  # share of the modes that may fall back below their threshold; more, and first passage is not learning
+
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,14 @@ class Step:
     Attributes:
         name: of the training, "mlp" for that of experiment 1.
         parent: name of the step it is compared with; empty for the first.
+        short: what is changed, for figures.
         label: what is changed.
         tracker: that measured it.
     """
 
     name: str
     parent: str
+    short: str
     label: str
     tracker: str = "spectral"
 
@@ -51,27 +56,29 @@ class Step:
 
 
 LADDER = (
-    Step("linear", "", "linear, one map per noise level, expected loss, gain 0.1, no preconditioning"),
-    Step("linear_edm_unweighted", "linear", "+ EDM's coefficients"),
-    Step("linear_edm", "linear_edm_unweighted", "+ EDM's loss weight"),
-    Step("linear_edm_zero", "linear_edm", "+ gain 0 before training"),
-    Step("linear_density", "linear_edm_zero", "+ EDM's density of noise levels"),
-    Step("linear_samples", "linear_density", "+ mini-batches of noisy samples"),
-    Step("shared_levels", "linear_samples", "+ weights shared across noise levels"),
-    Step("shared", "shared_levels", "+ continuous noise levels"),
-    Step("shared_adam", "shared", "+ Adam 1e-4"),
-    Step("deep_linear", "shared_adam", "+ depth: the residual network without nonlinearities"),
-    Step("mlp", "deep_linear", "+ activations and normalisation: the MLP of experiment 1"),
+    Step("linear", "", "linear", "one linear map per noise level, gain 0.1, expected loss, no preconditioning"),
+    Step(
+        "linear_edm_unweighted", "linear", "+ EDM coefficients", "EDM's preconditioning of the network, loss unweighted"
+    ),
+    Step("linear_edm", "linear_edm_unweighted", "+ EDM loss weight", "EDM's weight of noise levels in the loss"),
+    Step("linear_edm_zero", "linear_edm", "+ gain 0", "linear maps of zero before training"),
+    Step("linear_density", "linear_edm_zero", "+ noise density", "noise levels as often as EDM's density says"),
+    Step("linear_samples", "linear_density", "+ mini-batches", "1,024 noisy samples a step for the expected loss"),
+    Step("shared_levels", "linear_samples", "+ shared weights", "weights shared across noise levels, as the MLP's are"),
+    Step("shared", "shared_levels", "+ continuous levels", "any noise level in training, not only the sampler's"),
+    Step("shared_adam", "shared", "+ Adam", "Adam 1e-4 for plain gradient descent"),
+    Step("deep_linear", "shared_adam", "+ depth", "the MLP's layers without their nonlinearities, random weights"),
+    Step("mlp", "deep_linear", "+ nonlinearity = MLP", "activations and normalisation: the MLP of experiment 1"),
 )
 
 CHANGES = (
-    Step("mlp_sgd", "mlp", "SGD 0.1, momentum 0.9, for Adam 1e-4"),
-    Step("mlp_x0", "mlp", "the data predicted, unweighted, for EDM's preconditioning"),
-    Step("mlp_blind", "mlp", "noise level hidden: all levels share all weights"),
-    Step("mlp_flat_noise", "mlp", "noise levels even in ln sigma"),
-    Step("mlp_width_128", "mlp", "width 128 for 256"),
-    Step("mlp_samplers", "mlp", "sampler of 40 steps for 20"),
-    Step("mlp_samplers", "mlp", "sampler that ends at sigma 0.002 for 0", "open_end"),
+    Step("mlp_sgd", "mlp", "MLP, SGD", "SGD 0.1 with momentum 0.9 for Adam 1e-4"),
+    Step("mlp_x0", "mlp", "MLP, predicts data", "prediction of the data, unweighted, for EDM's preconditioning"),
+    Step("mlp_blind", "mlp", "MLP, blind to noise", "noise level hidden: all levels share all weights"),
+    Step("mlp_flat_noise", "mlp", "MLP, flat noise", "noise levels even in ln sigma over the sampler's range"),
+    Step("mlp_width_128", "mlp", "MLP, width 128", "width 128 for 256"),
+    Step("mlp_samplers", "mlp", "MLP, 40-step sampler", "measured through a sampler of 40 steps for 20"),
+    Step("mlp_samplers", "mlp", "MLP, open sampler", "measured through a sampler that ends at 0.002 for 0", "open_end"),
 )
 
 
@@ -98,23 +105,46 @@ class Rung:
         """Emergence measured and predicted."""
         return self._comparisons[criterion]
 
-    def measured(self, criterion: str, way: str = "rising") -> PowerLaw:
-        """The measured law."""
-        return law(self.compared(criterion).measured, way)
+    def rose(self, criterion: str) -> Mask:
+        """Rising modes that crossed."""
+        return self.compared(criterion).measured.crossed("rising")
 
-    def overlay(self, criterion: str) -> PowerLaw | None:
+    def times(self, criterion: str) -> Array:
+        """Emergence of rising modes, NaN for the others; for all of them where too many fell back."""
+        known = self.rose(criterion) & (not self._undone(criterion))
+        return np.where(known, self.compared(criterion).measured.time, np.nan)
+
+    def fell_back(self, criterion: str) -> int:
+        """Rising modes that crossed their threshold and were below it again later."""
+        found = self.compared(criterion).measured
+        later = self.history.steps[:, None] >= np.nan_to_num(found.time, nan=np.inf)
+        below = later & (self.history.variance < found.threshold)
+        return int((below.any(axis=0) & self.rose(criterion)).sum())
+
+    def _undone(self, criterion: str) -> bool:
+        return self.fell_back(criterion) > _UNDONE * float(self.rose(criterion).sum())
+
+    def measured(self, criterion: str, way: str = "rising", modes: Mask | None = None) -> PowerLaw:
+        """The measured law, over the modes of a mask where one is given; none where passages were undone."""
+        fit = law(self.compared(criterion).measured, way, modes)
+        if way == "falling" or not self._undone(criterion):
+            return fit
+        reason = f"{self.fell_back(criterion)} of the {int(self.rose(criterion).sum())} modes that crossed fell back"
+        return replace(fit, exponent=np.nan, low=np.nan, high=np.nan, reason=reason)
+
+    def overlay(self, criterion: str, modes: Mask | None = None) -> PowerLaw | None:
         """The stored prediction's law over the rising modes that crossed in both."""
         found = self.compared(criterion)
-        return None if found.predicted is None else law(found.predicted, "rising", found.common("rising"))
+        both = found.common("rising") if modes is None else found.common("rising") & modes
+        return None if found.predicted is None else law(found.predicted, "rising", both)
 
-    def theory(self, criterion: str) -> PowerLaw | None:
+    def theory(self, criterion: str, modes: Mask | None = None) -> PowerLaw | None:
         """The law of the step's own theory, not limited to the steps trained, over the modes that rose; None without one."""
         if self._table is None:
             return None
-        found, history = self.compared(criterion).measured, self.history
-        steps, variance = self._table
+        history, (steps, variance) = self.history, self._table
         expected = emergence(steps, variance, history.target, history.fixed_point, criterion=criterion)
-        return law(expected, "rising", found.crossed("rising"))
+        return law(expected, "rising", self.rose(criterion) if modes is None else self.rose(criterion) & modes)
 
     @cached_property
     def history(self) -> SpectralHistory:
@@ -168,7 +198,7 @@ class Change:
         return self.determinable and (self.low > 0 or self.high < 0)
 
 
-def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike, seed: int = 0) -> Change:
+def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike, *, seed: int = 0) -> Change:
     """Difference of the exponents of two trainings over the modes that crossed in both, with a paired interval.
 
     The difference of two least-squares slopes over the same modes is the slope of the log ratio of the times. Its interval

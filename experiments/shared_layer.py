@@ -101,7 +101,7 @@ class SharedLayer(LearningDynamics):
         along = np.einsum("kji,kj->ki", vectors, first)
         end = np.divide(along, values, out=np.zeros(along.shape), where=values > 1e-14 * values.max())
         left = remaining_error(np.asarray(time)[..., None], 2 * self.learning_rate * values[index], self.discrete)
-        return np.einsum("...ji,...i->...j", vectors[index], end[index] * (1 - left), optimize=True)
+        return np.asarray(np.einsum("...ji,...i->...j", vectors[index], end[index] * (1 - left), optimize=True))
 
     def _weight(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
         phi = features(np.log(sigma), self.count, self.share)
