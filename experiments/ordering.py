@@ -21,6 +21,7 @@ __all__ = [
     "Estimate",
     "Ordering",
     "Orders",
+    "correlation_interval",
     "distance",
     "judged",
     "rank_correlation",
@@ -33,15 +34,16 @@ __all__ = [
 Array = NDArray[np.float64]
 
 WAYS = ("rising", "falling")
-_ORDERED, _FLAT, _TOGETHER, _LEAST = 0.2, 0.1, 2.0, 10
+_ORDERED, _FLAT, _TOGETHER, _LEAST, _LEAST_RANKED = 0.2, 0.1, 2.0, 10, 5
 _RESAMPLES = 500
 _NORMAL = 1.959964  # the 97.5 % point
 
 RULE = (
-    f"The rule. *By variance*: the interval of alpha lies above {_ORDERED}; *against variance*: below -{_ORDERED}. Else "
-    f"*together*: the interval of the spread lies below {_TOGETHER:.0f}. Else *in no order of variance*: the interval of "
-    f"alpha lies within +-{_FLAT}, and at least nine in ten of the modes crossed. Else *between*. Not determinable with "
-    f"fewer than {_LEAST} crossed modes or less than one decade of variance."
+    f"The rule. *By variance*: the interval of alpha lies above {_ORDERED} and that of the rank correlation below 0; "
+    f"*against variance*: below -{_ORDERED} and above 0. Else *together*: the interval of the spread lies below "
+    f"{_TOGETHER:.0f}. Else *in no order of variance*: the interval of alpha lies within +-{_FLAT}, and at least nine in "
+    f"ten of the modes crossed. Else *between*. Not determinable with fewer than {_LEAST} crossed modes or less than one "
+    "decade of variance."
 )
 
 
@@ -108,9 +110,9 @@ class Ordering:
         law = self.law
         if not law.determinable:
             return "not determinable"
-        if law.low > _ORDERED:
+        if law.low > _ORDERED and self.rank.high < 0:
             return "by variance"
-        if law.high < -_ORDERED:
+        if law.high < -_ORDERED and self.rank.low > 0:
             return "against variance"
         if self.spread.high < _TOGETHER and not self.spread.bound:
             return "together"
@@ -140,12 +142,22 @@ def rank_correlation(time: Array, variance: Array) -> Estimate:
         time: infinite where a mode waits, ``[K]``.
         variance: ``[K]``.
     """
-    if len(time) < _LEAST or np.ptp(np.nan_to_num(time, posinf=1e300)) == 0:
+    if len(time) < _LEAST_RANKED or np.ptp(np.nan_to_num(time, posinf=1e300)) == 0:
         return Estimate(math.nan, math.nan, math.nan)
     r = float(np.corrcoef(rankdata(time), rankdata(variance))[0, 1])
-    inside = min(max(r, -1 + 1e-12), 1 - 1e-12)
-    half = _NORMAL * math.sqrt((1 + inside**2 / 2) / (len(time) - 3))
-    return Estimate(r, math.tanh(math.atanh(inside) - half), math.tanh(math.atanh(inside) + half))
+    return correlation_interval(r, len(time))
+
+
+def correlation_interval(r: float, count: int, given: int = 0) -> Estimate:
+    """Interval of a rank correlation over ``count`` modes, a partial one ``given`` so many other quantities.
+
+    A perfect order is counted as one that two neighbours could have exchanged: its interval is no point.
+    """
+    most = 1 - 12 / (count * (count**2 - 1))
+    inside = min(max(r, -most), most)
+    half = _NORMAL * math.sqrt((1 + inside**2 / 2) / (count - 3 - given))
+    low, high = math.tanh(math.atanh(inside) - half), math.tanh(math.atanh(inside) + half)
+    return Estimate(r, min(r, low), max(r, high))
 
 
 def spread(time: Array, last_step: int) -> Estimate:

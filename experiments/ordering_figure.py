@@ -57,8 +57,7 @@ def _panel(axes: Axes, found: Sequence[Ordering]) -> None:
     gray = of.variance[of.status == STATUS.index("gray zone")]
     if len(gray) and gray.min() > 0:
         axes.axvspan(gray.min(), gray.max(), color="0.92", zorder=0)
-    said = axes.text(0.03, 0.03, "\n".join(_said(one) for one in found), transform=axes.transAxes, va="bottom")
-    said.set(fontsize=6.5, bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1})
+    axes.text(0.03, 0.03, "\n".join(_said(one) for one in found), transform=axes.transAxes, fontsize=6.5)
 
 
 def _points(axes: Axes, one: Ordering) -> None:
@@ -76,9 +75,9 @@ def _points(axes: Axes, one: Ordering) -> None:
 
 def _said(one: Ordering) -> str:
     if not one.law.determinable:
-        return f"{one.way}: {one.crossed}"
+        return f"{one.way}: {one.crossed} crossed"
     half = (one.law.high - one.law.low) / 2
-    return f"{one.way}: $\\alpha$ {one.law.exponent:z.2f} $\\pm$ {half:.2f}, {one.verdict}"
+    return f"{one.way}: $\\alpha$ {one.law.exponent:z.2f} $\\pm$ {half:.2f},\n{one.verdict}"
 
 
 def _handles() -> list[Line2D]:

@@ -15,12 +15,14 @@ from experiments.ordering_figure import ordering_figure
 from experiments.ordering_tables import grouped, order_table, progress_table, theory_exponents
 from experiments.results import Results, Stored
 from experiments.tables import markdown
+from experiments.tokens import TokenOrder, token_order, token_table
 
 __all__ = ["EXPERIMENT"]
 
 Array = NDArray[np.float64]
 
 _STEPS, _BATCH, _SAMPLES, _HEUN_STEPS, _PER_DECADE, _SIDE, _KERNEL = 800, 128, 256, 12, 10, 16, 3
+_TOKEN = 2  # pixels along the side of a token of the transformer
 _PATCHES = {"class_path": "spectral_lightning.spectra.PatchComponents", "init_args": {"size": 5, "boundary": "valid"}}
 _SAMPLER = {"num_steps": _HEUN_STEPS}
 _CONV_RATE = 3.0e-3  # ten times the networks': a kernel of few weights would not get there in these steps
@@ -39,18 +41,30 @@ _CONTROLS = {
 }
 _BASES = {"spectral": "eigenmodes", "fourier": "Fourier modes", "patch": "patch components"}
 
-# Claim of Wang & Pehlevan 2025, their figure, and the order it means, None where they claim nothing.
-_CLAIMS: dict[str, tuple[str, str, str | None]] = {
-    "mlp": (
-        "A fully connected network learns modes in the order of variance",
-        "0.48 rising, 0.35 falling (FFHQ32)",
-        "by variance",
+_ORDER, _TOGETHER = "by variance", "together"
+_WIDE = ("Shared weights alone keep the order of variance (full-width convolution)", "as fully connected", _ORDER)
+_LOCAL = ("A local convolution learns modes together", "alpha about 0", _TOGETHER)
+
+# Run, basis, claim of Wang & Pehlevan 2025, their figure, the order it means (None where they claim nothing), and whether
+# it is a headline. Their propositions on convolutions speak of Fourier modes.
+_CLAIMS: tuple[tuple[str, str, tuple[str, str, str | None], bool], ...] = (
+    (
+        "mlp",
+        "spectral",
+        (
+            "A fully connected network learns modes in the order of variance",
+            "0.48 rising, 0.35 falling (FFHQ32)",
+            _ORDER,
+        ),
+        True,
     ),
-    "full_width_conv": ("Shared weights alone keep that order (full-width convolution)", "as linear", "by variance"),
-    "local_conv": ("A local convolution learns modes together", "alpha about 0", "together"),
-    "unet": ("A convolutional U-Net learns modes together", "alpha about 0 (FFHQ32)", "together"),
-    "dit": ("A diffusion transformer: no claim", "-", None),
-}
+    ("full_width_conv", "fourier", _WIDE, True),
+    ("full_width_descent", "fourier", _WIDE, False),
+    ("local_conv", "fourier", _LOCAL, True),
+    ("local_descent", "fourier", _LOCAL, False),
+    ("unet", "spectral", ("A convolutional U-Net learns modes together", "alpha about 0 (FFHQ32)", _TOGETHER), True),
+    ("dit", "spectral", ("A diffusion transformer: no claim", "-", None), True),
+)
 
 
 def _run(name: str, config: str, changes: Mapping[str, Any], num_samples: int = _SAMPLES) -> Run:
@@ -94,16 +108,21 @@ def report(results: Results) -> Report:
     """In which order the five networks and the three controls learnt the modes."""
     orders, limit = Orders(results), _limit(results)
     panels = {(basis, run): orders(run, basis) for basis in _BASES for run in _NETWORKS}
-    rows = [*(_claim(orders, run) for run in _NETWORKS), *_limit_rows(results, limit), _rate_row(results)]
+    rows = [
+        *(_claim(orders, *case) for case in _CLAIMS),
+        _token_row(orders),
+        *_limit_rows(results, limit),
+        _rate_row(results),
+    ]
     return Report(rows, _text(orders, limit), ordering_figure(panels, _BASES, _NETWORKS))
 
 
-def _claim(orders: Orders, run: str) -> Row:
-    claim, published, expected = _CLAIMS[run]
-    found = orders(run)
+def _claim(orders: Orders, run: str, basis: str, said: tuple[str, str, str | None], headline: bool) -> Row:
+    (claim, published, expected), found = said, orders(run, basis)
     verdict = judged(expected, found) if expected else _verdicts(found)
-    theory = theory_exponents(orders.results[run])
-    return Row(f"{claim}; eigenmodes", published, _measured(found), theory, verdict, headline=True)
+    how = ", gradient descent" if run in _CONTROLS else ""
+    theory = theory_exponents(orders.results[run], basis)
+    return Row(f"{claim}; {_BASES[basis]}{how}", published, _measured(found), theory, verdict, headline)
 
 
 def _measured(found: list[Ordering]) -> str:
@@ -111,7 +130,20 @@ def _measured(found: list[Ordering]) -> str:
 
 
 def _verdicts(found: list[Ordering]) -> str:
-    return "; ".join(f"{one.way} {one.verdict}" for one in found)
+    return "; ".join(f"{one.way} {one.verdict}" for one in found if one.law.determinable) or "not determinable"
+
+
+def _token_orders(orders: Orders) -> dict[str, TokenOrder]:
+    waves = circular_modes(orders.results["dit"].history("fourier"))
+    return {run: token_order(orders(run, "fourier")[1], waves, _SIDE, _TOKEN) for run in _NETWORKS}
+
+
+def _token_row(orders: Orders) -> Row:
+    found = _token_orders(orders)["dit"]
+    measured = f"rank correlation with it {found.constant}, with variance {found.variance}"
+    more = found.constant.low > max(abs(found.variance.low), abs(found.variance.high))
+    claim = "A diffusion transformer learns late what is constant within its tokens; falling Fourier modes"
+    return Row(claim, "-", measured, "-", "measured here: " + ("tokens before variance" if more else "undecided"))
 
 
 def _limit(results: Results) -> Array:
@@ -126,12 +158,12 @@ def _limited(one: Stored, limit: Array) -> list[Ordering]:
 
 
 def _limit_rows(results: Results, limit: Array) -> list[Row]:
-    claim, published, _ = _CLAIMS["local_conv"]
+    claim, published, expected = _LOCAL
     rows = []
     for run, how in (("local_conv", "Adam"), ("local_descent", "gradient descent")):
         found = _limited(results[run], limit)
         text = f"{claim}; Fourier modes, threshold towards the limit of the kernel, {how}"
-        rows.append(Row(text, published, _measured(found), "-", judged("together", found)))
+        rows.append(Row(text, published, _measured(found), "-", judged(expected, found)))
     return rows
 
 
@@ -166,6 +198,7 @@ def _text(orders: Orders, limit: Array) -> str:
             "that wait are tied last in it. The spread is the 90th over the 10th percentile of the step.",
             order_table(orders, _NETWORKS, _BASES),
             _findings(orders),
+            _tokens(orders),
             "The controls:",
             order_table(orders, _CONTROLS, _BASES),
             "How far each got, in eigenmodes. A mode still moves if it made a tenth of its whole way in the second half "
@@ -198,6 +231,16 @@ def _findings(orders: Orders) -> str:
     ]
     agree = f"The three bases agree for {', '.join(same)}." if same else "For no network do the three bases agree."
     return "\n".join([*lines, "", agree])
+
+
+def _tokens(orders: Orders) -> str:
+    found = {_NETWORKS[run]: one for run, one in _token_orders(orders).items()}
+    return (
+        f"The transformer cuts a patch into tokens of {_TOKEN} x {_TOKEN} pixels. What varies within a token it can learn "
+        "from that token alone, what is constant there takes the others. Spearman's correlation of the step of emergence "
+        "with either, over the falling Fourier modes that crossed, for it and for the networks without tokens; waves that "
+        f"are constant within tokens are long ones of large variance, hence the partial correlations:\n\n{token_table(found)}"
+    )
 
 
 def _limits(results: Results, limit: Array) -> str:

@@ -11,6 +11,7 @@ from experiments import patches
 from experiments.local_limit import circular_modes, local_limit
 from experiments.ordering import Ordering, Orders, distance, judged, rank_correlation, rate_ratio, spread, until_end
 from experiments.ordering import unfinished as share_unfinished
+from experiments.tokens import constant_share, token_order
 
 RUNS = [run.name for run in patches.EXPERIMENT.runs]
 EXPONENTS = dict(zip(RUNS, (0.03, 0.3, 0.45, 0.6, 0.05, 0.5, 0.5, 0.04), strict=True))
@@ -94,6 +95,51 @@ def test_the_interval_of_the_rank_correlation_covers_it():
         found = rank_correlation(np.exp(pearson * x + np.sqrt(1 - pearson**2) * z), np.exp(x))
         hits += found.low <= truth <= found.high
     assert hits / 400 == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("count", [5, 8, 30])
+def test_a_perfect_order_of_few_modes_has_an_interval(count):
+    """As wide as that of an order in which one pair of neighbours is exchanged."""
+    variance = np.arange(1.0, count + 1)
+    exchanged = 1 / np.concatenate([variance[1::-1], variance[2:]])
+    perfect, nearly = rank_correlation(1 / variance, variance), rank_correlation(exchanged, variance)
+    assert perfect.value == pytest.approx(-1, abs=1e-12)
+    assert perfect.low == pytest.approx(-1, abs=1e-12)
+    assert perfect.high == pytest.approx(nearly.high, abs=1e-9)
+
+
+@pytest.mark.parametrize("token", [2, 4])
+def test_share_constant_in_tokens_is_that_of_block_means(token):
+    waves, pixels = half_plane(16)[1], np.arange(16)
+    for wave, share in zip(waves, constant_share(waves, 16, token), strict=True):
+        phase = 2j * np.pi * (wave[0] * pixels[:, None] + wave[1] * pixels[None]) / 16
+        means = np.exp(phase).reshape(16 // token, token, 16 // token, token).mean((1, 3))
+        assert share == pytest.approx(np.mean(np.abs(means) ** 2), abs=1e-12)
+
+
+def test_partial_correlations_are_those_of_residuals(tmp_path):
+    """Ranks regressed on the other quantity's ranks, and the residuals correlated."""
+    labels, waves = half_plane(16)
+    variance = 0.3 / (1 + (np.minimum(waves, 16 - waves) ** 2).sum(1)) ** 0.8
+    share, rng = constant_share(waves, 16, 2), np.random.default_rng(4)
+    time = 20 * np.exp(1.5 * share + 0.3 * np.log(variance) + 0.1 * rng.normal(size=len(variance)))
+    order = Orders({"one": store(tmp_path / "a", {"fourier": history(variance, time, labels=labels)})})(
+        "one", "fourier"
+    )[1]
+    kept = order.found.crossed("falling")
+    ranks = [stats.rankdata(values[kept]) for values in (order.found.time, variance, share)]
+    found = token_order(order, waves, 16, 2)
+
+    def left(values, other):
+        line = stats.linregress(other, values)
+        return values - line.intercept - line.slope * other
+
+    assert found.variance.value == pytest.approx(stats.spearmanr(ranks[0], ranks[1]).statistic, abs=1e-12)
+    assert found.constant.value == pytest.approx(stats.spearmanr(ranks[0], ranks[2]).statistic, abs=1e-12)
+    expected = np.corrcoef(left(ranks[0], ranks[1]), left(ranks[2], ranks[1]))[0, 1]
+    assert found.constant_alone.value == pytest.approx(expected, abs=1e-12)
+    expected = np.corrcoef(left(ranks[0], ranks[2]), left(ranks[1], ranks[2]))[0, 1]
+    assert found.variance_alone.value == pytest.approx(expected, abs=1e-12)
 
 
 def test_spread_is_the_ratio_of_percentiles_and_says_when_it_is_a_bound():
@@ -218,8 +264,9 @@ def plain_alpha(table):
 
 @pytest.mark.parametrize("run", ["mlp", "full_width_conv", "local_conv", "unet", "dit"])
 def test_exponents_of_the_report_are_those_of_the_tables(results, report, run):
-    alpha, count = plain_alpha(results[run].history())
-    row = next(row for row in report.rows if row.claim.startswith(patches._CLAIMS[run][0]))
+    alpha, count = plain_alpha(results[run].history("fourier" if run.endswith("conv") else "spectral"))
+    basis, claim = next((basis, said[0]) for name, basis, said, _ in patches._CLAIMS if name == run)
+    row = next(row for row in report.rows if row.claim == f"{claim}; {patches._BASES[basis]}")
     said = re.search(r"falling: (-?[\d.]+) \[.*\] \((\d+) of \d+\)", row.measured)
     assert float(said[1]) == pytest.approx(alpha, abs=0.006)
     assert int(said[2]) == count
@@ -229,7 +276,7 @@ def test_exponents_of_the_report_are_those_of_the_tables(results, report, run):
 
 def test_the_claims_are_judged(report):
     verdicts = [row.verdict.split(":")[0] for row in report.rows]
-    assert verdicts[:4] == ["confirmed"] * 4
+    assert verdicts[:6] == ["confirmed"] * 6
     assert report.rows[-1].verdict == "not confirmed: 0.00 N"  # nothing was made to be quicker by N
 
 
