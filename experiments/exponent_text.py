@@ -13,6 +13,7 @@ from spectral_lightning.diffusion import LogNormalNoise
 __all__ = ["agreeing", "text"]
 
 _DRAWN = ("deep_linear", "mlp")  # trainings whose weights are drawn: another seed gives another exponent
+_SMALL = 0.02
 _SHARES = (0.0, 0.25, 0.5, 0.65, 0.8, 0.9)
 
 _ABOUT = (
@@ -91,14 +92,13 @@ def _reading(found: Rungs) -> str:
     said = []
     for criterion in CRITERIA:
         moved = {key: one for key, one in changes(found, criterion).items() if one.determinable}
-        raise_, lower = (
-            [f"`{key}`" for key, one in moved.items() if one.shown and one.value * sign > 0] for sign in (1, -1)
-        )
-        leave = [f"`{key}`" for key, one in moved.items() if not one.shown]
+        large = {key: one.value for key, one in moved.items() if one.shown and abs(one.value) >= _SMALL}
+        raise_, lower = ([f"`{key}`" for key, value in large.items() if value * sign > 0] for sign in (1, -1))
+        leave = [f"`{key}`" for key in moved if key not in large]
         same = [f"`{key}`" for key in agreeing(found, criterion)]
         said.append(
-            f"{criterion.capitalize()} exponent of rising modes: raised by {_listed(raise_)}; lowered by {_listed(lower)}; no "
-            f"change shown by {_listed(leave)}. Linear steps whose exponent is not told from the MLP's: {_listed(same)}."
+            f"{criterion.capitalize()} exponent of rising modes: raised by {_listed(raise_)}; lowered by {_listed(lower)}; by "
+            f"less than {_SMALL}, or not shown to be changed, by {_listed(leave)}. Linear steps whose exponent is not told from the MLP's: {_listed(same)}."
         )
     return f"**In short.** {' '.join(said)}"
 
