@@ -98,7 +98,8 @@ def _reading(found: Rungs) -> str:
         same = [f"`{key}`" for key in agreeing(found, criterion)]
         said.append(
             f"{criterion.capitalize()} exponent of rising modes: raised by {_listed(raise_)}; lowered by {_listed(lower)}; by "
-            f"less than {_SMALL}, or not shown to be changed, by {_listed(leave)}. Linear steps whose exponent is not told from the MLP's: {_listed(same)}."
+            f"less than {_SMALL}, or not shown to be changed, by {_listed(leave)}. "
+            f"Linear steps whose exponent is not told from the MLP's: {_listed(same)}."
         )
     return f"**In short.** {' '.join(said)}"
 
