@@ -76,8 +76,6 @@ def _text(orders: Orders) -> str:
             "that wait are tied last in it. The spread is the 90th over the 10th percentile of the step.",
             order_table(orders, runs, _BASES),
             _findings(orders, runs),
-            "How far each got, in eigenmodes. A mode still moves if it made a tenth of its whole way in the second half "
-            "of the steps:",
             progress_table(results, runs),
         ]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from experiments.results import Results, Stored
 from experiments.tables import exponent, interval
-from spectral_lightning.emergence import ModeEmergence, PowerLaw, emergence
+from spectral_lightning.emergence import STATUS, ModeEmergence, PowerLaw, emergence, first_passage
 from spectral_lightning.spectra import SpectralHistory
 
 __all__ = [
@@ -23,9 +23,11 @@ __all__ = [
     "Orders",
     "correlation_interval",
     "distance",
+    "for_good",
     "judged",
     "rank_correlation",
     "rate_ratio",
+    "returned",
     "spread",
     "unfinished",
     "until_end",
@@ -35,13 +37,14 @@ Array = NDArray[np.float64]
 
 WAYS = ("rising", "falling")
 _ORDERED, _FLAT, _TOGETHER, _LEAST, _LEAST_RANKED = 0.2, 0.1, 2.0, 10, 5
+_SPREAD = "flat, yet spread"
 _RESAMPLES = 500
 _NORMAL = 1.959964  # the 97.5 % point
 
 RULE = (
     f"The rule. *By variance*: the interval of alpha lies above {_ORDERED} and that of the rank correlation below 0; "
     f"*against variance*: below -{_ORDERED} and above 0. Else *together*: the interval of the spread lies below "
-    f"{_TOGETHER:.0f}. Else *in no order of variance*: the interval of alpha lies within +-{_FLAT}, and at least nine in "
+    f"{_TOGETHER:.0f}. Else *flat, yet spread*: the interval of alpha lies within +-{_FLAT}, and at least nine in "
     f"ten of the modes crossed. Else *between*. Not determinable with fewer than {_LEAST} crossed modes or less than one "
     "decade of variance."
 )
@@ -117,7 +120,7 @@ class Ordering:
         if self.spread.high < _TOGETHER and not self.spread.bound:
             return "together"
         flat = max(abs(law.low), abs(law.high)) < _FLAT and law.count >= 0.9 * law.total
-        return "in no order of variance" if flat else "between"
+        return _SPREAD if flat else "between"
 
     @property
     def cells(self) -> list[str]:
@@ -199,13 +202,18 @@ class Orders:
 
 
 def judged(expected: str, found: list[Ordering]) -> str:
-    """What the verdicts say of a claimed order: every direction with an exponent has to agree."""
+    """What the verdicts say of a claimed order: every direction with an exponent has to agree.
+
+    Modes of one exponent about 0 that are nevertheless apart confirm in part that they come together.
+    """
     said = {one.way: one.verdict for one in found if one.law.determinable}
     if not said:
         return "not determinable"
     text = ", ".join(f"{way} {verdict}" for way, verdict in said.items())
-    agreeing = sum(verdict == expected for verdict in said.values())
-    return f"{'confirmed' if agreeing == len(said) else 'partly' if agreeing else 'not confirmed'}: {text}"
+    if all(verdict == expected for verdict in said.values()):
+        return f"confirmed: {text}"
+    partly = {expected, _SPREAD} if expected == "together" else {expected}
+    return f"{'partly' if partly & set(said.values()) else 'not confirmed'}: {text}"
 
 
 def rate_ratio(slow: Stored, fast: Stored, tracker: str, predicted: bool = False) -> Estimate:
@@ -255,6 +263,30 @@ def distance(history: SpectralHistory, row: int) -> float:
     with np.errstate(divide="ignore"):
         off = np.log(history.variance[row, chosen] / history.fixed_point[chosen])
     return float(np.sqrt(np.mean(off**2))) if chosen.any() else math.nan
+
+
+def for_good(history: SpectralHistory, found: ModeEmergence) -> ModeEmergence:
+    """Emergence by the last passage: since when a mode is past its threshold at every measurement.
+
+    Args:
+        history: the measurement.
+        found: emergence by the first passage; a mode that the last measurement finds back waits.
+    """
+    past = found.direction * (history.variance - found.threshold) >= 0
+    entry = len(past) - np.argmin(past[::-1], axis=0)  # the first measurement after the last one that is not past
+    rows = np.arange(len(past))[:, None]
+    kept = np.where((rows > 0) & (rows < entry - 1), np.nan, history.variance)
+    time = first_passage(history.steps, kept, found.threshold, found.direction)
+    crossed = found.status == STATUS.index("crossed")
+    status = np.where(crossed & ~np.isfinite(time), STATUS.index("not yet"), found.status)
+    return replace(found, status=status, time=np.where(crossed, time, np.nan))
+
+
+def returned(history: SpectralHistory, found: ModeEmergence) -> float:
+    """Share of the crossed modes that a later measurement finds back over the threshold."""
+    crossed = found.crossed("rising") | found.crossed("falling")
+    past = (found.direction * (history.variance - found.threshold) >= 0)[:, crossed]
+    return float(np.mean((np.diff(past.astype(np.int64), axis=0) < 0).any(axis=0))) if crossed.any() else math.nan
 
 
 def unfinished(history: SpectralHistory, found: ModeEmergence) -> float:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from experiments.ordering import WAYS, Ordering, Orders, distance, unfinished
+from experiments.ordering import WAYS, Ordering, Orders, distance, for_good, returned, unfinished
 from experiments.results import Results, Stored
 from experiments.tables import duration, interval, markdown
 from spectral_lightning.emergence import PowerLaw
 
 __all__ = ["grouped", "order_table", "progress_table", "theory_exponents"]
+
+_PROGRESS = (
+    "How far each got, in eigenmodes. A mode still moves if it made a tenth of its whole way in the second half of the "
+    "steps. It went back if a measurement finds it back over its threshold after it had crossed: these are the weights of "
+    "single steps, not averages, and the first passage of such a mode is early. The last passage, since when every "
+    "measurement finds it past, is late instead; an exponent that is about the same for both does not hang on that."
+)
 
 
 def order_table(orders: Orders, runs: Mapping[str, str], bases: Mapping[str, str]) -> str:
@@ -49,18 +56,20 @@ def _alpha(law: PowerLaw) -> str:
 
 def progress_table(results: Results, runs: Mapping[str, str]) -> str:
     """How far each run got, how far the theory's overlay lies off, and what it took."""
-    columns = ["network", "rms log distance to the end of learning: before", "after", "still moving"]
-    columns += ["overlay's rms log error (if nothing were learnt): eigenmodes", "Fourier modes", "wall time"]
-    return markdown(columns, [[name, *_progress(results[run])] for run, name in runs.items()])
+    columns = ["network", "rms log distance to the end of learning: before", "after", "still moving", "went back"]
+    columns += ["alpha of the last passage, falling", "overlay's rms log error (if nothing were learnt): eigenmodes"]
+    rows = [[name, *_progress(results[run])] for run, name in runs.items()]
+    return f"{_PROGRESS}\n\n{markdown([*columns, 'Fourier modes', 'wall time'], rows)}"
 
 
 def _progress(one: Stored) -> list[str]:
-    history = one.history()
+    history, found = one.history(), one.compared().measured
     far = [f"{distance(history, row):.2f}" for row in (0, -1)]
-    moving = unfinished(history, one.compared().measured)
+    shares = [f"{share:.0%}" for share in (unfinished(history, found), returned(history, found))]
+    last = for_good(history, found).law("falling")
     fits = [one.goodness(basis) for basis in ("spectral", "fourier")]
     errors = [f"{fit['rms']:.3g} ({fit['baseline']:.2f})" for fit in fits]
-    return [*far, f"{moving:.0%}", *errors, duration(one.about["seconds"])]
+    return [*far, *shares, f"{_alpha(last)} ({last.count} of {last.total})", *errors, duration(one.about["seconds"])]
 
 
 def grouped(found: Mapping[str, Ordering]) -> str:

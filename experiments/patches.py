@@ -201,8 +201,6 @@ def _text(orders: Orders, limit: Array) -> str:
             _tokens(orders),
             "The controls:",
             order_table(orders, _CONTROLS, _BASES),
-            "How far each got, in eigenmodes. A mode still moves if it made a tenth of its whole way in the second half "
-            "of the steps:",
             progress_table(results, everything),
             _limits(results, limit),
             _sharing(results),

@@ -9,9 +9,21 @@ from stored_orders import STEPS, emergence_by_law, half_plane, history, store
 
 from experiments import patches
 from experiments.local_limit import circular_modes, local_limit
-from experiments.ordering import Ordering, Orders, distance, judged, rank_correlation, rate_ratio, spread, until_end
-from experiments.ordering import unfinished as share_unfinished
+from experiments.ordering import (
+    Ordering,
+    Orders,
+    distance,
+    for_good,
+    judged,
+    rank_correlation,
+    rate_ratio,
+    returned,
+    spread,
+    unfinished,
+    until_end,
+)
 from experiments.tokens import constant_share, token_order
+from spectral_lightning.spectra import SpectralHistory
 
 RUNS = [run.name for run in patches.EXPERIMENT.runs]
 EXPONENTS = dict(zip(RUNS, (0.03, 0.3, 0.45, 0.6, 0.05, 0.5, 0.5, 0.04), strict=True))
@@ -43,10 +55,10 @@ def test_an_order_is_judged_by_the_intervals(tmp_path, exponent, scatter, verdic
     assert falling(tmp_path / "a", variance, time).verdict == verdict
 
 
-def test_modes_far_apart_in_no_order_are_not_together(tmp_path):
+def test_modes_of_exponent_zero_that_are_apart_are_not_together(tmp_path):
     variance = np.geomspace(0.4, 0.004, 240)
     time = np.tile([20.0, 40.0, 80.0, 160.0], 60)
-    assert falling(tmp_path / "a", variance, time).verdict == "in no order of variance"
+    assert falling(tmp_path / "a", variance, time).verdict == "flat, yet spread"
 
 
 def test_modes_that_wait_keep_an_order_from_being_called_together(tmp_path):
@@ -165,13 +177,42 @@ def test_against_its_own_end_a_mode_that_stops_half_way_crosses():
     assert own.time[far] == pytest.approx(50.0, rel=0.02)
 
 
+def test_the_last_passage_is_since_when_a_mode_stays_past():
+    """Half of the modes go back over their threshold once; the others never do."""
+    variance = np.geomspace(0.4, 0.004, 20)
+    table = history(variance, np.full(20, 50.0))
+    found = until_end(table, variance)
+    back = np.arange(20) % 2 == 0
+    rows = [row.copy() for row in table.variance]
+    i = int(np.flatnonzero(table.steps > 300)[0])
+    rows[i] = np.where(back, 2 * found.threshold, rows[i])
+    other = SpectralHistory(table.static, table.metadata)
+    for step, row in zip(table.steps, rows, strict=True):
+        other.append(step=step, variance=row)
+    last = for_good(other, until_end(other, variance))
+    assert returned(table, found) == 0
+    assert returned(other, found) == 0.5
+    assert last.time[~back] == pytest.approx(found.time[~back], rel=1e-12)
+    expected = []
+    for k in np.flatnonzero(back):  # between the measurement that finds it back and the next
+        a, b = np.log(2 * found.threshold[k]), np.log(rows[i + 1][k])
+        share = (a - np.log(found.threshold[k])) / (a - b)
+        expected.append(np.exp(np.log(table.steps[i]) + share * np.log(table.steps[i + 1] / table.steps[i])))
+    assert last.time[back] == pytest.approx(expected, rel=1e-12)
+    rows[-1] = np.where(back, 2 * found.threshold, rows[-1])
+    final = SpectralHistory(table.static, table.metadata)
+    for step, row in zip(table.steps, rows, strict=True):
+        final.append(step=step, variance=row)
+    assert (for_good(final, until_end(final, variance)).crossed("falling") == ~back).all()
+
+
 def test_distance_and_unfinished_count_what_is_left():
     variance = np.geomspace(0.4, 0.004, 20)
     table = history(variance, np.array([20.0] * 10 + [900.0] * 10))
     left = np.log(table.variance[-1] / variance)
     assert distance(table, -1) == pytest.approx(np.sqrt(np.mean(left**2)), rel=1e-12)
     assert distance(table, 0) == pytest.approx(np.sqrt(np.mean(np.log(1.2 / variance) ** 2)), rel=1e-12)
-    assert share_unfinished(table, until_end(table, variance)) == 0.5
+    assert unfinished(table, until_end(table, variance)) == 0.5
 
 
 def test_rates_are_compared_at_equal_learning_rate(tmp_path):
