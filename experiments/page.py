@@ -83,7 +83,7 @@ def short_version(found: list[Part]) -> str:
     """The headlines, for the README."""
     rows = [
         [
-            f"`make results-{part.experiment.name}`, {part.time}",
+            f"`make results-{part.experiment.name}`, {part.time}, [figure](docs/results/{part.experiment.name}.png)",
             *(row.claim, row.published, row.measured, row.theory, row.verdict),
         ]
         for part in found
