@@ -34,7 +34,7 @@ class RelativeDensity:
         sigmas: the levels.
 
     Example:
-        >>> RelativeDensity(LogNormalNoise(mean=0.0, std=1.0), (1.0, 1e9))(1.0)
+        >>> float(RelativeDensity(LogNormalNoise(mean=0.0, std=1.0), (1.0, 1e9))(1.0))
         2.0
     """
 

