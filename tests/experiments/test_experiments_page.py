@@ -10,6 +10,7 @@ from scipy import stats
 from experiments import gaussian, page
 from experiments.running import ROOT, STORE
 
+pytestmark = pytest.mark.slow  # every report is made once
 STORED = sorted(STORE.glob("*/*/*.npz")) if STORE.is_dir() else []
 
 
