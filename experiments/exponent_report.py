@@ -7,9 +7,10 @@ import numpy as np
 from experiments.definition import Report, Row
 from experiments.exponent_figure import figure
 from experiments.exponent_text import agreeing, text
-from experiments.ladder import Rungs, alpha, between, changes, difference, rungs, seeds, share
+from experiments.ladder import Rungs, between, changes, difference, rungs, seeds, share
 from experiments.results import Results
 from experiments.rungs import CHANGES, CRITERIA, LADDER, change
+from experiments.tables import alpha
 
 __all__ = ["report"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.ladder import Rungs, alpha, between, changes, common, difference, seeds, share
+from experiments.ladder import Rungs, between, changes, common, difference, seeds, share
 from experiments.rungs import CRITERIA, LADDER, Rung
 from experiments.shared_layer import SharedLayer
-from experiments.tables import markdown
+from experiments.tables import alpha, markdown
 from spectral_lightning.diffusion import LogNormalNoise
 
 __all__ = ["agreeing", "text"]

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.results import Results, load
-from experiments.rungs import CHANGES, LADDER, Change, Mask, Rung, change, law, theories
-from experiments.tables import interval
-from spectral_lightning.emergence import PowerLaw
+from experiments.rungs import CHANGES, DECADES, LADDER, Change, Mask, Rung, change, theories
 
-__all__ = ["Rungs", "alpha", "between", "changes", "common", "difference", "rungs", "seeds", "share"]
+__all__ = ["Rungs", "between", "changes", "common", "difference", "rungs", "seeds", "share"]
 
 _SEEDS = ("d128_seed0", "d128_seed1", "d128_seed2")
 
@@ -59,13 +57,6 @@ def between(found: Rungs, child: str, parent: str, criterion: str, everywhere: b
     return change(one.history.target, times, other.times(criterion))
 
 
-def alpha(fit: PowerLaw | None) -> str:
-    """An exponent with its interval, or why there is none; "-" without a law."""
-    if fit is None:
-        return "-"
-    return interval(fit.exponent, fit.low, fit.high) if fit.determinable else f"not determinable: {fit.reason}"
-
-
 def difference(one: Change) -> str:
     """A change with its sign and interval, or why there is none."""
     if not one.determinable:
@@ -82,4 +73,6 @@ def seeds(found: Rungs, criterion: str) -> list[float]:
     """Exponents of the MLP of experiment 1 on the seeds that are stored, each with data and weights of its own."""
     gaussian = found["mlp"].stored.directory.parent
     there = [name for name in _SEEDS if (gaussian / name / "run.json").is_file()]
-    return [law(one.compared(criterion).measured, "rising").exponent for one in load(gaussian, there).values()]
+    return [
+        one.compared(criterion).measured.law("rising", None, DECADES).exponent for one in load(gaussian, there).values()
+    ]

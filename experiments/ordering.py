@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from experiments.estimate import Estimate
 from experiments.results import Results, Stored
-from experiments.tables import exponent, interval
+from experiments.tables import alpha, exponent
 from spectral_lightning.emergence import STATUS, ModeEmergence, PowerLaw, emergence, first_passage
 from spectral_lightning.spectra import SpectralHistory
 
 __all__ = [
     "RULE",
     "WAYS",
-    "Estimate",
     "Ordering",
     "Orders",
     "correlation_interval",
@@ -48,27 +48,6 @@ RULE = (
     f"ten of the modes crossed. Else *between*. Not determinable with fewer than {_LEAST} crossed modes or less than one "
     "decade of variance."
 )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval.
-
-    Attributes:
-        value: NaN where not determinable.
-        low: lower end.
-        high: upper end.
-        bound: whether the value is only known to be at least this.
-    """
-
-    value: float
-    low: float
-    high: float
-    bound: bool = False
-
-    def __str__(self) -> str:
-        """The number with its interval, "-" where there is none."""
-        return f"{'at least ' if self.bound else ''}{interval(self.value, self.low, self.high)}"
 
 
 @dataclass(frozen=True)
@@ -125,9 +104,7 @@ class Ordering:
     @property
     def cells(self) -> list[str]:
         """For a table: crossed, alpha, rank correlation, spread, order."""
-        law = self.law
-        alpha = interval(law.exponent, law.low, law.high) if law.determinable else f"not determinable: {law.reason}"
-        return [self.crossed, alpha, str(self.rank), str(self.spread), self.verdict]
+        return [self.crossed, alpha(self.law), self.rank.cell, self.spread.cell, self.verdict]
 
     @property
     def summary(self) -> str:
@@ -251,9 +228,8 @@ def until_end(history: SpectralHistory, end: Array | None = None, criterion: str
         criterion: of the threshold.
     """
     last = history.variance[-1] if end is None else end
-    null = history["null"] if "null" in history else np.zeros(len(history.target), np.bool_)
-    floor = float(history.target[null].max()) if null.any() else 0.0
-    return emergence(history.steps, history.variance, history.target, last, criterion=criterion, null_variance=floor)
+    known = history.steps, history.variance, history.target
+    return emergence(*known, last, criterion=criterion, null_variance=history.null_variance)
 
 
 def distance(history: SpectralHistory, row: int) -> float:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.ordering import WAYS, Ordering, Orders, distance, for_good, returned, unfinished
 from experiments.results import Results, Stored
-from experiments.tables import duration, interval, markdown
-from spectral_lightning.emergence import PowerLaw
+from experiments.tables import alpha, duration, interval, markdown
 
 __all__ = ["grouped", "order_table", "progress_table", "theory_exponents"]
 
@@ -41,17 +40,13 @@ def order_table(orders: Orders, runs: Mapping[str, str], bases: Mapping[str, str
 def _cells(geometric: Ordering, harmonic: Ordering) -> list[str]:
     return [
         geometric.crossed,
-        _alpha(geometric.law),
-        f"{_alpha(harmonic.law)}{'' if harmonic.crossed == geometric.crossed else f' ({harmonic.crossed})'}",
-        str(geometric.rank),
-        str(geometric.spread),
+        alpha(geometric.law),
+        f"{alpha(harmonic.law)}{'' if harmonic.crossed == geometric.crossed else f' ({harmonic.crossed})'}",
+        geometric.rank.cell,
+        geometric.spread.cell,
         geometric.verdict,
         harmonic.verdict,
     ]
-
-
-def _alpha(law: PowerLaw) -> str:
-    return interval(law.exponent, law.low, law.high) if law.determinable else f"not determinable: {law.reason}"
 
 
 def progress_table(results: Results, runs: Mapping[str, str]) -> str:
@@ -69,7 +64,7 @@ def _progress(one: Stored) -> list[str]:
     last = for_good(history, found).law("falling")
     fits = [one.goodness(basis) for basis in ("spectral", "fourier")]
     errors = [f"{fit['rms']:.3g} ({fit['baseline']:.2f})" for fit in fits]
-    return [*far, *shares, f"{_alpha(last)} ({last.count} of {last.total})", *errors, duration(one.about["seconds"])]
+    return [*far, *shares, f"{alpha(last)} ({last.count} of {last.total})", *errors, duration(one.about["seconds"])]
 
 
 def grouped(found: Mapping[str, Ordering]) -> str:

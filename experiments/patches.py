@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.definition import Experiment, Report, Row, Run, trackers
+from experiments.estimate import Estimate
 from experiments.local_limit import circular_modes, local_limit
-from experiments.ordering import RULE, WAYS, Estimate, Ordering, Orders, judged, rate_ratio, until_end
+from experiments.ordering import RULE, WAYS, Ordering, Orders, judged, rate_ratio, until_end
 from experiments.ordering_figure import ordering_figure
 from experiments.ordering_tables import grouped, order_table, progress_table, theory_exponents
 from experiments.results import Results, Stored
@@ -179,7 +180,7 @@ def _rate_row(results: Results) -> Row:
     agrees = abs(measured.value / count - 1) < 0.1
     claim = "Sharing weights between N pixels multiplies the rate by N (gradient descent; median over Fourier modes)"
     verdict = "confirmed" if agrees else "not confirmed"
-    return Row(claim, f"N = {count}", str(measured), str(theory), f"{verdict}: {measured.value / count:.2f} N")
+    return Row(claim, f"N = {count}", measured.cell, theory.cell, f"{verdict}: {measured.value / count:.2f} N")
 
 
 def _text(orders: Orders, limit: Array) -> str:
@@ -281,8 +282,8 @@ def _sharing(results: Results) -> str:
     count = len(circular_modes(results["linear_descent"].history("fourier")))
     return (
         "What sharing weights does to the rate: learning rate times step of emergence of the linear layer over that of "
-        f"the full-width convolution, mode by mode over the {count} Fourier modes, has the median {measured}, the theory's "
-        f"tables {theory}; N is {_SIDE**2}. The eigenmodes of the patches are not Fourier modes, because patches are not "
+        f"the full-width convolution, mode by mode over the {count} Fourier modes, has the median {measured.cell}, the theory's "
+        f"tables {theory.cell}; N is {_SIDE**2}. The eigenmodes of the patches are not Fourier modes, because patches are not "
         "stationary and have edges; that is what keeps the ratio from being N for every mode."
     )
 

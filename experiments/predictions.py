@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.definition import Experiment, Report, Row
+from experiments.estimate import Estimate
 from experiments.predictions_classes import Balance
 from experiments.predictions_figure import figure
 from experiments.predictions_runs import (
@@ -22,7 +23,6 @@ from experiments.predictions_runs import (
     photographs,
 )
 from experiments.predictions_statistics import (
-    Estimate,
     Exchange,
     exchanges,
     mean_ratio,

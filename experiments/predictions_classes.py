@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.definition import Row
+from experiments.estimate import Estimate
 from experiments.predictions_runs import CLASS_PRECONDITIONING, CLASS_SEEDS, NUM_SAMPLES, SAMPLER, SHARES
 from experiments.predictions_statistics import (
     ClassTimes,
-    Estimate,
     class_times,
     drawn,
     raised,

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from experiments.predictions_statistics import Estimate, Exchange
+from experiments.estimate import Estimate
+from experiments.predictions_statistics import Exchange
 from spectral_lightning.emergence import ModeEmergence
 
 __all__ = ["figure"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from experiments.tables import interval
+from experiments.estimate import Estimate
 from spectral_lightning.emergence import STATUS, ModeEmergence
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory, compare
@@ -17,7 +17,6 @@ from spectral_lightning.theory import OneLayer, Preconditioning
 
 __all__ = [
     "ClassTimes",
-    "Estimate",
     "Exchange",
     "class_times",
     "drawn",
@@ -34,28 +33,6 @@ __all__ = [
 
 Array = NDArray[np.float64]
 Pairs = Sequence[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval; NaN where it is not determinable, infinite ends where one is open."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def determinable(self) -> bool:
-        """Whether there is a number."""
-        return bool(np.isfinite(self.value))
-
-    def __str__(self) -> str:
-        """The number with its interval, or that there is none."""
-        return interval(self.value, self.low, self.high) if self.determinable else "not determinable"
-
-    def holds(self, value: float) -> bool:
-        """Whether the interval contains a value."""
-        return self.low <= value <= self.high
 
 
 def mean_ratio(ratios: Sequence[float] | Array) -> Estimate:
@@ -225,7 +202,8 @@ def drawn(column: Array) -> Estimate:
 
 def raised(logs: Estimate) -> Estimate:
     """The exponential of a number and its interval."""
-    return Estimate(*(float(np.exp(v)) for v in (logs.value, logs.low, logs.high)))
+    value, low, high = (float(np.exp(v)) for v in (logs.value, logs.low, logs.high))
+    return Estimate(value, low, high)
 
 
 def reversal(odds: Sequence[float], table: Array) -> Array:

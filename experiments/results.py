@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Stored:
     """
 
     directory: Path
+    _compared: dict[tuple[str | float, str], Comparison] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -41,7 +42,10 @@ class Stored:
 
     def compared(self, criterion: str | float = "geometric", tracker: str = "spectral") -> Comparison:
         """Emergence measured and predicted, treated alike; gray zone of a factor of two."""
-        return compare(self.history(tracker), self.prediction(tracker), criterion)
+        key = criterion, tracker
+        if key not in self._compared:  # a report asks for the same one many times
+            self._compared[key] = compare(self.history(tracker), self.prediction(tracker), criterion)
+        return self._compared[key]
 
     def goodness(self, tracker: str = "spectral") -> dict[str, float]:
         """Of the prediction over the whole run: ``rms`` log error, ``baseline`` if nothing were learnt, ``cells``."""

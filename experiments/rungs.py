@@ -13,16 +13,16 @@ from experiments.networks import unit_weight
 from experiments.results import Stored
 from experiments.shared_layer import SharedLayer
 from spectral_lightning.diffusion import GridNoise, LogNormalNoise
-from spectral_lightning.emergence import ModeEmergence, PowerLaw, emergence, fit_power_law
+from spectral_lightning.emergence import PowerLaw, emergence
 from spectral_lightning.models.solvable import RelativeDensity
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import Comparison, SpectralHistory, compare
 from spectral_lightning.theory import LearningDynamics, OneLayer, Preconditioning
 
-__all__ = ["CHANGES", "CRITERIA", "LADDER", "Change", "Mask", "Rung", "Step", "change", "law", "theories"]
+__all__ = ["CHANGES", "CRITERIA", "DECADES", "LADDER", "Change", "Mask", "Rung", "Step", "change", "theories"]
 
 CRITERIA = ("geometric", "harmonic")
-_DECADES = 0.75  # of variance that a fit needs; the package asks for 1, and the rising modes of the MLP span 1.0
+DECADES = 0.75  # of variance that a fit needs; the package asks for 1, and the rising modes of the MLP span 1.0
 _DRAWS = 2000
 
 _UNDONE = 0.05  # share of the modes that may fall back below their threshold; more, and first passage is not learning
@@ -126,7 +126,7 @@ class Rung:
 
     def measured(self, criterion: str, way: str = "rising", modes: Mask | None = None) -> PowerLaw:
         """The measured law, over the modes of a mask where one is given; none where passages were undone."""
-        fit = law(self.compared(criterion).measured, way, modes)
+        fit = self.compared(criterion).measured.law(way, modes, DECADES)
         if way == "falling" or not self._undone(criterion):
             return fit
         reason = f"{self.fell_back(criterion)} of the {int(self.rose(criterion).sum())} modes that crossed fell back"
@@ -136,7 +136,7 @@ class Rung:
         """The stored prediction's law over the rising modes that crossed in both."""
         found = self.compared(criterion)
         both = found.common("rising") if modes is None else found.common("rising") & modes
-        return None if found.predicted is None else law(found.predicted, "rising", both)
+        return None if found.predicted is None else found.predicted.law("rising", both, DECADES)
 
     def theory(self, criterion: str, modes: Mask | None = None) -> PowerLaw | None:
         """The law of the step's own theory, not limited to the steps trained, over the modes that rose; None without one."""
@@ -144,7 +144,8 @@ class Rung:
             return None
         history, (steps, variance) = self.history, self._table
         expected = emergence(steps, variance, history.target, history.fixed_point, criterion=criterion)
-        return law(expected, "rising", self.rose(criterion) if modes is None else self.rose(criterion) & modes)
+        rose = self.rose(criterion)
+        return expected.law("rising", rose if modes is None else rose & modes, DECADES)
 
     @cached_property
     def history(self) -> SpectralHistory:
@@ -163,12 +164,6 @@ class Rung:
     def goodness(self) -> dict[str, float]:
         """Of the overlay."""
         return self.stored.goodness(self.step.tracker)
-
-
-def law(found: ModeEmergence, way: str, modes: NDArray[np.bool_] | None = None) -> PowerLaw:
-    """The power law through the modes of one direction, those of a mask only where one is given."""
-    chosen = found.eligible(way) if modes is None else found.eligible(way) & modes
-    return fit_power_law(found.variance[chosen], found.time[chosen], min_decades=_DECADES)
 
 
 @dataclass(frozen=True)
@@ -214,7 +209,7 @@ def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike, *, seed: in
     lam, ratio = np.asarray(variance, np.float64), np.asarray(child) / np.asarray(parent)
     both = np.isfinite(ratio) & (ratio > 0)
     x, y = np.log(lam[both]), np.log(ratio[both])
-    if len(x) < 10 or np.ptp(x) < _DECADES * np.log(10):
+    if len(x) < 10 or np.ptp(x) < DECADES * np.log(10):
         return Change(np.nan, np.nan, np.nan, len(x))
     drawn = np.random.default_rng(seed).integers(len(x), size=(_DRAWS, len(x)))
     low, high = np.quantile(-_slope(x[drawn], y[drawn]), [0.025, 0.975])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from spectral_lightning.emergence import PowerLaw
 
-__all__ = ["duration", "exponent", "interval", "markdown"]
+__all__ = ["alpha", "duration", "exponent", "interval", "markdown"]
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -40,6 +40,13 @@ def exponent(law: PowerLaw | None, counted: bool = True) -> str:
     if not counted:
         return interval(law.exponent, law.low, law.high) if law.determinable else "not determinable"
     return str(law)
+
+
+def alpha(law: PowerLaw | None) -> str:
+    """An exponent with its interval, or why there is none; "-" without a law."""
+    if law is None:
+        return "-"
+    return interval(law.exponent, law.low, law.high) if law.determinable else f"not determinable: {law.reason}"
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from experiments.ordering import Estimate, Ordering, correlation_interval, rank_correlation
+from experiments.estimate import Estimate
+from experiments.ordering import Ordering, correlation_interval, rank_correlation
 from experiments.tables import markdown
 
 __all__ = ["TokenOrder", "constant_share", "token_order", "token_table"]
@@ -75,7 +76,7 @@ def token_table(found: Mapping[str, TokenOrder]) -> str:
     """A line per network."""
     columns = ["network", "with variance", "with share constant in tokens", "variance, at equal share"]
     rows = [
-        [name, *(str(value) for value in (one.variance, one.constant, one.variance_alone, one.constant_alone))]
+        [name, *(value.cell for value in (one.variance, one.constant, one.variance_alone, one.constant_alone))]
         for name, one in found.items()
     ]
     return markdown([*columns, "share, at equal variance"], rows)

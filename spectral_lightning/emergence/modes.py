@@ -56,10 +56,16 @@ class ModeEmergence:
         """Modes of one direction that have passed their threshold."""
         return np.asarray(self.eligible(way) & (self.status == STATUS.index("crossed")))
 
-    def law(self, way: str, modes: NDArray[np.bool_] | None = None) -> PowerLaw:
-        """The power law through the modes of one direction, those of the mask ``modes`` only where one is given."""
+    def law(self, way: str, modes: NDArray[np.bool_] | None = None, min_decades: float = 1.0) -> PowerLaw:
+        """The power law through the modes of one direction.
+
+        Args:
+            way: ``"rising"`` or ``"falling"``.
+            modes: only those of this mask, ``[K]``.
+            min_decades: a narrower range of variance gives no exponent.
+        """
         chosen = self.eligible(way) if modes is None else self.eligible(way) & np.asarray(modes, np.bool_)
-        return fit_power_law(self.variance[chosen], self.time[chosen])
+        return fit_power_law(self.variance[chosen], self.time[chosen], min_decades=min_decades)
 
 
 def emergence(

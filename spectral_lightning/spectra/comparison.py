@@ -57,8 +57,6 @@ def compare(
         criterion: as for :func:`~spectral_lightning.emergence.threshold`.
         gray_factor: as for :func:`~spectral_lightning.emergence.gray_zone`.
     """
-    null = history["null"] if "null" in history else np.zeros(len(history.target), np.bool_)
-    floor = float(history.target[null].max()) if null.any() else 0.0
 
     def of(table: SpectralHistory) -> ModeEmergence:
         initial = history.variance[0] if len(history) else None
@@ -70,7 +68,7 @@ def compare(
             history.fixed_point,
             criterion=criterion,
             gray_factor=gray_factor,
-            null_variance=floor,
+            null_variance=history.null_variance,
             initial=initial,
         )
 

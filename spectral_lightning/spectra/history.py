@@ -180,6 +180,12 @@ class SpectralHistory:
             return np.where(self.target > 0, self.fixed_point / self.target - 1, np.nan)
 
     @property
+    def null_variance(self) -> float:
+        """Largest variance of the data's null modes, 0 where there are none: a mode with no more than this is one."""
+        null = self["null"] if "null" in self else np.zeros(len(self.target), np.bool_)
+        return float(self.target[null].max()) if null.any() else 0.0
+
+    @property
     def last_step(self) -> int | None:
         """Step of the last measurement, None before the first."""
         return int(self._rows[-1]["step"]) if self._rows else None
