@@ -21,10 +21,10 @@ demo: $(VENV)/.installed
 
 # The experiments, about two hours on two cores: one by name (results-gaussian), or all of them; the page is docs/results.
 results: $(VENV)/.installed
-	$(BIN)/python -m experiments run --jobs $(JOBS)
+	$(BIN)/python -m studies run --jobs $(JOBS)
 
 results-%: $(VENV)/.installed
-	$(BIN)/python -m experiments run --names '["$*"]' --jobs $(JOBS)
+	$(BIN)/python -m studies run --names '["$*"]' --jobs $(JOBS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

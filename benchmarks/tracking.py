@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, distributed, multiprocessing
 
-from spectral_lightning.callbacks.instrument import Instrument, Subject
 from spectral_lightning.diffusion import undisturbed
 from spectral_lightning.models import ResidualMLP
 from spectral_lightning.sampling import Sampler
@@ -35,6 +34,7 @@ from spectral_lightning.spectra import (
     SpectralProbe,
     current_ranks,
 )
+from spectral_lightning.tracking.instrument import Instrument, Subject
 
 WIDTH, BLOCKS, BATCH, CLASSES = 256, 3, 128, 4
 SAMPLER = Sampler(num_steps=18)

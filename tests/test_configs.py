@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conf.image_fixtures import write_cifar10, write_folder
 
 from spectral_lightning import models
 from spectral_lightning.callbacks import AnalyticOverlay, SpectralTracker
 from spectral_lightning.cli import main
+from tests.support.image_fixtures import write_cifar10, write_folder
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

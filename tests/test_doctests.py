@@ -10,7 +10,7 @@ import spectral_lightning
 
 ROOT = Path(spectral_lightning.__file__).parents[1]
 # Found as files, not by import: one module that does not import fails its own test only.
-FILES = [path for package in ("spectral_lightning", "experiments") for path in sorted((ROOT / package).rglob("*.py"))]
+FILES = [path for package in ("spectral_lightning", "studies") for path in sorted((ROOT / package).rglob("*.py"))]
 EXAMPLES = [path for path in FILES if ">>>" in path.read_text()]
 
 

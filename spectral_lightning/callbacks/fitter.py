@@ -12,11 +12,11 @@ from lightning.pytorch import LightningModule, Trainer
 
 from spectral_lightning.arguments import positive, positive_integer
 from spectral_lightning.callbacks.partner import Partner
-from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.emergence import STATUS, ModeEmergence, threshold
+from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.report import emergence_figure, group_figure
-from spectral_lightning.spectra import Comparison, compare
 from spectral_lightning.spectra.files import replacing
+from spectral_lightning.tracking.schedule import LogSchedule
 
 __all__ = ["EmergenceFitter"]
 

@@ -11,16 +11,17 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
 from spectral_lightning.arguments import fraction, one_of, positive_integer
-from spectral_lightning.callbacks.clock import Fit, fit_time_scale, goodness_of_fit, training_time
-from spectral_lightning.callbacks.departures import data_departures, optimizer_departures
-from spectral_lightning.callbacks.natural import NaturalModes
 from spectral_lightning.callbacks.partner import Partner
-from spectral_lightning.callbacks.schedule import LogSchedule
 from spectral_lightning.diffusion import Departure, SupportsDynamics
+from spectral_lightning.prediction import compare
+from spectral_lightning.prediction.clock import Fit, fit_time_scale, goodness_of_fit, training_time
+from spectral_lightning.prediction.departures import data_departures, optimizer_departures
+from spectral_lightning.prediction.modes import NaturalModes
 from spectral_lightning.report import overlay_figure
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import SpectralHistory, compare
+from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import LearningDynamics
+from spectral_lightning.tracking.schedule import LogSchedule
 
 __all__ = ["AnalyticOverlay"]
 

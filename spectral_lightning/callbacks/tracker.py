@@ -13,20 +13,9 @@ from torch.optim import Optimizer
 
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.callbacks.base import SpectralCallback, switched_off
-from spectral_lightning.callbacks.basis import Reference
-from spectral_lightning.callbacks.budget import Budget
-from spectral_lightning.callbacks.classes import Classes, check_null_class, find_classes
-from spectral_lightning.callbacks.cost import Cost
-from spectral_lightning.callbacks.instrument import Instrument
-from spectral_lightning.callbacks.model import MeasuredModel, SampleFunction
 from spectral_lightning.callbacks.partner import Partner
-from spectral_lightning.callbacks.reference import DataSource
-from spectral_lightning.callbacks.results import TrackerResults
-from spectral_lightning.callbacks.run import TrackedRun
-from spectral_lightning.callbacks.schedule import LogSchedule
-from spectral_lightning.callbacks.tolerance import Tolerance
-from spectral_lightning.callbacks.weights import Weights
 from spectral_lightning.diffusion import Adapter, Denoiser, Latents
+from spectral_lightning.diffusion.weights.find import Weights
 from spectral_lightning.report import LoggerSinks, RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import (
@@ -38,6 +27,17 @@ from spectral_lightning.spectra import (
     chosen_recipe,
     current_ranks,
 )
+from spectral_lightning.spectra.reading import DataSource
+from spectral_lightning.tracking.budget import Budget
+from spectral_lightning.tracking.classes import Classes, check_null_class, find_classes
+from spectral_lightning.tracking.cost import Cost
+from spectral_lightning.tracking.errors import Tolerance
+from spectral_lightning.tracking.instrument import Instrument
+from spectral_lightning.tracking.model import MeasuredModel, SampleFunction
+from spectral_lightning.tracking.reference.basis import Reference
+from spectral_lightning.tracking.results import TrackerResults
+from spectral_lightning.tracking.schedule import LogSchedule
+from spectral_lightning.tracking.session import TrackedRun
 
 __all__ = ["SpectralTracker"]
 

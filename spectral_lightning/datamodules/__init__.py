@@ -1,11 +1,7 @@
 """Data whose spectrum is known or worth knowing, ready for a Trainer and for YAML."""
 
-from spectral_lightning.datamodules.fields import GaussianFieldDataModule
-from spectral_lightning.datamodules.gaussian import GaussianDataModule
-from spectral_lightning.datamodules.images import ImageDataModule
-from spectral_lightning.datamodules.mixture import MixtureDataModule
-from spectral_lightning.datamodules.patches import PatchDataModule
-from spectral_lightning.datamodules.population import GaussianPopulation, SpectrumChoice
+from spectral_lightning.datamodules.images.images import ImageDataModule
+from spectral_lightning.datamodules.patches.patches import PatchDataModule
 from spectral_lightning.datamodules.spectrum_edit import (
     EditedDataset,
     FittedEdit,
@@ -14,6 +10,10 @@ from spectral_lightning.datamodules.spectrum_edit import (
     SwapVariances,
     Whiten,
 )
+from spectral_lightning.datamodules.synthetic.fields import GaussianFieldDataModule
+from spectral_lightning.datamodules.synthetic.gaussian import GaussianDataModule
+from spectral_lightning.datamodules.synthetic.mixture import MixtureDataModule
+from spectral_lightning.datamodules.synthetic.population import GaussianPopulation, SpectrumChoice
 
 __all__ = [
     "EditedDataset",

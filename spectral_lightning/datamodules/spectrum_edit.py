@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spectral_lightning.arguments import non_negative, positive, positive_integer
-from spectral_lightning.datamodules.population import power_law_spectrum
+from spectral_lightning.datamodules.synthetic.population import power_law_spectrum
 from spectral_lightning.spectra import NULL_SHARE, PCABasis, SpectralMoments
 
 __all__ = ["EditedDataset", "FittedEdit", "Recolor", "SpectrumEdit", "SwapVariances", "Whiten"]

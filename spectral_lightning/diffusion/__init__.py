@@ -1,14 +1,9 @@
 """What a diffusion model is here: a denoiser, its latents, its loss and its noise levels. Plain torch, no Trainer."""
 
-from spectral_lightning.diffusion.adapters import Adapter
-from spectral_lightning.diffusion.averages import (
-    Average,
-    HasEmaScope,
-    Pairs,
-    recognised,
-)
-from spectral_lightning.diffusion.bound import BoundDenoiser
-from spectral_lightning.diffusion.checks import self_check
+from spectral_lightning.diffusion.adapters.adapter import Adapter
+from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
+from spectral_lightning.diffusion.adapters.checks import self_check
+from spectral_lightning.diffusion.adapters.resolve import resolve_denoiser
 from spectral_lightning.diffusion.denoiser import (
     Denoiser,
     SupportsConditionalDenoise,
@@ -28,9 +23,14 @@ from spectral_lightning.diffusion.noise import (
     default_noise,
 )
 from spectral_lightning.diffusion.protocols import offers
-from spectral_lightning.diffusion.resolve import resolve_denoiser
 from spectral_lightning.diffusion.solvable import Departure, HasSampler, SupportsDynamics
-from spectral_lightning.diffusion.weights import (
+from spectral_lightning.diffusion.weights.averages import (
+    Average,
+    HasEmaScope,
+    Pairs,
+    recognised,
+)
+from spectral_lightning.diffusion.weights.source import (
     AveragedWeights,
     RawWeights,
     ScopedWeights,

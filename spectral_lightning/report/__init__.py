@@ -6,7 +6,7 @@ from spectral_lightning.report.gain_figure import gain_figure
 from spectral_lightning.report.group_figure import group_figure
 from spectral_lightning.report.sinks import LoggerSinks
 from spectral_lightning.report.summary import summarise, summary_table
-from spectral_lightning.report.theory_command import draw_paper_figures, draw_theory, print_exponents
+from spectral_lightning.report.theory.command import draw_paper_figures, draw_theory, print_exponents
 
 __all__ = [
     "LoggerSinks",

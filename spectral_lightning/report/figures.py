@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from spectral_lightning.emergence import STATUS, PowerLaw
-from spectral_lightning.spectra import Comparison, SpectralHistory
+from spectral_lightning.prediction import Comparison
+from spectral_lightning.spectra import SpectralHistory
 
 __all__ = ["emergence_figure", "overlay_figure"]
 

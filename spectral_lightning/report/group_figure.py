@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from spectral_lightning.spectra import Comparison
+from spectral_lightning.prediction import Comparison
 
 __all__ = ["group_figure"]
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from spectral_lightning.emergence import PowerLaw
+from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.report.files import RunFiles, latest_run
-from spectral_lightning.spectra import Comparison, HistoryDirectory, SpectralHistory, compare
+from spectral_lightning.spectra import HistoryDirectory, SpectralHistory
 
 __all__ = ["summarise", "summary_table"]
 

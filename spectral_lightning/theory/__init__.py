@@ -14,16 +14,16 @@ Reference: Wang & Pehlevan, *An Analytical Theory of Spectral Bias in the Learni
 """
 
 from spectral_lightning.theory.bound import BoundDynamics
-from spectral_lightning.theory.deep_linear import DeepLinear
 from spectral_lightning.theory.dynamics import LearningDynamics
-from spectral_lightning.theory.flow_matching import FlowMatching
-from spectral_lightning.theory.full_width_convolution import FullWidthConvolution
-from spectral_lightning.theory.local_convolution import LocalConvolution
-from spectral_lightning.theory.non_centered import NonCenteredOneLayer
-from spectral_lightning.theory.one_layer import OneLayer
+from spectral_lightning.theory.families.deep_linear import DeepLinear
+from spectral_lightning.theory.families.flow_matching import FlowMatching
+from spectral_lightning.theory.families.full_width_convolution import FullWidthConvolution
+from spectral_lightning.theory.families.local_convolution import LocalConvolution
+from spectral_lightning.theory.families.non_centered import NonCenteredOneLayer
+from spectral_lightning.theory.families.one_layer import OneLayer
+from spectral_lightning.theory.families.two_layer import SymmetricTwoLayer
 from spectral_lightning.theory.preconditioning import Preconditioning
-from spectral_lightning.theory.sampled import fixed_point, sampled_variance, wiener_gain
-from spectral_lightning.theory.two_layer import SymmetricTwoLayer
+from spectral_lightning.theory.solving.sampled import fixed_point, sampled_variance, wiener_gain
 
 __all__ = [
     "BoundDynamics",

@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.emergence import PowerLaw, StaysWithin, direction, threshold
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.affine import flow_propagator, sampled_propagator
-from spectral_lightning.theory.blocks import Blocks
 from spectral_lightning.theory.dynamics import LearningDynamics
-from spectral_lightning.theory.one_layer import OneLayer
-from spectral_lightning.theory.passage import passage_time, settling_time, time_grid
+from spectral_lightning.theory.families.one_layer import OneLayer
 from spectral_lightning.theory.preconditioning import Preconditioning
-from spectral_lightning.theory.regression import AffineRegression
+from spectral_lightning.theory.solving.affine import flow_propagator, sampled_propagator
+from spectral_lightning.theory.solving.blocks import Blocks
+from spectral_lightning.theory.solving.passage import passage_time, settling_time, time_grid
+from spectral_lightning.theory.solving.regression import AffineRegression
 
 __all__ = ["BoundDynamics"]
 

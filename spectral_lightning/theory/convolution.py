@@ -12,11 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.blocks import Blocks
 from spectral_lightning.theory.bound import BoundDynamics
-from spectral_lightning.theory.circular import checked_size, checked_spectrum, circular_blocks, mean_field, spectrum_of
 from spectral_lightning.theory.preconditioning import Preconditioning
-from spectral_lightning.theory.regression import AffineRegression
+from spectral_lightning.theory.solving.blocks import Blocks
+from spectral_lightning.theory.solving.circular import (
+    checked_size,
+    checked_spectrum,
+    circular_blocks,
+    mean_field,
+    spectrum_of,
+)
+from spectral_lightning.theory.solving.regression import AffineRegression
 
 __all__ = ["CircularConvolution"]
 

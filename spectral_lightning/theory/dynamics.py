@@ -22,8 +22,8 @@ from spectral_lightning.emergence import (
     threshold,
 )
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.passage import passage_time, settling_time, time_grid
-from spectral_lightning.theory.sampled import wiener_gain
+from spectral_lightning.theory.solving.passage import passage_time, settling_time, time_grid
+from spectral_lightning.theory.solving.sampled import wiener_gain
 
 __all__ = ["LearningDynamics"]
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
 from lightning_utilities.core import rank_zero
-from tiny_training import THEORY, examples, loader, tracker, trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
-from spectral_lightning.callbacks.classes import find_classes
-from spectral_lightning.callbacks.instrument import Instrument, Subject
-from spectral_lightning.callbacks.untrained import rechecked
 from spectral_lightning.diffusion import Adapter
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import GeneratedSamples, PCABasis, SpectralProbe
 from spectral_lightning.theory import fixed_point
+from spectral_lightning.tracking.classes import find_classes
+from spectral_lightning.tracking.first_look import rechecked
+from spectral_lightning.tracking.instrument import Instrument, Subject
+from tests.support.tiny_training import THEORY, examples, loader, tracker, trainer
 
 DIM = 8
 VARIANCE = torch.logspace(1, -3, DIM, dtype=torch.float64)

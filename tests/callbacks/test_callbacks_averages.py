@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
-from tiny_training import SAMPLER, OwnModule, examples, loader, tracker, trainer
 
 from spectral_lightning.spectra import SpectralHistory, SpectralProbe
+from tests.support.tiny_training import SAMPLER, OwnModule, examples, loader, tracker, trainer
 
 DECAY = 0.6
 

@@ -7,7 +7,6 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from tiny_training import SAMPLER, THEORY, OwnModule, examples, loader, tracker, trainer, without_drawing
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
@@ -15,6 +14,7 @@ from spectral_lightning.datamodules import GaussianDataModule, PatchDataModule
 from spectral_lightning.models import DiffusionModule, LinearDenoiser, MLPDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import OneLayer
+from tests.support.tiny_training import SAMPLER, THEORY, OwnModule, examples, loader, tracker, trainer, without_drawing
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny_training import without_drawing
 
 from spectral_lightning.callbacks import AnalyticOverlay, SpectralTracker
 from spectral_lightning.datamodules import GaussianDataModule, GaussianFieldDataModule
@@ -14,6 +13,7 @@ from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import FourierModes, PatchComponents, PCABasis, SpectralHistory, load_basis
 from spectral_lightning.theory import FullWidthConvolution, NonCenteredOneLayer, OneLayer, Preconditioning
+from tests.support.tiny_training import without_drawing
 
 SAMPLER = Sampler(num_steps=6)
 BASES = {

@@ -7,7 +7,6 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny_training import without_drawing
 from torch.utils.data import DataLoader, TensorDataset
 
 from spectral_lightning.callbacks import EmergenceFitter, SpectralTracker
@@ -17,6 +16,7 @@ from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import fixed_point
+from tests.support.tiny_training import without_drawing
 
 SAMPLER = Sampler(num_steps=12)
 DIM = 4

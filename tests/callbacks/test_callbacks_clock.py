@@ -7,12 +7,12 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_training import SAMPLER, THEORY, OwnModule, examples, loader, tracker, trainer, without_drawing
 
 from spectral_lightning.callbacks import AnalyticOverlay
-from spectral_lightning.callbacks.clock import Fit, fit_time_scale, goodness_of_fit, training_time
 from spectral_lightning.models import LinearDenoiser
+from spectral_lightning.prediction.clock import Fit, fit_time_scale, goodness_of_fit, training_time
 from spectral_lightning.spectra import SpectralHistory
+from tests.support.tiny_training import SAMPLER, THEORY, OwnModule, examples, loader, tracker, trainer, without_drawing
 
 STEPS = np.array([0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
 RATES = np.array([0.5, 0.1, 0.02])

@@ -14,7 +14,7 @@ from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, load_b
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parents[1] / "conf" / "several_processes.py"
+ROOT = Path(__file__).parents[2]
 BASES = ["pca", "fourier", "patch"]
 STATIC = ["target", "fixed_point", "initial_gain", "group_share", "group_target"]
 MEASURED = ["variance", "standard_error", "alignment", "num_samples", "gain", "group_variance", "group_count"]
@@ -26,7 +26,8 @@ def runs(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
     result = subprocess.run(
-        [sys.executable, str(SCRIPT), str(out)],
+        [sys.executable, "-m", "tests.support.several_processes", str(out)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env={**env, "OMP_NUM_THREADS": "1"},

@@ -17,7 +17,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
-from tiny_training import (
+
+from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
+from spectral_lightning.sampling import Sampler
+from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, load_basis
+from tests.support.tiny_training import (
     DIM,
     THEORY,
     OwnModule,
@@ -28,12 +32,7 @@ from tiny_training import (
     without_drawing,
 )
 
-from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
-from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, load_basis
-
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "tests" / "conf" / "faults.py"
 FAULT, DUE = 5, [0, 1, 2, 5, 10]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -480,8 +479,8 @@ def processes(tmp_path_factory):
     """Where the processes of the script worked, and how each ended."""
     out = tmp_path_factory.mktemp("faults")
     env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
-    command = [sys.executable, str(SCRIPT), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=280, check=False)
+    command = [sys.executable, "-m", "tests.support.faults", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return out, json.loads((out / "ended.json").read_text())
 
@@ -489,11 +488,8 @@ def processes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def script():
     """The trainings of the script, to go on with here."""
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        import faults
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
+    from tests.support import faults
+
     return faults
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from tiny_training import Body, OwnModule, examples, loader, three, tracker, trainer, without_drawing
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from spectral_lightning.callbacks import SpectralTracker
+from tests.support.tiny_training import Body, OwnModule, examples, loader, three, tracker, trainer, without_drawing
 
 pytestmark = pytest.mark.filterwarnings("ignore:The reference has:UserWarning")
 

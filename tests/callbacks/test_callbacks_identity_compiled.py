@@ -3,7 +3,8 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from tiny_training import Body, OwnModule, loader, tracker, trainer
+
+from tests.support.tiny_training import Body, OwnModule, loader, tracker, trainer
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The reference has:UserWarning")]
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from spectral_lightning.cli import main
+from spectral_lightning.prediction import compare
 from spectral_lightning.report import latest_run
-from spectral_lightning.spectra import SpectralHistory, compare
+from spectral_lightning.spectra import SpectralHistory
 
 pytestmark = pytest.mark.slow
 

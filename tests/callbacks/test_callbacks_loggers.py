@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
-from tiny_training import OwnModule, loader, three, tracker, trainer, without_drawing
 
 from spectral_lightning.callbacks import EmergenceFitter
 from spectral_lightning.report import LoggerSinks
+from tests.support.tiny_training import OwnModule, loader, three, tracker, trainer, without_drawing
 
 HYPER_PARAMETERS = {"rate": 0.5, "kind": "mine"}
 

@@ -7,9 +7,9 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from tiny_training import OwnModule, loader, tracker, trainer, without_drawing
 
 from spectral_lightning.callbacks import EmergenceFitter
+from tests.support.tiny_training import OwnModule, loader, tracker, trainer, without_drawing
 
 
 @pytest.fixture(autouse=True)

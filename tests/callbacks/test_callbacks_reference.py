@@ -9,19 +9,14 @@ import pytest
 import pytorch_lightning as other_pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from tiny_training import OwnModule, examples, loader, own_module, tracker, trainer
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, Subset, TensorDataset
 
-from spectral_lightning.callbacks.reference import (
-    examples as examples_of,
-)
-from spectral_lightning.callbacks.reference import (
-    find_data,
-    preserved_generators,
-    reference_batches,
-)
 from spectral_lightning.spectra import OneProcess
+from spectral_lightning.spectra.reading import examples as examples_of
+from spectral_lightning.spectra.reading import preserved_generators, reference_batches
+from spectral_lightning.tracking.reference.source import find_data
+from tests.support.tiny_training import OwnModule, examples, loader, own_module, tracker, trainer
 
 ROWS = torch.arange(20.0)[:, None].repeat(1, 3)
 

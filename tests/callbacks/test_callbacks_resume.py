@@ -9,8 +9,6 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
-from tiny_training import OwnModule, loader, tracker, without_drawing
-from tiny_training import trainer as small_trainer
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
 from spectral_lightning.datamodules import GaussianDataModule
@@ -18,6 +16,8 @@ from spectral_lightning.models import LinearDenoiser
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, SpectralProbe
+from tests.support.tiny_training import OwnModule, loader, tracker, without_drawing
+from tests.support.tiny_training import trainer as small_trainer
 
 SAMPLER = Sampler(num_steps=4)
 

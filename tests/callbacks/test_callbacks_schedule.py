@@ -10,12 +10,22 @@ import pytest
 import pytorch_lightning as other_pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from tiny_training import THEORY, OwnModule, examples, loader, own_module, three, tracker, trainer, without_drawing
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, LogSchedule
 from spectral_lightning.models import LinearDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
+from tests.support.tiny_training import (
+    THEORY,
+    OwnModule,
+    examples,
+    loader,
+    own_module,
+    three,
+    tracker,
+    trainer,
+    without_drawing,
+)
 
 FILES = {"history.npz", "history.csv", "prediction.npz", "emergence.csv", "emergence.json", "overlay.json", "cost.json"}
 

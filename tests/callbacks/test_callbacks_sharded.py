@@ -6,12 +6,12 @@ import types
 import numpy as np
 import pytest
 import torch
-from tiny_training import Body, OwnModule, loader, tracker, trainer
 from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
 
-from spectral_lightning.callbacks.model import sharding_of
+from spectral_lightning.tracking.model import sharding_of
+from tests.support.tiny_training import Body, OwnModule, loader, tracker, trainer
 
 
 @pytest.fixture(scope="module")

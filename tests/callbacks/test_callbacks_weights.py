@@ -6,11 +6,11 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
-from tiny_training import Body, OwnModule, examples, loader, trainer
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from spectral_lightning.callbacks.weights import find_weights
+from spectral_lightning.diffusion.weights.find import find_weights
+from tests.support.tiny_training import Body, OwnModule, examples, loader, trainer
 
 DECAY = 0.5
 HOOKS = [

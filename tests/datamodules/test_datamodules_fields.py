@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule
 
 from spectral_lightning.datamodules import GaussianFieldDataModule
-from spectral_lightning.datamodules.fields import real_fourier
+from spectral_lightning.datamodules.synthetic.fields import real_fourier
 from spectral_lightning.spectra.population import HasPopulationMoments
 
 SIZES = [[1], [7], [8], [4, 6], [5, 3], [6, 6]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spectral_lightning.datamodules import GaussianDataModule, GaussianPopulation
-from spectral_lightning.datamodules.population import haar_rotation, lognormal_spectrum
+from spectral_lightning.datamodules.synthetic.population import haar_rotation, lognormal_spectrum
 from spectral_lightning.spectra.population import HasPopulationMoments
 
 

@@ -6,18 +6,19 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conf.image_fixtures import compress, write_celeba, write_cifar10, write_folder, write_mnist
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from PIL import Image
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 from torchvision.datasets import ImageFolder
 
-from spectral_lightning.callbacks.reference import find_data, reference_batches
 from spectral_lightning.datamodules import ImageDataModule, SwapVariances
-from spectral_lightning.datamodules.image_transforms import Framing, channel_moments
-from spectral_lightning.datamodules.subsets import ClassChoice
+from spectral_lightning.datamodules.images.subsets import ClassChoice
+from spectral_lightning.datamodules.images.transforms import Framing, channel_moments
 from spectral_lightning.spectra.ranks import OneProcess
+from spectral_lightning.spectra.reading import reference_batches
+from spectral_lightning.tracking.reference.source import find_data
+from tests.support.image_fixtures import compress, write_celeba, write_cifar10, write_folder, write_mnist
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_moments_in_one_pass_keep_their_digits_and_cap_what_they_read(tmp_path, 
     # a difference of mean squares would lose five of its digits
     torch.testing.assert_close(std, pixels.std((0, 2, 3), correction=0), rtol=1e-10, atol=0)
     write_mnist(tmp_path)
-    monkeypatch.setattr("spectral_lightning.datamodules.images._MOMENTS_LIMIT", 7)
+    monkeypatch.setattr("spectral_lightning.datamodules.images.images._MOMENTS_LIMIT", 7)
     data = ImageDataModule("mnist", str(tmp_path), cache="none", batch_size=4)
     unit = ImageDataModule("mnist", str(tmp_path), normalize="unit", batch_size=4)
     torch.testing.assert_close(data.mean_pixel, unit.train_rows.batch(list(range(7))).double().mean().view(1))
@@ -394,7 +395,7 @@ def test_edit_swaps_two_modes_of_both_parts(cache):
 
 @pytest.mark.parametrize(("limit", "cached"), [(4 * 64 * 1797, "memory"), (4 * 64 * 1797 - 1, "none")])
 def test_auto_holds_what_fits(monkeypatch, limit, cached):
-    monkeypatch.setattr("spectral_lightning.datamodules.images._AUTO_LIMIT", limit)
+    monkeypatch.setattr("spectral_lightning.datamodules.images.images._AUTO_LIMIT", limit)
     data = ImageDataModule("digits", batch_size=16)
     data.setup()
     assert data.cached == cached

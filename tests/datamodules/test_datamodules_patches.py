@@ -8,8 +8,13 @@ import torch
 from PIL import Image
 
 from spectral_lightning.datamodules import PatchDataModule
-from spectral_lightning.datamodules.photographs import COLOR_PHOTOGRAPHS, PHOTOGRAPHS, read_image, shipped_photographs
-from spectral_lightning.datamodules.regions import PatchRegions
+from spectral_lightning.datamodules.patches.photographs import (
+    COLOR_PHOTOGRAPHS,
+    PHOTOGRAPHS,
+    read_image,
+    shipped_photographs,
+)
+from spectral_lightning.datamodules.patches.regions import PatchRegions
 
 
 def coordinates(height, width, number):

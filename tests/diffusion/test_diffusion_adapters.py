@@ -6,16 +6,16 @@ import types
 from dataclasses import replace
 from types import SimpleNamespace
 
-import ideal_networks as ideal
 import pytest
 import torch
-from ideal_networks import DIM, F64, Backbone, Ideal, abar, draw, wiener
 from jsonargparse import ArgumentParser
 from torch import nn
 
 from spectral_lightning.diffusion import Adapter, BoundDenoiser, resolve_denoiser
-from spectral_lightning.diffusion.levels import LevelGrid, ScheduleTime
+from spectral_lightning.diffusion.adapters.levels import LevelGrid, ScheduleTime
 from spectral_lightning.sampling import Sampler, karras_sigmas
+from tests.support import ideal_networks as ideal
+from tests.support.ideal_networks import DIM, F64, Backbone, Ideal, abar, draw, wiener
 
 ABAR = abar()
 CONTINUOUS = [0.002, 0.03, 0.5, 1.0, 4.0, 80.0]

@@ -4,14 +4,14 @@ import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
-import ideal_networks as ideal
 import pytest
 import torch
-from ideal_networks import DIM, F64, Backbone, Ideal, abar, draw, wiener
 from torch import nn
 
 from spectral_lightning.diffusion import Adapter, self_check
-from spectral_lightning.diffusion.readings import unexplained
+from spectral_lightning.diffusion.adapters.readings import unexplained
+from tests.support import ideal_networks as ideal
+from tests.support.ideal_networks import DIM, F64, Backbone, Ideal, abar, draw, wiener
 
 ABAR = abar()
 CLEAN = draw(64)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from spectral_lightning.diffusion import AveragedWeights, RawWeights, ScopedWeights, averages, holding, recognised
+from spectral_lightning.diffusion import AveragedWeights, RawWeights, ScopedWeights, holding, recognised
+from spectral_lightning.diffusion.weights import averages
 
 
 def network(seed=0):

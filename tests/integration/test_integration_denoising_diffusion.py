@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from gaussian_images import UserModule, images, measured, trained
 
 from spectral_lightning.diffusion import Adapter, self_check
+from tests.support.gaussian_images import UserModule, images, measured, trained
 
 library = pytest.importorskip("denoising_diffusion_pytorch")
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from diffusers_training import UserDDPM, UserFlow, diffusers, dit, unet
-from gaussian_images import images, measured, trained
 
 from spectral_lightning.diffusion import Adapter, resolve_denoiser, self_check
+from tests.support.diffusers_training import UserDDPM, UserFlow, diffusers, dit, unet
+from tests.support.gaussian_images import images, measured, trained
 
 PREDICTIONS = {"epsilon": "diffusers-epsilon", "v_prediction": "diffusers-v", "sample": "diffusers-sample"}
 

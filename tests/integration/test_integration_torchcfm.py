@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from gaussian_images import images, measured, trained
-from torchcfm_training import Flat, UserFlow, unet
 
 from spectral_lightning.diffusion import Adapter, self_check
+from tests.support.gaussian_images import images, measured, trained
+from tests.support.torchcfm_training import Flat, UserFlow, unet
 
 
 @pytest.mark.slow

@@ -1,8 +1,18 @@
 """denoising-diffusion-pytorch through the tracker: GaussianDiffusion wrapped in a LightningModule, three lines added."""
 
 import pytest
-from gaussian_images import UserModule, images
-from tracked_training import ExactNetwork, attached_run, distance, exact_run, fitted, three, tracker, without_drawing
+
+from tests.support.gaussian_images import UserModule, images
+from tests.support.tracked_training import (
+    ExactNetwork,
+    attached_run,
+    distance,
+    exact_run,
+    fitted,
+    three,
+    tracker,
+    without_drawing,
+)
 
 library = pytest.importorskip("denoising_diffusion_pytorch")
 

@@ -3,11 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from diffusers_training import UserDDPM, UserDiT, UserFlow, dit, unet
-from gaussian_images import images
-from tracked_training import ExactNetwork, attached_run, distance, exact_run, fitted, three, tracker, without_drawing
 
 from spectral_lightning.diffusion import Adapter
+from tests.support.diffusers_training import UserDDPM, UserDiT, UserFlow, dit, unet
+from tests.support.gaussian_images import images
+from tests.support.tracked_training import (
+    ExactNetwork,
+    attached_run,
+    distance,
+    exact_run,
+    fitted,
+    three,
+    tracker,
+    without_drawing,
+)
 
 PREDICTIONS = {
     "epsilon": ("diffusers-epsilon", "epsilon", "variance_preserving"),

@@ -1,9 +1,19 @@
 """torchcfm through the tracker: its matchers and networks in a LightningModule, three lines added."""
 
 import pytest
-from gaussian_images import images
-from torchcfm_training import Flat, UserFlow, torchcfm, unet
-from tracked_training import ExactNetwork, attached_run, distance, exact_run, fitted, three, tracker, without_drawing
+
+from tests.support.gaussian_images import images
+from tests.support.torchcfm_training import Flat, UserFlow, torchcfm, unet
+from tests.support.tracked_training import (
+    ExactNetwork,
+    attached_run,
+    distance,
+    exact_run,
+    fitted,
+    three,
+    tracker,
+    without_drawing,
+)
 
 LINE = "flow-matching: net(time, x) predicts x0-eps, time data-share, path linear, sigma 0.002 to 80"
 

@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from solvable_training import (
+
+from spectral_lightning.models import DeepLinearDenoiser, DeepLinearPerLevel, LinearDenoiser
+from tests.support.solvable_training import (
     EDM,
     F64,
     LEVELS,
@@ -19,8 +21,6 @@ from solvable_training import (
     maps,
     perturb,
 )
-
-from spectral_lightning.models import DeepLinearDenoiser, DeepLinearPerLevel, LinearDenoiser
 
 DEPTHS = [(1, False), (2, False), (3, False), (2, True), (3, True)]
 every_depth = pytest.mark.parametrize(("depth", "tied"), DEPTHS)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import torch
-from nonlinear_training import falls, fit, fresh_compiler, reloaded, trained_by_hand
 from torch import nn
 
 from spectral_lightning.diffusion import SupportsDynamics
 from spectral_lightning.models import DiT, DiTDenoiser
 from spectral_lightning.theory import OneLayer, Preconditioning
+from tests.support.nonlinear_training import falls, fit, fresh_compiler, reloaded, trained_by_hand
 
 
 def tiny(**options):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from solvable_training import (
+
+from spectral_lightning.models import CircularConvPerLevel, FullWidthConvDenoiser
+from tests.support.solvable_training import (
     EDM,
     F64,
     LEVELS,
@@ -18,8 +20,6 @@ from solvable_training import (
     made,
     perturb,
 )
-
-from spectral_lightning.models import CircularConvPerLevel, FullWidthConvDenoiser
 
 SHAPES = [(5,), (2, 4), (2, 3, 2)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from solvable_training import (
+
+from spectral_lightning.models import LocalConvDenoiser, LocalConvPerLevel
+from tests.support.solvable_training import (
     EDM,
     F64,
     LEVELS,
@@ -17,8 +19,6 @@ from solvable_training import (
     made,
     perturb,
 )
-
-from spectral_lightning.models import LocalConvDenoiser, LocalConvPerLevel
 
 SHAPES = [(7,), (2, 4), (2, 4, 3)]
 

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from solvable_training import (
+from torch.utils.data import DataLoader
+
+from spectral_lightning.datamodules import GaussianDataModule
+from spectral_lightning.diffusion import HasSampler, SupportsDenoise, SupportsDynamics
+from spectral_lightning.models import (
+    CircularConvPerLevel,
+    DeepLinearPerLevel,
+    LocalConvPerLevel,
+    SolvableDenoiser,
+)
+from spectral_lightning.theory import Preconditioning
+from tests.support.solvable_training import (
     CONVOLUTIONS,
     EDM,
     F64,
@@ -25,17 +36,6 @@ from solvable_training import (
     perturb,
     theory_of,
 )
-from torch.utils.data import DataLoader
-
-from spectral_lightning.datamodules import GaussianDataModule
-from spectral_lightning.diffusion import HasSampler, SupportsDenoise, SupportsDynamics
-from spectral_lightning.models import (
-    CircularConvPerLevel,
-    DeepLinearPerLevel,
-    LocalConvPerLevel,
-    SolvableDenoiser,
-)
-from spectral_lightning.theory import Preconditioning
 
 D = int(np.prod(SHAPE))
 MEAN = torch.randn(D, generator=torch.Generator().manual_seed(3), dtype=F64)

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
-from nonlinear_training import falls, fit, fresh_compiler, reloaded, trained_by_hand
 
 from spectral_lightning.diffusion import LogNormalNoise, SupportsDynamics
 from spectral_lightning.models import UNet, UNetDenoiser
 from spectral_lightning.theory import OneLayer, Preconditioning
+from tests.support.nonlinear_training import falls, fit, fresh_compiler, reloaded, trained_by_hand
 
 EDM_CIFAR10 = 55_733_891  # the published network, counted by hand from its code
 

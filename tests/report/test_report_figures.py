@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from spectral_lightning.prediction import compare
 from spectral_lightning.report import emergence_figure, overlay_figure
-from spectral_lightning.spectra import SpectralHistory, compare
+from spectral_lightning.spectra import SpectralHistory
 
 TARGET = np.geomspace(1.0, 1e-4, 16)
 STEPS = [0, 1, 10, 100, 1000, 10_000]

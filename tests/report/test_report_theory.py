@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from spectral_lightning.cli import main
 from spectral_lightning.emergence import StaysWithin
-from spectral_lightning.report.theory_curves import TheoryCurves, on_spectrum, power_law
-from spectral_lightning.report.theory_exponents import exponent_rows, log_normal_density
-from spectral_lightning.report.theory_figures import curves_figure, emergence_grid
-from spectral_lightning.report.theory_paper import FIGURES, INITS, figure_7
-from spectral_lightning.report.theory_propositions import convolution, non_centered, power_law_field
+from spectral_lightning.report.theory.curves import TheoryCurves, on_spectrum, power_law
+from spectral_lightning.report.theory.exponents import exponent_rows, log_normal_density
+from spectral_lightning.report.theory.figures import curves_figure, emergence_grid
+from spectral_lightning.report.theory.paper import FIGURES, INITS, figure_7
+from spectral_lightning.report.theory.propositions import convolution, non_centered, power_law_field
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import (
     FlowMatching,

@@ -6,7 +6,11 @@ import warnings
 
 import numpy as np
 import pytest
-from affine_oracle import (
+
+from spectral_lightning.emergence import StaysWithin
+from spectral_lightning.sampling import Sampler
+from spectral_lightning.theory import FullWidthConvolution, OneLayer, Preconditioning
+from tests.support.affine_oracle import (
     circulant,
     convolution_problem,
     power_law_spectrum,
@@ -15,10 +19,6 @@ from affine_oracle import (
     train_by_ode,
     train_by_steps,
 )
-
-from spectral_lightning.emergence import StaysWithin
-from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import FullWidthConvolution, OneLayer, Preconditioning
 
 pytestmark = pytest.mark.slow
 

@@ -7,12 +7,19 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from affine_oracle import Problem, dense_network, random_moments, train_by_expm, train_by_ode, train_by_steps
 
 from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import NonCenteredOneLayer, OneLayer, Preconditioning
-from spectral_lightning.theory.affine import flow_propagator
+from spectral_lightning.theory.solving.affine import flow_propagator
+from tests.support.affine_oracle import (
+    Problem,
+    dense_network,
+    random_moments,
+    train_by_expm,
+    train_by_ode,
+    train_by_steps,
+)
 
 pytestmark = pytest.mark.slow
 

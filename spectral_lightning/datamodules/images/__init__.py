@@ -1,0 +1,1 @@
+"""Images: torchvision sets, image folders, sets that packages ship."""

@@ -1,0 +1,1 @@
+"""Data drawn from distributions of known moments."""

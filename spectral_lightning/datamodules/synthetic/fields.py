@@ -1,0 +1,214 @@
+"""Stationary Gaussian fields: the data for which the theory of convolutional denoisers is exact."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property, reduce
+
+import torch
+from torch import Generator, Tensor
+
+from spectral_lightning.arguments import non_negative, positive, positive_integer
+from spectral_lightning.datamodules.loading import Rows
+from spectral_lightning.datamodules.synthetic.drawn import DrawnDataModule, DrawnSets
+from spectral_lightning.datamodules.synthetic.population import GaussianPopulation, finite_numbers, whiten
+
+__all__ = ["GaussianFieldDataModule", "real_fourier"]
+
+_STREAMS = ("train", "val")
+
+
+def real_fourier(size: int) -> tuple[Tensor, Tensor]:
+    """The real Fourier vectors of a circle of N pixels, and the frequency of each.
+
+    ``1/sqrt(N)``, then ``sqrt(2/N) cos(2 pi k x / N)`` and ``sqrt(2/N) sin(2 pi k x / N)`` for k = 1, 2 ... below N/2,
+    and ``(-1)^x / sqrt(N)`` where N is even: orthonormal, and eigenvectors of every symmetric circulant matrix.
+
+    Returns:
+        Columns ``[N, N]``, float64, and the frequencies k in cycles, ``[N]``, float64.
+
+    Example:
+        >>> vectors, frequency = real_fourier(4)
+        >>> frequency.tolist(), torch.allclose(vectors.T @ vectors, torch.eye(4, dtype=torch.float64))
+        ([0.0, 1.0, 1.0, 2.0], True)
+    """
+    frequency = (torch.arange(size, dtype=torch.float64) + 1).div(2).floor()
+    sine = torch.arange(size) % 2 == 0
+    # Whole periods are taken off as integers, so that large arguments lose no digits.
+    turns = torch.outer(torch.arange(size), frequency.long()) % size
+    angle = 2 * math.pi / size * turns.double()
+    vectors = torch.where(sine & (frequency > 0), angle.sin(), angle.cos())
+    single = (frequency == 0) | (2 * frequency == size)
+    return vectors * ((2 - single.double()) / size).sqrt(), frequency
+
+
+class GaussianFieldDataModule(DrawnDataModule):
+    """Samples of a stationary Gaussian field on a circle or torus of pixels, with a power law in radial frequency.
+
+    With the unitary discrete Fourier transform ``x_k`` of a field, and C the covariance of the channels,
+
+        E x_k x_k* = lambda_k C,  lambda_k = scale * g_k / mean(g),  g_k = (|k|^2 + cutoff^2)^(-exponent/2).
+
+    |k| is the radial frequency in cycles per longest side, so that the field is isotropic in pixels; C is the identity
+    where it is not given. The variance of a pixel is ``scale`` times that of its channel, and exponent 0 is white
+    noise. Below the cutoff the spectrum is level, which keeps the variance of the field's mean, k = 0, finite. The
+    covariance is circulant: ``lambda_k`` times the eigenvalues of C are its eigenvalues, for the real Fourier vectors
+    times the eigenvectors of C; k and -k are one pair of equal variances.
+
+    Computed in float64 from generators of their own: the global random state is neither read nor moved. A batch is a
+    float32 tensor ``[B, C, N]`` or ``[B, C, H, W]``, also for a single channel. Cost of a sample: d (C + H + W).
+
+    Reference: the spectrum is von Karman's; the setting that of Wang & Pehlevan 2025, Propositions 5.3 and 5.4.
+
+    Args:
+        size: pixels, ``[N]`` or ``[H, W]``.
+        channels: number of channels.
+        exponent: of the power law in radial frequency; 2 is close to natural images in 2-d.
+        cutoff: radial frequency, in cycles per longest side, below which the spectrum levels off.
+        scale: mean of lambda over all frequencies.
+        channel_covariance: covariance of the channels, one list per row; None for the identity.
+        mean: one number for all channels, or one for each.
+        num_samples: size of the training set.
+        num_val_samples: size of the validation set; 0 for none.
+        batch_size: samples per batch; an incomplete last training batch is dropped.
+        exact_moments: whether mean and covariance (with 1/n) of each set are made those of the population, to the
+            rounding of float32. Takes more samples than dimensions.
+        shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
+        seed: of the samples.
+        num_workers: processes that load batches.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Example:
+        >>> data = GaussianFieldDataModule(size=[4], exponent=2.0, batch_size=10)
+        >>> [round(v, 3) for v in data.spectrum.tolist()]
+        [1.818, 0.909, 0.364, 0.909]
+        >>> next(iter(data.train_dataloader())).shape
+        torch.Size([10, 1, 4])
+    """
+
+    def __init__(
+        self,
+        size: list[int],
+        channels: int = 1,
+        exponent: float = 2.0,
+        cutoff: float = 1.0,
+        scale: float = 1.0,
+        channel_covariance: list[list[float]] | None = None,
+        mean: float | list[float] = 0.0,
+        num_samples: int = 10_000,
+        num_val_samples: int = 2_048,
+        batch_size: int = 1_024,
+        exact_moments: bool = False,
+        shuffle: bool = True,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(size, list | tuple) or len(size) not in (1, 2):
+            raise ValueError(f"`size` must be [N] or [H, W], got {size!r}.")
+        self.size = tuple(positive_integer("size", n) for n in size)
+        self.channels = positive_integer("channels", channels)
+        self.exponent = non_negative("exponent", exponent)
+        self.cutoff = positive("cutoff", cutoff, remedy="Without it the variance of the field's mean is infinite.")
+        self.scale = positive("scale", scale)
+        self.channel_covariance = _channel_covariance(channel_covariance, self.channels)
+        self.channel_mean = finite_numbers(
+            "mean", mean if isinstance(mean, list | tuple) else [mean] * channels, channels
+        )
+        self.exact_moments = exact_moments
+        self.seed = positive_integer("seed", seed, minimum=0)
+        self.sets = DrawnSets(self._draw, num_samples, num_val_samples, batch_size, shuffle, num_workers)
+        if exact_moments:
+            self.sets.check_full_rank(self.dim)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, ``(C, N)`` or ``(C, H, W)``."""
+        return (self.channels, *self.size)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of one sample, C times the pixels."""
+        return math.prod(self.shape)
+
+    @property
+    def spectrum(self) -> Tensor:
+        """lambda_k in the order of ``torch.fft.fftn``, ``[*size]``, float64; that of channel c is ``C_cc`` times it."""
+        return self._variances([torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) for n in self.size])
+
+    @cached_property
+    def population(self) -> GaussianPopulation:
+        """The distribution the samples are drawn from, flattened: modes are real Fourier vectors times channel vectors.
+
+        It holds d^2 numbers, and is made when first asked for; samples are drawn without it.
+        """
+        modes = reduce(torch.kron, self._rotations)
+        mean = self.channel_mean.repeat_interleave(math.prod(self.size))
+        return GaussianPopulation.ordered(mean, self._mode_variance.flatten(), modes)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the population, ``[d, d]``, float64."""
+        return self.population.covariance
+
+    def population_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64; no sample has to be drawn for them."""
+        return self.population.mean, self.population.covariance
+
+    def _variances(self, frequencies: list[Tensor]) -> Tensor:
+        """Variances at the frequencies of each axis, in cycles per that axis, ``[*size]``."""
+        longest = max(self.size)
+        scaled = [k * longest / n for k, n in zip(frequencies, self.size, strict=True)]
+        squared = torch.stack(torch.meshgrid(*scaled, indexing="ij")).square().sum(0) + self.cutoff**2
+        # The largest is divided out first: small cutoffs and large exponents would overflow.
+        law = (squared / squared.min()).pow(-self.exponent / 2)
+        variance: Tensor = self.scale * law / law.mean()
+        return variance
+
+    @cached_property
+    def _waves(self) -> list[tuple[Tensor, Tensor]]:
+        return [real_fourier(n) for n in self.size]
+
+    @cached_property
+    def _channels(self) -> tuple[Tensor, Tensor]:
+        variance, modes = torch.linalg.eigh(self.channel_covariance)
+        return variance.clamp_min(0), modes.contiguous()
+
+    @property
+    def _rotations(self) -> list[Tensor]:
+        """Modes of the channels and real Fourier vectors of each axis, in columns."""
+        return [self._channels[1], *(vectors for vectors, _ in self._waves)]
+
+    @property
+    def _mode_variance(self) -> Tensor:
+        """Variance of each channel mode and real Fourier vector, ``[C, *size]``."""
+        waves = self._variances([frequency for _, frequency in self._waves])
+        variance: Tensor = torch.tensordot(self._channels[0], waves, dims=0)
+        return variance
+
+    def _draw(self, stream: str, count: int) -> Rows:
+        generator = Generator().manual_seed(len(_STREAMS) * self.seed + _STREAMS.index(stream))
+        z = torch.randn(count, self.dim, generator=generator, dtype=torch.float64)
+        if self.exact_moments and count:
+            z = whiten(z)
+        field = z.reshape(count, *self.shape) * self._mode_variance.sqrt()
+        # Every axis is rotated by its own small matrix, in place of one d x d matrix for all.
+        for axis, vectors in enumerate(self._rotations, start=1):
+            field = torch.tensordot(field, vectors, dims=([axis], [1])).movedim(-1, axis)
+        return Rows((self.channel_mean.view(-1, *[1] * len(self.size)) + field).float().contiguous())
+
+
+def _channel_covariance(rows: list[list[float]] | None, channels: int) -> Tensor:
+    if rows is None:
+        return torch.eye(channels, dtype=torch.float64)
+    if len(rows) != channels:
+        raise ValueError(f"`channel_covariance` must have {channels} rows, one per channel, got {len(rows)}.")
+    matrix = torch.stack([finite_numbers("channel_covariance", row, channels) for row in rows])
+    smallest, largest = torch.linalg.eigvalsh(matrix)[[0, -1]].tolist()
+    if not torch.equal(matrix, matrix.T) or largest <= 0 or smallest < -1e-9 * largest:
+        raise ValueError(
+            f"`channel_covariance` must be symmetric, with no negative eigenvalue and not zero, got {rows!r}."
+        )
+    return matrix

@@ -1,0 +1,1 @@
+"""From any network to a denoiser: conventions, adapters, checks."""

@@ -1,0 +1,201 @@
+"""From anybody's network to ``D(z, sigma)``: a description of how it is called and what it returns.
+
+Nothing here imports the libraries whose conventions it names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from spectral_lightning.arguments import one_of, positive, positive_integer
+from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
+from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, PRESETS, TIMES
+from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
+from spectral_lightning.diffusion.adapters.paths import attribute_at, object_at
+
+__all__ = ["Adapter"]
+
+_FALLBACK = {
+    "network": "",
+    "schedule": None,
+    "prediction": None,
+    "time": None,
+    "path": "variance-preserving",
+    "order": "x-time",
+    "output": "",
+    "condition": None,
+    "self_conditioning": "off",
+    "time_scale": 1.0,
+    "extra": None,
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How a network is called and what it returns; bound to a module it is a denoiser.
+
+    A network trained on ``x_t = a x0 + s eps`` with output F works at ``sigma = s / a``:
+    ``D(z, sigma) = skip z + out F(a z, time(sigma))`` with ``z = x0 + sigma eps``. A convention sets the fields left at
+    None; ``"affine"`` sets none of them. Defaults of the conventions:
+
+    ===================== ============================== ================= ==================== =======================
+    convention            call                           time              D                    network, schedule
+    ===================== ============================== ================= ==================== =======================
+    edm                   ``net(z, sigma)``              sigma             output               net
+    edm-backbone          ``net(c_in z, t)``             ln(sigma)/4       c_skip z + c_out F   net
+    diffusers-epsilon     ``unet(a z, i).sample``        index             z - sigma F          unet, noise_scheduler
+    diffusers-v           the same                       index             a^2 z - a sigma F    unet, noise_scheduler
+    diffusers-sample      the same                       index             F                    unet, noise_scheduler
+    diffusers-flow-match  ``transformer(b z, t).sample`` 1000 (1 - b)      b z - (1 - b) F      transformer
+    ddpm-epsilon, -x0, -v ``model(a z, i, None)``        index             as diffusers         diffusion.model, diffusion
+    log-snr               ``model(a z, t)``              -2 ln(sigma)      z - sigma F          model
+    flow-matching         ``net(t, b z)``                b                 b z + (1 - b) F      net
+    flow-matching-xt      ``net(b z, t)``                b                 b z + (1 - b) F      net
+    posterior             ``denoiser(alpha z, t).mean``  of the schedule   mean                 denoiser, denoiser.schedule
+    latent-diffusion      ``apply_model(a z, i, cond)``  index             z - sigma F          apply_model, the module
+    ===================== ============================== ================= ==================== =======================
+
+    with ``a = 1/sqrt(1 + sigma^2)`` and ``b = 1/(1 + sigma)``. Guidance is off: the network is called once, with the
+    condition it is given. Optimal-transport couplings and offset noise leave the call unchanged but not the theory.
+
+    Reference: Karras et al. 2022, table 1; Salimans & Ho 2022, appendix D; Lipman et al. 2023.
+
+    Args:
+        convention: a name of the table, or ``"affine"``.
+        network: attribute path of the network on the module, or of a method; ``""`` is the module itself.
+        schedule: levels of a network that is told an index, or the path of its input. An attribute path to something
+            with ``alphas_cumprod`` or to the numbers themselves; ``"linear"``, ``"scaled-linear"`` or ``"cosine"``;
+            numbers; a callable ``t -> (alpha, sigma)``, its attribute path or its import path ``package.module:name``.
+        prediction: ``"epsilon"``, ``"x0"``, ``"v"``, ``"eps-x0"`` or ``"x0-eps"`` (velocities of the straight path),
+            ``"score"`` or ``"edm"``.
+        time: ``"index"``, ``"sigma"``, ``"log-sigma/4"``, ``"log-snr"``, ``"noise-share"`` (sigma/(1+sigma)),
+            ``"data-share"`` (1/(1+sigma)), or ``"schedule"`` for the time of a schedule that is a callable.
+        path: how the input is scaled: ``"variance-preserving"`` (a), ``"linear"`` (b), ``"variance-exploding"`` (1),
+            ``"edm"``, or ``"schedule"`` (alpha(t)).
+        order: ``"x-time"`` or ``"time-x"``.
+        output: what to take of the output: an attribute name, an index, or ``""`` for the output itself.
+        condition: keyword a condition is passed by; None passes it as a third positional argument.
+        default_condition: class passed to every example where no condition is given, such as the null class.
+        self_conditioning: third positional argument of a self-conditioned network: none (``"off"``), ``"none"``,
+            ``"zeros"``, or ``"estimate"``: its own estimate of the data from a first pass with None.
+        extra: further keyword arguments of every call.
+        time_scale: factor on the time.
+        reverse_time: whether the network's time runs the other way.
+        output_scale: factor on the output; -1 for the opposite sign.
+        learned_variance: whether the output holds as many channels again, of the variance, which are left out.
+        sigma_data: of ``"edm"``.
+        data_scale: the network was trained on ``data_scale x + data_shift`` where x are the data measured.
+        data_shift: see ``data_scale``; 2 and -1 for data in [0, 1] and a network that lives in [-1, 1].
+        sigma_min: lowest level; of a grid, its own by default; 0.002 otherwise.
+        sigma_max: highest level; of a grid, its own by default; 80 otherwise.
+        schedule_values: what the numbers of a schedule are: ``"alphas_cumprod"``, ``"betas"`` or ``"sigmas"``.
+        num_train_steps: number of levels of a named schedule.
+
+    Raises:
+        ValueError: for an unknown name, or fields that do not go together.
+
+    Example:
+        >>> module = nn.Module()
+        >>> module.net = nn.Linear(3, 3)
+        >>> denoiser = Adapter("affine", "net", prediction="epsilon", time="sigma").bind(module)
+        >>> denoiser.describe()
+        'affine: net(x, time) predicts epsilon, time sigma, path variance-preserving, sigma 0.002 to 80'
+    """
+
+    convention: str = "affine"
+    network: str | None = None
+    schedule: str | list[float] | Callable[..., Any] | None = None
+    prediction: str | None = None
+    time: str | None = None
+    path: str | None = None
+    order: str | None = None
+    output: str | int | None = None
+    condition: str | None = None
+    default_condition: int | None = None
+    self_conditioning: str | None = None
+    extra: dict[str, Any] | None = None
+    time_scale: float | None = None
+    reverse_time: bool = False
+    output_scale: float = 1.0
+    learned_variance: bool = False
+    sigma_data: float = 0.5
+    data_scale: float = 1.0
+    data_shift: float = 0.0
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    schedule_values: Literal["alphas_cumprod", "betas", "sigmas"] = "alphas_cumprod"
+    num_train_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        one_of("convention", self.convention, PRESETS)
+        preset = {**_FALLBACK, **PRESETS[self.convention]}
+        for name, value in preset.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        one_of("prediction", self.prediction, PREDICTIONS)
+        one_of("time", self.time, (*TIMES, "index", "schedule"))
+        one_of("path", self.path, (*PATHS, "schedule"))
+        one_of("order", self.order, ("x-time", "time-x"))
+        one_of("self_conditioning", self.self_conditioning, ("off", "none", "zeros", "estimate"))
+        positive("sigma_data", self.sigma_data)
+        positive("data_scale", self.data_scale)
+        positive_integer("num_train_steps", self.num_train_steps, minimum=2)
+        for name in ("sigma_min", "sigma_max"):
+            if getattr(self, name) is not None:
+                positive(name, getattr(self, name))
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if "schedule" in (self.time, self.path) and self.time != self.path:
+            raise ValueError(
+                f"`time` and `path` must both be 'schedule' or neither, got {self.time!r} and {self.path!r}. A callable "
+                "schedule gives the two together."
+            )
+        if self.time in ("index", "schedule") and self.schedule is None:
+            raise ValueError(f"`schedule` must be given for time={self.time!r}, got None. It holds the noise levels.")
+        if self.output_scale == 0 or not math.isfinite(self.output_scale):
+            raise ValueError(f"`output_scale` must be finite and not 0, got {self.output_scale!r}.")
+
+    def bind(self, module: nn.Module) -> BoundDenoiser:
+        """The denoiser of ``module``; the module and its scheduler are read, never changed.
+
+        Raises:
+            ValueError: if the network or the schedule is not found, or is none.
+        """
+        network = attribute_at(module, self.network or "", "network")
+        if not callable(network):
+            raise ValueError(f"`network` must lead to something callable, got {type(network).__name__}.")
+        return BoundDenoiser(self, module, network, self._levels(module))
+
+    def _levels(self, module: nn.Module) -> LevelGrid | ScheduleTime | None:
+        if self.time not in ("index", "schedule"):
+            return None
+        low, high = self.sigma_min or 0.0, self.sigma_max or math.inf
+        if self.time == "index" and isinstance(self.schedule, str) and self.schedule in NAMED_SCHEDULES:
+            return LevelGrid.named(self.schedule, self.num_train_steps, low * self.data_scale, high * self.data_scale)
+        found = self._found_schedule(module)
+        if self.time == "schedule":
+            if not callable(found):
+                raise ValueError(
+                    f"`schedule` must be a callable t -> (alpha, sigma) for time='schedule', got {type(found).__name__}."
+                )
+            return ScheduleTime(found)
+        if not isinstance(found, Tensor | Sequence):
+            raise ValueError(
+                f"`schedule` must lead to noise levels or to an object with `alphas_cumprod`, got {type(found).__name__}."
+            )
+        return LevelGrid(found, self.schedule_values, low * self.data_scale, high * self.data_scale)
+
+    def _found_schedule(self, module: nn.Module) -> Any:
+        if not isinstance(self.schedule, str):
+            return self.schedule
+        if ":" in self.schedule:
+            return object_at(self.schedule, "schedule")
+        found = attribute_at(module, self.schedule, "schedule")
+        # Schedulers keep it as an attribute, GaussianDiffusion modules as a buffer, which only `getattr` sees.
+        return getattr(found, "alphas_cumprod", found)

@@ -1,0 +1,241 @@
+"""A network in its own convention, called as ``D(z, sigma)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, TIMES
+from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
+from spectral_lightning.diffusion.adapters.paths import attribute_at
+from spectral_lightning.diffusion.protocols import offers
+from spectral_lightning.sampling import Sampler
+
+if TYPE_CHECKING:
+    from spectral_lightning.diffusion.adapters.adapter import Adapter
+
+__all__ = ["BoundDenoiser"]
+
+_SIGMA_MIN, _SIGMA_MAX = 0.002, 80.0
+
+
+@runtime_checkable
+class Normalizes(Protocol):
+    """A diffusion object that maps data to the range its network sees."""
+
+    def normalize(self, img: Tensor) -> Tensor:
+        """Data as the network sees them."""
+        ...
+
+
+class BoundDenoiser:
+    """``D(z, sigma)``, and ``D(z, sigma, condition)``, of the network an adapter found on a module.
+
+    Made by :meth:`Adapter.bind`. The network runs in its own dtype on an input, time and condition of its own; levels, factors
+    and what is returned are in the dtype of ``z``. Modes, gradients and autocast are the caller's business, see
+    :func:`~spectral_lightning.diffusion.undisturbed`.
+
+    Args:
+        adapter: the convention.
+        module: where the network was found; gives its dtype.
+        network: what is called.
+        levels: the grid of an index-conditioned network, or the time of a schedule.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        module: nn.Module,
+        network: Callable[..., Any],
+        levels: LevelGrid | ScheduleTime | None = None,
+    ) -> None:
+        self.adapter, self.module, self.network, self.levels = adapter, module, network, levels
+        self.sigma_min, self.sigma_max = self._range()
+
+    def _range(self) -> tuple[float, float]:
+        scale, levels = self.adapter.data_scale, self.levels
+        if isinstance(levels, LevelGrid):
+            return levels.sigmas[0] / scale, levels.sigmas[-1] / scale
+        low, high = self.adapter.sigma_min or _SIGMA_MIN, self.adapter.sigma_max or _SIGMA_MAX
+        if levels is None:
+            return low, high
+        return max(low, levels.sigma_min / scale), min(high, levels.sigma_max / scale)
+
+    @property
+    def sigma_grid(self) -> tuple[float, ...] | None:
+        """The only noise levels there are, ascending; None where every level of the range will do."""
+        if not isinstance(self.levels, LevelGrid):
+            return None
+        return tuple(s / self.adapter.data_scale for s in self.levels.sigmas)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Floating type of the network's parameters; None where it has none."""
+        source = self.network if isinstance(self.network, nn.Module) else self.module
+        return next((p.dtype for p in source.parameters() if p.is_floating_point()), None)
+
+    @property
+    def near_identity(self) -> bool:
+        """Whether ``D(z, sigma_min)`` is close to z whatever the weights, which holds unless the network predicts x0."""
+        return self.adapter.prediction != "x0"
+
+    @property
+    def normalized(self) -> tuple[float, float] | None:
+        """What a diffusion object's own ``normalize`` makes of 0 and 1; None where it leaves them or there is none."""
+        path = self.adapter.schedule
+        if not self.adapter.convention.startswith("ddpm") or not isinstance(path, str) or path in NAMED_SCHEDULES:
+            return None
+        owner: Any = attribute_at(self.module, path, "schedule")
+        if not offers(owner, Normalizes):
+            return None
+        low, high = owner.normalize(torch.tensor([0.0, 1.0])).tolist()
+        return None if (low, high) == (0.0, 1.0) else (low, high)
+
+    def sampler(
+        self,
+        num_steps: int = 18,
+        solver: Literal["heun", "euler"] = "heun",
+        final: Literal["zero", "sigma_min"] = "zero",
+        rho: float = 7.0,
+    ) -> Sampler:
+        """A sampler over this denoiser's levels; on a discrete grid it steps on a subset, so that nothing is rounded.
+
+        Args:
+            num_steps: number of solver steps.
+            solver: ``"heun"`` or ``"euler"``.
+            final: where the last step ends, ``"zero"`` or ``"sigma_min"``.
+            rho: larger values put more levels near ``sigma_min``.
+
+        Raises:
+            ValueError: for more steps than the grid has levels, or an argument out of range.
+        """
+        if not isinstance(self.levels, LevelGrid):
+            return Sampler(solver, num_steps, self.sigma_min, self.sigma_max, rho, final)
+        plain = self.levels.sampler(num_steps, solver, final, rho)
+        return Sampler(solver, grid=tuple(s / self.adapter.data_scale for s in plain.sigmas))
+
+    def describe(self) -> str:
+        """One line: convention, network, prediction, time, levels."""
+        a = self.adapter
+        call = "(time, x)" if a.order == "time-x" else "(x, time)"
+        sign = "" if a.output_scale == 1 else f" times {1 / a.output_scale:g}"
+        time = f"{a.time}{' reversed' if a.reverse_time else ''}"
+        time += f" times {a.time_scale:g}" if a.time_scale != 1 else ""
+        grid = self.sigma_grid
+        levels = f"sigma {self.sigma_min:.4g} to {self.sigma_max:.4g}" + (f", {len(grid)} levels" if grid else "")
+        line = (
+            f"{a.convention}: {a.network or 'module'}{call} predicts {a.prediction}{sign}, time {time}, path {a.path}"
+        )
+        line = f"{line}, {levels}"
+        if (a.data_scale, a.data_shift) != (1, 0):
+            return f"{line}; the network sees {a.data_scale:g} x {a.data_shift:+g}"
+        if self.normalized is not None:
+            return f"{line}; D lives where `normalize` puts the data, [0, 1] at [{self.normalized[0]:g}, {self.normalized[1]:g}]"
+        return line
+
+    def __call__(self, z: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Predict the clean data.
+
+        Args:
+            z: ``x0 + sigma eps``, ``[B, *S]``.
+            sigma: noise levels, ``[B]``, within the range or on the grid.
+            condition: one row per example, ``[B, ...]``, in the form the network takes.
+
+        Returns:
+            ``[B, *S]``, in the dtype of ``z``.
+
+        Raises:
+            ValueError: for a level that is not on the grid, or an output of another shape.
+            TypeError: if what the network returns is no tensor.
+        """
+        scale, shift = self.adapter.data_scale, self.adapter.data_shift
+        inner, level = scale * z + shift, scale * sigma
+        level, a, time = self._coordinates(level)
+        skip, out = PREDICTIONS[self.adapter.prediction or ""](level, a, self.adapter.sigma_data)
+
+        def predict(third: Tensor | None) -> Tensor:
+            raw = self._run(_like(a, inner) * inner, time, third, condition).to(inner.dtype)
+            return _like(skip, inner) * inner + _like(out * self.adapter.output_scale, inner) * raw
+
+        first = torch.zeros_like(inner) if self.adapter.self_conditioning == "zeros" else None
+        clean = predict(first)
+        if self.adapter.self_conditioning == "estimate":
+            clean = predict(clean)
+        return (clean - shift) / scale
+
+    def _coordinates(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Level, factor ``a`` on the input and time, each ``[B]``."""
+        adapter, levels = self.adapter, self.levels
+        if isinstance(levels, LevelGrid):
+            at = levels.locate(sigma)
+            sigma, index = levels.levels[at], levels.indices[at]
+            time = levels.size - 1 - index if adapter.reverse_time else index
+        elif isinstance(levels, ScheduleTime):
+            t = levels(sigma)
+            time = levels.start + levels.end - t if adapter.reverse_time else t
+            return sigma.cpu().double(), levels.alpha(t), time * (adapter.time_scale or 1)
+        else:
+            forward, reverse = TIMES[adapter.time or ""]
+            time = reverse(forward(sigma)) if adapter.reverse_time else forward(sigma)
+            time = time * (adapter.time_scale or 1)
+        return sigma, PATHS[adapter.path or ""](sigma, adapter.sigma_data), time
+
+    def _run(self, x: Tensor, time: Tensor, third: Tensor | None, condition: Tensor | None) -> Tensor:
+        """The network's output for a scaled input, in its own dtype."""
+        dtype = self.dtype or x.dtype
+        # Half precision would know the time to 1 % only, and half-precision networks embed it in single precision.
+        of_time = torch.float32 if dtype.itemsize < 4 else dtype
+        time = time.to(x.device, of_time) if time.is_floating_point() else time.to(x.device)
+        x = x.to(dtype)
+        positional: list[Any] = [time, x] if self.adapter.order == "time-x" else [x, time]
+        keywords = dict(self.adapter.extra or {})
+        if self.adapter.self_conditioning != "off":
+            positional.append(None if third is None else third.to(dtype))
+        given = self._condition(x, condition)
+        if given is not None and self.adapter.condition is None:
+            positional.append(given)
+        elif given is not None:
+            keywords[str(self.adapter.condition)] = given
+        return self._selected(self.network(*positional, **keywords), x)
+
+    def _condition(self, x: Tensor, condition: Tensor | None) -> Tensor | None:
+        if condition is None and self.adapter.default_condition is not None:
+            return torch.full((len(x),), self.adapter.default_condition, device=x.device)
+        if condition is None:
+            return None
+        if len(condition) != len(x):
+            raise ValueError(
+                f"`condition` must hold one row per example, {len(x)}, got {len(condition)}. Bind it to the latents."
+            )
+        return condition.to(x.device, x.dtype if condition.is_floating_point() else condition.dtype, copy=True)
+
+    def _selected(self, output: Any, x: Tensor) -> Tensor:
+        take = self.adapter.output
+        if isinstance(take, int):
+            output = output[take]
+        elif take:
+            output = getattr(output, take)
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"The network must return a tensor of shape {tuple(x.shape)}, got {type(output).__name__}. Its output is "
+                f"wrapped: name the attribute or index that holds it with `output`, now {take!r}."
+            )
+        if self.adapter.learned_variance:
+            output = output[:, : x.shape[1]]
+        if output.shape != x.shape:
+            doubled = output.ndim > 1 and output.shape[1] == 2 * x.shape[1]
+            remedy = " It predicts its variance too: set `learned_variance`." if doubled else ""
+            raise ValueError(
+                f"The network must return the shape of its input, {tuple(x.shape)}, got {tuple(output.shape)}.{remedy}"
+            )
+        result: Tensor = output
+        return result
+
+
+def _like(factor: Any, x: Tensor) -> Tensor:
+    """A factor per example, or one for all, on the axes and in the type of ``x``."""
+    per_example = torch.as_tensor(factor, dtype=x.dtype).to(x.device)
+    return per_example.reshape(-1, *(1,) * (x.ndim - 1))

@@ -1,0 +1,1 @@
+"""The weights to measure: raw or averaged."""

@@ -1,0 +1,231 @@
+"""Contexts in which a module holds the weights to be measured: the raw ones, or an average of them.
+
+Values are copied into the module's own tensors and back, through ``.data``: whoever holds a parameter keeps it, a compiled
+network is not compiled again, and no version counter moves, so that not even a live autograd graph notices. Nothing here
+draws a random number or waits for another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from spectral_lightning.diffusion.weights.averages import Average, Pairs
+
+__all__ = ["AveragedWeights", "RawWeights", "ScopedWeights", "WeightSource", "holding", "restored"]
+
+
+class WeightSource(Protocol):
+    """Which weights are measured.
+
+    A callback that foreign code may call while the weights are replaced, as Lightning's weight averaging replaces them
+    during validation and for good when training ends, calls :meth:`keep` in ``on_validation_start`` and in
+    ``on_train_epoch_end``, and :meth:`release` in ``on_train_batch_start``. The raw weights do not change in between.
+    """
+
+    def describe(self) -> str:
+        """One line for the log."""
+        ...
+
+    def keep(self, module: nn.Module) -> None:
+        """Remember the raw weights, which ``module`` holds now, where something may replace them from here on."""
+        ...
+
+    def release(self) -> None:
+        """Forget what was kept: ``module`` holds the raw weights again and is about to change them."""
+        ...
+
+    def applied(self, module: nn.Module) -> AbstractContextManager[None]:
+        """``module`` holds the wanted parameters and buffers inside, and bit by bit what it held before after."""
+        ...
+
+
+@contextmanager
+def restored(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """The tensors have their values back afterwards, whatever was copied into them and after an exception too.
+
+    Memory: a copy of the tensors, on their device, while the context is open.
+    """
+    saved = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, value in saved:
+            tensor.data.copy_(value)
+
+
+@contextmanager
+def holding(pairs: Pairs) -> Iterator[None]:
+    """Each first tensor has the values of the second inside, and its own afterwards.
+
+    Memory: a copy of the first tensors, on their device, while the context is open.
+
+    Example:
+        >>> weight, average = nn.Parameter(torch.ones(2)), torch.zeros(2)
+        >>> with holding([(weight, average)]):
+        ...     print(weight.tolist())
+        [0.0, 0.0]
+        >>> weight.tolist()
+        [1.0, 1.0]
+    """
+    with restored(target for target, _ in pairs):
+        for target, value in pairs:
+            target.data.copy_(value.detach())
+        yield
+
+
+class RawWeights:
+    """The weights the optimizer works on.
+
+    They are what the module holds, but where something has replaced them; then the values that :meth:`keep` remembered
+    are put in. Between ``keep`` and ``release`` that takes one copy of parameters and buffers in host memory; where
+    ``replaced_by`` is empty nothing is ever copied.
+
+    Args:
+        replaced_by: names of what may replace the weights of the module by others.
+
+    Example:
+        >>> net = nn.Linear(1, 1)
+        >>> raw = RawWeights(["an average"])
+        >>> raw.keep(net)
+        >>> weight = net.weight.item()
+        >>> _ = net.weight.data.zero_()
+        >>> with raw.applied(net):
+        ...     net.weight.item() == weight
+        True
+        >>> net.weight.item()
+        0.0
+    """
+
+    def __init__(self, replaced_by: Sequence[str] = ()) -> None:
+        self.replaced_by = tuple(replaced_by)
+        self._kept: dict[str, Tensor] = {}
+
+    def describe(self) -> str:
+        """One line for the log."""
+        if not self.replaced_by:
+            return "raw weights"
+        return f"raw weights, kept aside where {' or '.join(self.replaced_by)} may replace them"
+
+    def keep(self, module: nn.Module) -> None:
+        """Copy the raw weights, which ``module`` holds now, unless they are kept already."""
+        if self.replaced_by and not self._kept:
+            self._kept = {name: t.detach().to("cpu", copy=True) for name, t in _tensors(module).items()}
+
+    def release(self) -> None:
+        """Forget the copy."""
+        self._kept = {}
+
+    def replaced(self, module: nn.Module) -> bool:
+        """Whether ``module`` is known to hold other weights than the raw ones."""
+        return any(not _same(target, value) for target, value in self._pairs(module))
+
+    def applied(self, module: nn.Module) -> AbstractContextManager[None]:
+        """``module`` holds the raw weights inside."""
+        pairs = self._pairs(module)
+        return holding(pairs) if pairs else nullcontext()
+
+    def _pairs(self, module: nn.Module) -> Pairs:
+        now = _tensors(module)
+        return [(now[name], value) for name, value in self._kept.items() if name in now]
+
+
+class AveragedWeights:
+    """An average that some library keeps of the weights, read by reference at the moment it is applied.
+
+    Parameters, and buffers where the average has them, are those of the average; all others stay. Before the first update
+    of the average it *is* the raw weights: what libraries hold until then are the weights of the moment they made it.
+
+    Args:
+        average: the average, see :func:`~spectral_lightning.diffusion.weights.averages.recognised`.
+        where: what it is called in messages.
+
+    Example:
+        >>> from spectral_lightning.diffusion import recognised
+        >>> net = nn.Linear(1, 1)
+        >>> mean = torch.optim.swa_utils.AveragedModel(net)
+        >>> mean.update_parameters(net)
+        >>> _ = net.weight.data.add_(1)
+        >>> with AveragedWeights(recognised(mean), "mean").applied(net):
+        ...     bool(net.weight == mean.module.weight)
+        True
+        >>> bool(net.weight == mean.module.weight)
+        False
+    """
+
+    def __init__(self, average: Average, where: str) -> None:
+        self.average, self.where = average, where
+        self._raw = RawWeights([where] if average.swaps else [])
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"averaged weights of {self.where}" + ("" if self.average.started else ", raw until its first update")
+
+    def keep(self, module: nn.Module) -> None:
+        """Remember the raw weights, to know when they were swapped with the average."""
+        self._raw.keep(module)
+
+    def release(self) -> None:
+        """Forget them."""
+        self._raw.release()
+
+    def applied(self, module: nn.Module) -> AbstractContextManager[None]:
+        """``module`` holds the average inside."""
+        if not self.average.started:
+            return self._raw.applied(module)
+        # Swapped: the module holds the average, and the average the raw weights.
+        swapped = self.average.swaps and self._raw.replaced(module)
+        return nullcontext() if swapped else holding(self.average.pairs(module))
+
+
+class ScopedWeights:
+    """The weights that a module holds inside a context of the user's own.
+
+    Whatever that context leaves behind, parameters and buffers have their values back afterwards. It must copy values, not
+    exchange the tensors themselves.
+
+    Args:
+        scope: called with the module each time; returns the context manager.
+        where: what it is called in messages.
+
+    Raises:
+        TypeError: when applied, if ``scope`` returns no context manager.
+    """
+
+    def __init__(self, scope: Callable[[Any], AbstractContextManager[Any]], where: str) -> None:
+        self.scope, self.where = scope, where
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"weights inside {self.where}"
+
+    def keep(self, module: nn.Module) -> None:
+        """Nothing: the context is trusted at any time."""
+
+    def release(self) -> None:
+        """Nothing."""
+
+    @contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """``module`` holds inside what it holds inside ``scope(module)``."""
+        scope: Any = self.scope(module)
+        if not isinstance(scope, AbstractContextManager):
+            raise TypeError(
+                f"`weights` must return a context manager, got {type(scope).__name__}. It is called with the module; inside "
+                "the context the module holds the weights to measure."
+            )
+        with restored(_tensors(module).values()), scope:
+            yield
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    # Not torch.equal, for which NaN differs from itself.
+    return bool(torch.isclose(a.detach().cpu(), b, rtol=0, atol=0, equal_nan=True).all())

@@ -1,0 +1,257 @@
+"""The diffusion transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spectral_lightning.arguments import one_of, positive_integer
+from spectral_lightning.diffusion import Departure, NoiseDistribution, Reduction
+from spectral_lightning.models.module import DiffusionModule, _adam
+from spectral_lightning.models.networks.mlp import FourierEmbedding
+from spectral_lightning.models.networks.nonlinear import (
+    check_label,
+    checked_image,
+    library,
+    nonlinear_departures,
+    one_layer,
+)
+from spectral_lightning.theory import OneLayer, Preconditioning
+
+__all__ = ["DiT", "DiTDenoiser", "DiTSize"]
+
+DiTSize = Literal["nano", "tiny", "S", "B", "L", "XL"]
+
+# Depth, width, heads. S to XL are the paper's; the other two train on a CPU.
+_SIZES = {
+    "nano": (3, 64, 4),
+    "tiny": (4, 128, 4),
+    "S": (12, 384, 6),
+    "B": (12, 768, 12),
+    "L": (24, 1024, 16),
+    "XL": (28, 1152, 16),
+}
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return x * (1 + scale) + shift
+
+
+class _Block(nn.Module):
+    """Attention, then a perceptron, each on normalised and modulated tokens and behind a gate (adaLN-zero)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        layers = library("timm.layers", "A DiT")
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attention = layers.Attention(width, num_heads=heads, qkv_bias=True)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = layers.Mlp(width, 4 * width, act_layer=partial(nn.GELU, approximate="tanh"))
+        self.modulation = nn.Linear(width, 6 * width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Tokens ``[B, N, width]`` and the activated condition ``[B, width]`` to tokens."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition)[:, None].chunk(6, dim=2)
+        x = x + gate_a * self.attention(_modulated(self.norm_attention(x), shift_a, scale_a))
+        out: Tensor = x + gate_m * self.mlp(_modulated(self.norm_mlp(x), shift_m, scale_m))
+        return out
+
+
+class DiT(nn.Module):
+    """A transformer over patches, whose blocks are modulated by the noise level and class (adaLN-zero).
+
+    Patches become tokens by one linear map, with fixed sines and cosines of their positions added. Before training every
+    gate and the last map are zero: each block is the identity and F = 0.
+
+    Built from timm's ``PatchEmbed``, ``Attention`` and ``Mlp``. The noise level enters by 256 Fourier features of
+    ``ln(sigma)/4``, where the paper has sines of a time step.
+
+    Reference: Peebles & Xie 2023, section 3.2 and table 1.
+
+    Args:
+        shape: of one example, ``[C, H, W]``; H and W divisible by the patch size.
+        size: by name; gives depth, width and heads.
+        patch_size: pixels along each axis of a patch.
+        depth: number of blocks, in place of the size's.
+        width: of a token, in place of the size's; divisible by 4 and by the number of heads.
+        heads: of the attention, in place of the size's.
+        num_classes: number of classes, to which the null class is added; unconditional if not given.
+
+    Raises:
+        ImportError: if timm is not installed.
+        ValueError: for an argument out of range, an unknown size, or sizes that the patches do not divide.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        size: DiTSize = "S",
+        patch_size: int = 2,
+        depth: int | None = None,
+        width: int | None = None,
+        heads: int | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        channels, *pixels = checked_image(shape)
+        depth, width, heads = _dimensions(size, depth, width, heads)
+        self.patch_size, self.grid = patch_size, _grid(pixels, patch_size)
+        layers = library("timm.layers", "A DiT")
+        self.patches = layers.PatchEmbed(tuple(pixels), patch_size, channels, width)
+        self.register_buffer("positions", layers.build_sincos2d_pos_embed(list(self.grid), width), persistent=False)
+        self.embedding = FourierEmbedding(256)
+        self.condition = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+        self.classes = None
+        if num_classes is not None:
+            self.classes = nn.Embedding(positive_integer("num_classes", num_classes) + 1, width)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, patch_size**2 * channels)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """As in the paper's code: Xavier, but small embeddings of noise level and class, and zero gates and output."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patches.proj.weight.flatten(1))
+        nn.init.zeros_(self.patches.proj.bias)
+        for name, weight in self.named_parameters():
+            if name.startswith(("condition.", "classes.")) and name.endswith("weight"):
+                nn.init.normal_(weight, std=0.02)
+            if name.endswith("modulation.weight") or name == "out.weight":
+                nn.init.zeros_(weight)
+
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """``[B, C, H, W]``, ``[B]`` and, with classes, ``[B]`` to ``[B, C, H, W]``."""
+        check_label(label, self.classes is not None)
+        condition = self.condition(self.embedding(noise).to(x.dtype))
+        if self.classes is not None:
+            condition = condition + self.classes(label)
+        condition = functional.silu(condition)
+        tokens = self.patches(x) + self.positions.to(x.dtype)
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        shift, scale = self.modulation(condition)[:, None].chunk(2, dim=2)
+        return self._image(self.out(_modulated(self.norm(tokens), shift, scale)))
+
+    def _image(self, tokens: Tensor) -> Tensor:
+        """``[B, N, p p C]`` to ``[B, C, H, W]``."""
+        p, (rows, columns) = self.patch_size, self.grid
+        patches = tokens.reshape(len(tokens), rows, columns, p, p, -1)
+        return patches.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), -1, rows * p, columns * p)
+
+
+def _dimensions(size: str, depth: int | None, width: int | None, heads: int | None) -> tuple[int, int, int]:
+    """Depth, width and heads of the named size, with what is given in place of it."""
+    given = {"depth": depth, "width": width, "heads": heads}
+    named = dict(zip(given, _SIZES[one_of("size", size, _SIZES)], strict=True))
+    checked = {name: positive_integer(name, named[name] if value is None else value) for name, value in given.items()}
+    if checked["width"] % 4 or checked["width"] % checked["heads"]:
+        raise ValueError(f"`width` must be divisible by 4 and by the {checked['heads']} heads, got {checked['width']}.")
+    return checked["depth"], checked["width"], checked["heads"]
+
+
+def _grid(pixels: Sequence[int], patch_size: int) -> tuple[int, int]:
+    """Patches along each axis."""
+    if any(n % positive_integer("patch_size", patch_size) for n in pixels):
+        raise ValueError(
+            f"`shape` must have a height and width divisible by the patch size {patch_size}, got {list(pixels)!r}. "
+            "Give another `patch_size`, or pad or resize the images."
+        )
+    return pixels[0] // patch_size, pixels[1] // patch_size
+
+
+class DiTDenoiser(DiffusionModule):
+    """A diffusion transformer; compared with the preconditioned one-layer theory.
+
+    It starts at F = 0, the theory's q = 0: D is exactly ``c_skip z`` before training, by its adaLN-zero layers.
+
+    =====  =====  =====  =====
+    size   depth  width  heads
+    =====  =====  =====  =====
+    nano       3     64      4
+    tiny       4    128      4
+    S         12    384      6
+    B         12    768     12
+    L         24   1024     16
+    XL        28   1152     16
+    =====  =====  =====  =====
+
+    Reference: Peebles & Xie 2023 (network); Wang & Pehlevan 2025, section 4.2 (theory).
+
+    Args:
+        shape: of one example, ``[C, H, W]``; H and W divisible by the patch size.
+        size: by name; gives depth, width and heads. The first two are for a CPU, and the first is the default.
+        patch_size: pixels along each axis of a patch.
+        depth: number of blocks, in place of the size's.
+        width: of a token, in place of the size's; divisible by 4 and by the number of heads.
+        heads: of the attention, in place of the size's.
+        preconditioning: EDM with ``sigma_data=0.5`` if not given.
+        noise: that of the preconditioning's own paper if not given, EDM's log-normal for EDM.
+        reduction: of the squared error over coordinates.
+        optimizer: Adam at 1e-4 by default.
+        lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
+        num_classes: number of classes, for training on ``(x, label)``; unconditional if not given.
+        class_dropout: share of the labels that training replaces by the null class.
+        compile: whether to compile the network when the Trainer configures the model.
+
+    Raises:
+        ImportError: if timm is not installed.
+        ValueError: for an argument out of range, an unknown size, or sizes that the patches do not divide.
+
+    Example:
+        >>> DiTDenoiser([1, 16, 16], size="M")
+        Traceback (most recent call last):
+            ...
+        ValueError: `size` must be one of 'nano', 'tiny', 'S', 'B', 'L', 'XL', got 'M'.
+    """
+
+    def __init__(
+        self,
+        shape: list[int] | int,
+        size: DiTSize = "nano",
+        patch_size: int = 2,
+        depth: int | None = None,
+        width: int | None = None,
+        heads: int | None = None,
+        preconditioning: Preconditioning | None = None,
+        noise: NoiseDistribution | None = None,
+        reduction: Reduction = "mean",
+        optimizer: OptimizerCallable = _adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        num_classes: int | None = None,
+        class_dropout: float = 0.0,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(
+            DiT(checked_image(shape), size, patch_size, depth, width, heads, num_classes),
+            preconditioning,
+            noise,
+            reduction,
+            optimizer,
+            lr_scheduler,
+            num_classes=num_classes,
+            class_dropout=class_dropout,
+            compile=compile,
+        )
+
+    def dynamics(self) -> OneLayer:
+        """The one-layer family under the same preconditioning and loss weight; no density of noise levels."""
+        return one_layer(self)
+
+    def departures(self) -> list[Departure]:
+        """A transformer is not the linear layer, and its weights are shared over patches."""
+        return [
+            *nonlinear_departures("a deep transformer"),
+            Departure("one weight for every pair of pixels assumed, a transformer shares its own over patches"),
+        ]

@@ -1,0 +1,203 @@
+"""What the denoisers with a solvable theory share: the exact objective and its unit of time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from spectral_lightning.arguments import one_of
+from spectral_lightning.diffusion import Departure, GridNoise, LogNormalNoise, Reduction, UniformTimeNoise
+from spectral_lightning.models.module import DiffusionModule
+from spectral_lightning.models.solvable.per_level import PerLevel
+from spectral_lightning.sampling import Sampler
+from spectral_lightning.spectra import HasPopulationMoments, HasTrainingMoments
+from spectral_lightning.theory import LearningDynamics, Preconditioning
+
+__all__ = ["ContinuousNoise", "RelativeDensity", "SolvableDenoiser", "grid_of"]
+
+ContinuousNoise = LogNormalNoise | UniformTimeNoise
+"""Noise with a density of log sigma."""
+
+
+@dataclass(frozen=True, repr=False)
+class RelativeDensity:
+    """Density of log sigma over its mean at some levels: how often each is drawn, relative to being drawn equally.
+
+    Attributes:
+        noise: the density.
+        sigmas: the levels.
+
+    Example:
+        >>> float(RelativeDensity(LogNormalNoise(mean=0.0, std=1.0), (1.0, 1e9))(1.0))
+        2.0
+    """
+
+    noise: ContinuousNoise
+    sigmas: tuple[float, ...]
+
+    def __call__(self, sigma: Any) -> Any:
+        """At ``sigma``, a float or NumPy array."""
+        return self.noise.density(sigma) / float(np.mean(self.noise.density(np.array(self.sigmas))))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in vars(self.noise).items())
+        return f"RelativeDensity({type(self.noise).__name__}({settings}), {len(self.sigmas)} levels)"
+
+
+def grid_of(sampler: Sampler | None, sigmas: list[float] | None) -> tuple[Sampler, list[float]]:
+    """The sampler, the default one if not given, and the noise levels: those it evaluates unless given."""
+    chosen = sampler or Sampler()
+    return chosen, list(chosen.levels) if sigmas is None else list(sigmas)
+
+
+class SolvableDenoiser(DiffusionModule, ABC):
+    """Independent affine denoisers per noise level, trained on the expected loss or on samples.
+
+    ``D(z; sigma) = c_skip z + c_out (W_sigma c_in z + b_sigma)`` on flattened data. With the data's moments,
+
+    ``L = sum_sigma p(sigma) weight(sigma) (tr[(A-I) Sigma (A-I)'] + sigma^2 ||A||^2 + ||(A-I) mu + c_out b||^2)``,
+
+    ``A = c_skip I + c_out c_in W``, whatever parameters W and b are made of: that is ``objective="exact"``, whose batches
+    only count the steps. ``objective="samples"`` trains as any other denoiser does, at the levels of the grid with equal
+    probability, ``p = 1``. With ``noise`` their probabilities are in proportion to its density of log sigma, and p is 1 on
+    average over the levels; so every rate is multiplied by p. Where the levels lie remains the sampler's choice.
+
+    Args:
+        network: the affine maps, one per noise level.
+        shape: of one example.
+        sampler: that whose levels the network has.
+        objective: ``"exact"`` or ``"samples"``.
+        preconditioning: coefficients and loss weight; EDM if not given.
+        reduction: over coordinates, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
+        optimizer: makes the optimizer from the parameters.
+        lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
+        noise: a density that says how often each level is trained; equally if not given.
+
+    Raises:
+        ValueError: for an argument out of range, or ``noise`` that has no density at any level; when training starts, for
+            a learning rate at which descent diverges or an exact objective without moments.
+    """
+
+    def __init__(
+        self,
+        network: PerLevel,
+        shape: tuple[int, ...],
+        sampler: Sampler,
+        objective: Literal["exact", "samples"],
+        preconditioning: Preconditioning | None,
+        reduction: Reduction,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None,
+        noise: ContinuousNoise | None = None,
+    ) -> None:
+        one_of("objective", objective, ("exact", "samples"))
+        density = None if noise is None else [float(noise.density(sigma)) for sigma in network.sigmas]
+        drawn = GridNoise(network.sigmas, density)
+        super().__init__(network, preconditioning, drawn, reduction, optimizer, lr_scheduler)
+        self.shape, self.sampler, self.objective = shape, sampler, objective
+        self.sigma_grid = network.sigmas
+        self.noise_density = None if noise is None else RelativeDensity(noise, network.sigmas)
+        count = len(network.sigmas)
+        self._often = [1.0] * count if noise is None else [count * p for p in drawn.probabilities]
+        self._moments: tuple[Tensor, Tensor] | None = None
+
+    @abstractmethod
+    def dynamics(self) -> LearningDynamics:
+        """The closed form of this module's training, one update of the optimizer as the unit of time."""
+
+    @abstractmethod
+    def stable_learning_rate(self) -> float:
+        """Largest learning rate at which descent converges for these levels and moments (zero if not yet known)."""
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates d of the data."""
+        return int(torch.Size(self.shape).numel())
+
+    def set_moments(self, mean: Tensor, covariance: Tensor) -> None:
+        """The data's moments ``[d]`` and ``[d, d]``, which the exact objective is made of."""
+        if mean.shape != (self.dim,) or covariance.shape != (self.dim, self.dim):
+            raise ValueError(
+                f"`mean` and `covariance` must have shapes ({self.dim},) and ({self.dim}, {self.dim}), "
+                f"got {tuple(mean.shape)} and {tuple(covariance.shape)}."
+            )
+        self._moments = (mean, covariance)
+
+    def setup(self, stage: str) -> None:
+        """Take the moments of the population, else of the training set, from the datamodule; refuse a rate that diverges."""
+        super().setup(stage)
+        if stage != "fit" or self.objective != "exact":
+            return
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if self._moments is None and isinstance(datamodule, HasPopulationMoments):
+            self.set_moments(*datamodule.population_moments())
+        elif self._moments is None and isinstance(datamodule, HasTrainingMoments):
+            self.set_moments(*datamodule.training_moments())
+        if self._moments is None:
+            raise ValueError(
+                "`objective='exact'` needs the data's moments: use a datamodule with `population_moments()` or "
+                "`training_moments()`, such as GaussianDataModule and PatchDataModule, call "
+                "`set_moments(mean, covariance)`, or train with objective='samples'."
+            )
+        limit = self.stable_learning_rate()
+        plain = isinstance(self.optimizer([nn.Parameter(torch.zeros(1))]), torch.optim.SGD)
+        if plain and self.initial_learning_rate() > limit:
+            raise ValueError(
+                f"`lr` must be at most {limit:.3g} for gradient descent to converge at every noise level and mode, got "
+                f"{self.initial_learning_rate():g}. Lower it, or precondition (Preconditioning('edm'))."
+            )
+
+    def expected_loss(self) -> Tensor:
+        """The exact objective, summed over the noise levels, each as often as it is drawn relative to equally."""
+        if self._moments is None:
+            raise ValueError("`set_moments` must be called before `expected_loss`.")
+        weight, bias = self._affine_maps()
+        sigma = torch.tensor(self.sigma_grid, dtype=weight.dtype, device=weight.device)[:, None, None]
+        mean, covariance = (m.to(weight) for m in self._moments)
+        p, eye = self.preconditioning, torch.eye(self.dim, dtype=weight.dtype, device=weight.device)
+        a = p.c_skip(sigma) * eye + p.c_out(sigma) * p.c_in(sigma) * weight
+        shift = (a - eye) @ mean + p.c_out(sigma)[:, :, 0] * bias
+        error = (((a - eye) @ covariance) * (a - eye)).sum((1, 2))
+        error = error + sigma[:, 0, 0] ** 2 * a.square().sum((1, 2)) + shift.square().sum(1)
+        loss: Tensor = (sigma.new_tensor(self._often) * p.loss_weight(sigma[:, 0, 0]) * error).sum()
+        return loss / self.dim if self.reduction == "mean" else loss
+
+    def loss(self, batch: Any) -> Tensor:
+        """The exact objective, or that of a batch."""
+        return self.expected_loss() if self.objective == "exact" else super().loss(batch)
+
+    def departures(self) -> list[Departure]:
+        """None for the exact objective; mini-batches otherwise."""
+        if self.objective == "exact":
+            return []
+        return [Departure("full-batch gradients assumed, mini-batches of noisy samples used", affects_clock=False)]
+
+    def _affine_maps(self) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.network, PerLevel):
+            raise TypeError(f"`network` must be a PerLevel, got {type(self.network).__name__}.")
+        return self.network.affine()
+
+    def _moments_or_zero(self) -> tuple[Tensor, Tensor]:
+        """In double precision on the CPU."""
+        if self._moments is None:
+            return torch.zeros(self.dim, dtype=torch.float64), torch.zeros(self.dim, self.dim, dtype=torch.float64)
+        mean, covariance = (m.detach().double().cpu() for m in self._moments)
+        return mean, covariance
+
+    @property
+    def _slowdown(self) -> float:
+        """What a mean over coordinates, and over a batch of levels, divides the learning rate by."""
+        return (self.dim if self.reduction == "mean" else 1) * (
+            len(self.sigma_grid) if self.objective == "samples" else 1
+        )
+
+    @property
+    def _theory_rate(self) -> float:
+        """The learning rate of the theory, whose loss is summed over coordinates and levels."""
+        return self.initial_learning_rate() / self._slowdown

@@ -1,0 +1,1 @@
+"""Modes of the data: eigenmodes, Fourier modes, patch components."""

@@ -1,0 +1,249 @@
+"""The frequencies of a field of pixels as modes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from spectral_lightning.arguments import positive_integer
+from spectral_lightning.spectra.bases.layout import channels_and_size
+from spectral_lightning.spectra.bases.pca import PCABasis
+from spectral_lightning.spectra.bases.vectors import VectorBasis
+
+__all__ = ["FourierBasis"]
+
+
+class FourierBasis(VectorBasis):
+    """Frequencies ``k`` of the unitary DFT, ``X_k = N^(-1/2) sum_x exp(-2 pi i k x / N) x(x)``, N pixels.
+
+    In this norm white noise of unit variance has variance 1 in every mode: it is flat. The frequencies k and -k of a
+    real field are one mode, with the two real coordinates ``sqrt2 Re X_k`` and ``sqrt2 Im X_k``; a frequency that is
+    its own negative has one. With C channels every frequency has C modes ``v_j' X_k``, the eigenvectors v_j of its
+    C x C spectral matrix ``E X_k X_k'``. Their variances are those of Wang & Pehlevan, arXiv 2503.03206, Prop. 5.3,
+    and need no stationary data: they are the pooled diagonal of the covariance in Fourier space.
+
+    With ``bands`` a mode gathers all frequencies and channels whose radial frequency lies in one of so many intervals
+    of equal width from 0 to the largest; its variance is the mean over all their coordinates, k = 0 among those of the
+    first band. A radial frequency counts cycles along the longest side, the same in all directions on the pixel grid.
+
+    Cost: d^3 once for the eigenmodes of the data, d^2 per projected sample, memory of two ``d x d`` matrices.
+
+    Args:
+        data: all eigenmodes of the data's covariance.
+        vectors: the real coordinates as orthonormal columns in the order of the modes, ``[d, M]``.
+        variance: data variance of each mode, falling, ``[K]``.
+        mode_of: the mode of every column, ``[M]``.
+        entries: ``k C + j`` of every column, k the flat index of its frequency in the order of ``numpy.fft``, ``[M]``.
+        bands: number of radial bands, or None for single frequencies.
+        axes: how many of the last axes of an example are pixels; all but the first if not given.
+
+    Raises:
+        ValueError: for a shape that is no field of pixels, or vectors that do not match it.
+
+    Example:
+        >>> basis = FourierBasis.from_moments(torch.zeros(4), torch.eye(4), shape=(4,))
+        >>> basis.variance.tolist(), basis.multiplicity.tolist(), basis.labels
+        ([1.0, 1.0, 1.0], [1, 2, 1], ['k=0', 'k=1', 'k=2'])
+    """
+
+    kind = "Fourier modes"
+
+    def __init__(
+        self,
+        data: PCABasis,
+        vectors: Tensor,
+        variance: Tensor,
+        mode_of: Tensor,
+        entries: Tensor,
+        bands: int | None = None,
+        axes: int | None = None,
+    ) -> None:
+        if vectors.shape != (data.dim, len(entries)) or len(mode_of) != len(entries):
+            raise ValueError(
+                f"`vectors` must have shape [{data.dim}, M] with M the length of `mode_of` and `entries`, got "
+                f"{tuple(vectors.shape)}, {len(mode_of)} and {len(entries)}."
+            )
+        super().__init__(vectors, variance, data.mean, data.shape, data.source, mode_of)
+        self._data, self.bands, self.axes = data, bands, axes
+        self.channels, self.size = channels_and_size(data.shape, axes)
+        self.entries = entries.cpu().long()
+
+    @classmethod
+    def from_moments(
+        cls,
+        mean: Tensor,
+        covariance: Tensor,
+        shape: Sequence[int],
+        bands: int | None = None,
+        axes: int | None = None,
+        source: str = "given moments",
+    ) -> FourierBasis:
+        """The Fourier modes of data of this mean and covariance.
+
+        Args:
+            mean: ``[d]``.
+            covariance: ``[d, d]``, symmetric.
+            shape: of one example: ``[N]``, ``[C, N]`` or ``[C, H, W]``.
+            bands: number of radial bands; single frequencies if None.
+            axes: 2 for grey images ``[H, W]`` without an axis of channels.
+            source: what the moments are of.
+
+        Raises:
+            ValueError: for a shape that is no field of pixels, moments that do not fit it, or a band without frequency.
+        """
+        channels, size = channels_and_size(shape, axes)
+        data = PCABasis.from_moments(mean, covariance, shape=shape, source=source)
+        frequencies = _half(size)
+        power, channel_modes = _channel_modes(covariance.detach().cpu().double(), size, channels, frequencies)
+        vectors, entries = _real_vectors(channel_modes, size, frequencies)
+        place = torch.searchsorted(frequencies, entries // channels)
+        group = place * channels + entries % channels if bands is None else _band(entries // channels, size, bands)
+        variance, order, mode_of = _by_variance(power[place, entries % channels], group)
+        return cls(data, vectors[:, order], variance, mode_of, entries[order], bands, axes)
+
+    @property
+    def data(self) -> PCABasis:
+        """All eigenmodes of the data's covariance."""
+        return self._data
+
+    @property
+    def labels(self) -> list[str]:
+        """The frequency of every mode; its mean for bands."""
+        if self.bands is not None:
+            return [f"|k|={k:.4g}" for k in self.frequency.tolist()]
+        waves = [str(k[0]) if len(k) == 1 else str(tuple(k)) for k in self.wavevector.tolist()]
+        channel = (self.theory_index % self.channels).tolist()
+        several = self.channels > 1
+        return [f"k={k}" + f", channel mode {j + 1}" * several for k, j in zip(waves, channel, strict=True)]
+
+    @property
+    def frequency(self) -> Tensor:
+        """Radial frequency of every mode in cycles along the longest side, its mean over a band, ``[K]``."""
+        return self.pool(_radius(self.entries // self.channels, self.size))
+
+    @property
+    def wavevector(self) -> Tensor:
+        """Cycles of every mode along each axis of pixels, ``[K, axes]``; one of k and -k. Single frequencies only."""
+        return _wavevectors(self.size)[self.theory_index // self.channels]
+
+    @property
+    def theory_index(self) -> Tensor:
+        """The entry ``k C + j`` of a bound convolution's modes that is mode m, ``[K]``. Single frequencies only.
+
+        ``FullWidthConvolution(...).bind(mean, covariance, size, channels).variance[theory_index]`` is :attr:`variance`.
+        """
+        if self.bands is not None:
+            raise ValueError(f"`bands` must be None for modes of one frequency each, got {self.bands}.")
+        first = torch.searchsorted(self.mode_of, torch.arange(len(self.variance)))
+        return self.entries[first]
+
+    @property
+    def mode_of_entry(self) -> Tensor:
+        """The mode of every entry ``k C + j``, where k and -k both stand, ``[d]``. Single frequencies only."""
+        entry = torch.arange(self.dim)
+        one = torch.minimum(entry // self.channels, _mirror(self.size)[entry // self.channels])
+        modes = torch.full((self.dim,), -1)
+        modes[self.theory_index] = torch.arange(len(self.variance))
+        return modes[one * self.channels + entry % self.channels]
+
+    def describe(self) -> str:
+        """One line for logs and files."""
+        kind = self.kind if self.bands is None else "radial Fourier bands"
+        return f"{len(self.variance)} {kind} of {self.source}, dimension {self.dim}"
+
+    def state(self) -> dict[str, Any]:
+        """Everything the constructor takes, the data's eigenmodes as ``data_modes`` and ``data_variance``."""
+        tensors = {"vectors": self.vectors, "variance": self.variance, "mode_of": self.mode_of, "entries": self.entries}
+        data = {"data_modes": self.data.modes, "data_variance": self.data.variance, "mean": self.mean}
+        plain = {"shape": list(self.shape), "source": self.source, "bands": self.bands, "axes": self.axes}
+        return {"kind": self.kind, **tensors, **data, **plain}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The basis that :meth:`state` describes."""
+        names = ("vectors", "variance", "mode_of", "entries", "bands", "axes")
+        return cls(PCABasis.from_data_state(state), **{name: state[name] for name in names})
+
+    def _identity(self) -> tuple[Tensor, ...]:
+        return self.mean, self.variance, self.vectors, self.mode_of, self.data.variance, self.data.modes
+
+
+def _wavevectors(size: tuple[int, ...]) -> Tensor:
+    """Signed cycles per axis at every flat frequency, Nyquist positive, ``[pixels, axes]``."""
+    lines = [torch.arange(n) - n * (2 * torch.arange(n) > n) for n in size]
+    return torch.cartesian_prod(*lines).reshape(math.prod(size), len(size))
+
+
+def _mirror(size: tuple[int, ...]) -> Tensor:
+    """The flat index of -k for every frequency k."""
+    flat = torch.arange(math.prod(size)).reshape(size)
+    axes = tuple(range(len(size)))
+    return flat.flip(axes).roll((1,) * len(size), axes).flatten()
+
+
+def _half(size: tuple[int, ...]) -> Tensor:
+    """One of k and -k, in flat order."""
+    mirror = _mirror(size)
+    flat = torch.arange(len(mirror))
+    return flat[flat <= mirror]
+
+
+def _radius(frequency: Tensor, size: tuple[int, ...]) -> Tensor:
+    stretch = max(size) / torch.tensor(size, dtype=torch.float64)
+    return (_wavevectors(size)[frequency] * stretch).square().sum(-1).sqrt()
+
+
+def _band(frequency: Tensor, size: tuple[int, ...], bands: int) -> Tensor:
+    """The radial band of every frequency."""
+    count = positive_integer("bands", bands)
+    radius = _radius(frequency, size)
+    # Rounding must not part frequencies on an edge between two bands.
+    band = (radius * count / radius.max().clamp_min(1e-300) + 1e-9).long().clamp_max(count - 1)
+    if len(torch.unique(band)) < count:
+        raise ValueError(f"`bands` must leave a frequency in every band, got {bands} for {size} pixels. Use fewer.")
+    return band
+
+
+def _channel_modes(
+    covariance: Tensor, size: tuple[int, ...], channels: int, frequencies: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, falling, and eigenvectors of the spectral matrices, ``[frequency, C]`` and ``[frequency, C, C]``."""
+    axes, pixels = len(size), math.prod(size)
+    folded = covariance.reshape(channels, *size, channels, *size)
+    first, second = tuple(range(1, 1 + axes)), tuple(range(2 + axes, 2 + 2 * axes))
+    both = torch.fft.ifftn(torch.fft.fftn(folded, dim=first), dim=second).reshape(channels, pixels, channels, pixels)
+    matrices = both.diagonal(dim1=1, dim2=3).permute(2, 0, 1)[frequencies]
+    own = (_mirror(size)[frequencies] == frequencies)[:, None, None]
+    power, modes = torch.linalg.eigh((matrices + matrices.mH) / 2)
+    # Degenerate eigenvectors of a real matrix may come out complex, and its coordinates must be real.
+    real_power, real_modes = torch.linalg.eigh((matrices.real + matrices.real.mT) / 2)
+    power, modes = torch.where(own[..., 0], real_power, power), torch.where(own, real_modes + 0j, modes)
+    largest = modes.gather(1, modes.abs().argmax(1, keepdim=True))
+    return power.flip(-1).clamp_min(0), (modes * (largest.abs() / largest)).flip(-1)
+
+
+def _real_vectors(channel_modes: Tensor, size: tuple[int, ...], frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """The real coordinates of every channel mode as columns ``[d, M]``, and the entry ``k C + j`` of each."""
+    pixels, channels = math.prod(size), channel_modes.shape[-1]
+    positions = torch.cartesian_prod(*(torch.arange(n).double() / n for n in size)).reshape(pixels, -1)
+    wave = torch.exp(-2j * math.pi * (_wavevectors(size)[frequencies].double() @ positions.T)) / pixels**0.5
+    rows = torch.einsum("fcj,fx->fjcx", channel_modes.conj(), wave)  # v_j' X_k is their product with the field
+    own = _mirror(size)[frequencies] == frequencies
+    parts = torch.stack([rows.real, rows.imag], dim=2).reshape(len(frequencies), channels, 2, channels * pixels)
+    parts = parts * (2 - own.double()).sqrt()[:, None, None, None]
+    kept = torch.stack([torch.ones_like(own), ~own], dim=1)[:, None].expand(-1, channels, -1)
+    entries = (frequencies[:, None] * channels + torch.arange(channels))[..., None].expand(-1, -1, 2)
+    return parts[kept].T.contiguous(), entries[kept]
+
+
+def _by_variance(power: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Variance of every mode, falling; the order of the columns that goes with it; their modes."""
+    variance = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_add(0, group, power) / group.bincount()
+    ranking = torch.argsort(variance, descending=True, stable=True)
+    mode_of = torch.argsort(ranking)[group]
+    order = torch.argsort(mode_of, stable=True)
+    return variance[ranking], order, mode_of[order]

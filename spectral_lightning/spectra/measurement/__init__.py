@@ -1,0 +1,1 @@
+"""One measurement: samples, statistics along modes, groups."""

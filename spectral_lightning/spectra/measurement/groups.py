@@ -1,0 +1,163 @@
+"""Classes of the data, measured apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spectral_lightning.spectra.bases.basis import Basis
+from spectral_lightning.spectra.bases.observables import Observables
+from spectral_lightning.spectra.measurement.probe import GeneratedSamples, SpectralProbe
+from spectral_lightning.spectra.measurement.statistics import ModeStatistics
+from spectral_lightning.spectra.ranks import Ranks
+from spectral_lightning.theory import fixed_point
+
+__all__ = ["Groups", "group_moments", "group_sums"]
+
+Classifier = Callable[[Tensor], Tensor]
+"""The group ``[B]``, an integer from 0, of every sample ``[B, *S]``."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of a measurement, and how a sample comes to its group.
+
+    A model conditioned on classes is sampled once per group, from the same latents under that group's label, and what
+    is measured of all samples together is the mixture with the shares of the data. An unconditional model is sampled
+    once, and ``classify`` says where each sample belongs.
+
+    Args:
+        names: of the groups.
+        share: share of the data in each, ``[G]``.
+        target: variance of the data of each group along the modes, about the group's mean, ``[G, K]``.
+        classify: the classifier of an unconditional model's samples; None for a conditional model.
+
+    Raises:
+        ValueError: for shapes that do not match.
+    """
+
+    names: tuple[str, ...]
+    share: Tensor
+    target: Tensor
+    classify: Classifier | None = None
+
+    def __post_init__(self) -> None:
+        if self.share.shape != (len(self.names),) or self.target.shape[:1] != self.share.shape:
+            raise ValueError(
+                f"`share` and `target` must have {len(self.names)} groups, as `names`, got shapes "
+                f"{tuple(self.share.shape)} and {tuple(self.target.shape)}."
+            )
+
+    @cached_property
+    def labels(self) -> list[int | None]:
+        """The label of each sampling: one per group for a conditional model, one without label for another."""
+        return list(range(len(self.names))) if self.classify is None else [None]
+
+    def static(self, probe: SpectralProbe) -> dict[str, Any]:
+        """The fields of a history that belong to the groups.
+
+        The fixed point is that of each mode by itself: exact where the group's covariance is diagonal in the basis.
+        """
+        target, sampler = self.target.numpy(), probe.sampler
+        return {
+            "group_target": target,
+            "group_fixed_point": target if sampler is None else np.stack([fixed_point(t, sampler) for t in target]),
+            "group_share": self.share.numpy(),
+        }
+
+    def sums(self, probe: SpectralProbe, samples: Sequence[GeneratedSamples]) -> list[ModeStatistics]:
+        """This rank's sums over the samples of every group, over all of them first where one sampling made them.
+
+        No rank waits for another.
+
+        Args:
+            probe: that generated the samples.
+            samples: one set per entry of :attr:`labels`.
+        """
+        if self.classify is None:
+            return [probe.sums(one) for one in samples]
+        return probe.sums_by_group(samples[0], self.classify, len(self.names))
+
+    def row(
+        self, probe: SpectralProbe, statistics: Sequence[ModeStatistics], step: int, **known: Any
+    ) -> dict[str, Any]:
+        """One row with the groups' fields beside the common ones.
+
+        Args:
+            probe: that generated the samples.
+            statistics: what :meth:`sums` gave, added up over all ranks.
+            step: optimizer updates so far.
+            known: further row fields.
+        """
+        if self.classify is None:
+            parts = list(statistics)
+            whole = ModeStatistics.mixture(parts, self.share)
+            errors = torch.stack([probe.standard_error(part) for part in parts])
+            error = (self.share[:, None] * errors).square().sum(0).sqrt()
+            common = probe.summary(whole, step, error, len(parts) * probe.latents.count)
+        else:
+            common, parts = probe.row_of(statistics[0], step), list(statistics[1:])
+        return {**common, **_stacked(probe, parts), **known}
+
+
+def _stacked(probe: SpectralProbe, parts: Sequence[ModeStatistics]) -> dict[str, Any]:
+    unbiased = probe.latents.kind == "independent"
+    return {
+        # A group without samples has no variance: NaN, not 0.
+        "group_variance": torch.stack([part.variance(unbiased) for part in parts]).numpy(),
+        "group_standard_error": torch.stack([probe.standard_error(part) for part in parts]).numpy(),
+        "group_mean_deviation": torch.stack([part.deviation for part in parts]).numpy(),
+        "group_count": np.array([int(part.total) for part in parts]),
+    }
+
+
+def group_sums(basis: Basis, count: int, labelled: Iterable[tuple[Tensor, Tensor]]) -> list[ModeStatistics]:
+    """This rank's sums over the data of every group along the modes, read batch by batch; no rank waits for another.
+
+    Args:
+        basis: the modes.
+        count: number of groups.
+        labelled: this rank's batches ``(examples [B, *S], label [B])``.
+
+    Raises:
+        ValueError: for a label out of range.
+    """
+    observables = Observables(basis.mode_of, basis.replicates)
+    parts = [ModeStatistics.empty(1, observables) for _ in range(count)]
+    for examples, label in labelled:
+        if len(label) and not 0 <= int(label.min()) <= int(label.max()) < count:
+            raise ValueError(
+                f"Labels of the data must be 0 to {count - 1}, got {int(label.min())} to {int(label.max())}."
+            )
+        observed = basis.project(examples)
+        for g, part in enumerate(parts):
+            part.add(0, observed[(label == g).to(observed.device)])
+    return parts
+
+
+def group_moments(names: Sequence[str], parts: Sequence[ModeStatistics], ranks: Ranks) -> tuple[Tensor, Tensor]:
+    """Share ``[G]`` of every group in the data and its variance along the modes ``[G, K]``.
+
+    Every rank has to call it.
+
+    Args:
+        names: of the G groups.
+        parts: this rank's :func:`group_sums`, which become those of all ranks.
+        ranks: the processes that share the data.
+
+    Raises:
+        ValueError: for a group without data.
+    """
+    for part in parts:
+        part.reduce(ranks)
+    totals = torch.stack([part.total for part in parts])
+    if not (totals > 0).all():
+        empty = [name for name, total in zip(names, totals, strict=True) if total == 0]
+        raise ValueError(f"Every class must have data, got none of {', '.join(empty)}.")
+    return totals / totals.sum(), torch.stack([part.variance() for part in parts])

@@ -1,0 +1,420 @@
+"""One measurement of any denoiser, without a Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spectral_lightning.arguments import positive_integer
+from spectral_lightning.diffusion import Denoiser, Latents
+from spectral_lightning.sampling import Sampler
+from spectral_lightning.spectra.bases.basis import Basis
+from spectral_lightning.spectra.bases.observables import Observables
+from spectral_lightning.spectra.bases.overlap import overlap
+from spectral_lightning.spectra.history.history import SpectralHistory
+from spectral_lightning.spectra.measurement.statistics import ModeStatistics
+from spectral_lightning.spectra.ranks import OneProcess, Ranks
+from spectral_lightning.theory import fixed_point
+
+__all__ = ["GeneratedSamples", "SpectralProbe"]
+
+_BLOCKS_FOR_AN_ERROR = 8
+
+Chunk = list[tuple[int, int, int]]
+"""Parts ``(block, start, stop)`` of the latents that go through the network together."""
+
+
+@dataclass(frozen=True)
+class GeneratedSamples:
+    """One rank's share of the samples of a denoiser, kept on the CPU.
+
+    Attributes:
+        key: the :attr:`SpectralProbe.sampling_key` they were generated under.
+        chunks: the samples ``[n, *S]`` of every chunk of this rank, by its index.
+        device: where they were generated.
+    """
+
+    key: Hashable
+    chunks: dict[int, Tensor]
+    device: torch.device
+
+
+class SpectralProbe:
+    """Samples from a denoiser and takes their variance along the modes of a basis.
+
+    One fixed set of latents is pushed down the probability-flow ODE in fixed chunks. Ranks share the chunks; sums are
+    kept per block of latents in float64 and added in block order, so that the world size changes nothing beyond the
+    rounding of the network itself.
+
+    The standard error comes from the scatter of complete latent blocks where there are eight or more. Where there are
+    fewer it comes from the fourth moment, with antithetic pairs counted once: an upper bound for orthogonal latents.
+
+    Several probes of one :attr:`sampling_key` may share the samples: :meth:`generate` them once, and take a
+    :meth:`row` of each.
+
+    Cost of a measurement: ``num_samples x sampler.evaluations`` evaluations of the network and ``num_samples x d x M``
+    operations for the projection on M coordinates (times the replicates); memory the samples and the latents
+    (``num_samples x d`` numbers each, over the ranks), a block of observables and M^2 numbers.
+
+    Args:
+        basis: modes and variances of the data.
+        sampler: the discrete sampler, a part of the measurement; 18 Heun steps if not given. ``"given"`` where what is
+            measured samples by itself: :meth:`generate` then takes ``f(latents [B, *S]) -> samples [B, *S]`` in place of
+            a denoiser, there are no gains, and the fixed point is the data's variance.
+        num_samples: number of latents; a multiple of twice the dimension makes linear denoisers exact.
+        latents: ``"orthogonal"`` or ``"independent"``, see :class:`~spectral_lightning.diffusion.Latents`.
+        seed: of the latents.
+        sample_batch_size: the most samples that go through the network at once.
+        ranks: the processes that share the work, each calling the same methods; this process alone by default.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Example:
+        >>> from spectral_lightning.spectra import PCABasis
+        >>> basis = PCABasis.from_moments(torch.zeros(2), torch.diag(torch.tensor([4.0, 1.0])))
+        >>> probe = SpectralProbe(basis, Sampler(num_steps=18), num_samples=4)
+        >>> wiener = lambda z, sigma: z * basis.variance / (basis.variance + sigma[:, None] ** 2)
+        >>> row = probe.measure(wiener, step=0, dtype=torch.float64)
+        >>> bool(torch.allclose(torch.as_tensor(row["variance"]), torch.as_tensor(probe.fixed_point)))
+        True
+    """
+
+    def __init__(
+        self,
+        basis: Basis,
+        sampler: Sampler | Literal["given"] | None = None,
+        num_samples: int = 1024,
+        latents: str = "orthogonal",
+        seed: int = 0,
+        sample_batch_size: int = 512,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.basis = basis
+        self.sampler: Sampler | None = None if sampler == "given" else sampler or Sampler()
+        self.latents = Latents(num_samples, basis.dim, latents, seed)  # type: ignore[arg-type]
+        self.sample_batch_size = positive_integer("sample_batch_size", sample_batch_size)
+        self.ranks: Ranks = ranks or OneProcess()
+        self.fixed_point = self._fixed_point()
+        self._chunks = list(_chunks(self.latents, sample_batch_size))
+        self._share: dict[tuple[int, torch.dtype], Tensor] = {}
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of latents, the last perhaps not full."""
+        return -(-self.latents.count // self.latents.block)
+
+    @property
+    def error_from_blocks(self) -> bool:
+        """Whether the standard error comes from the scatter of blocks, or from the fourth moment."""
+        return self.num_blocks >= _BLOCKS_FOR_AN_ERROR and self.latents.count % self.latents.block == 0
+
+    def history(
+        self, initial_gain: Any = None, extra: Mapping[str, Any] | None = None, **metadata: Any
+    ) -> SpectralHistory:
+        """An empty history for this probe's measurements, with what makes them comparable in its metadata.
+
+        Args:
+            initial_gain: gain of the denoiser before training, ``[level, mode]``.
+            extra: further static fields, such as those of groups.
+            metadata: further plain values.
+        """
+        static = {
+            **(extra or {}),
+            "target": self.basis.variance.numpy(),
+            "null": self.basis.null.numpy(),
+            "multiplicity": self.basis.multiplicity.numpy(),
+            "fixed_point": self.fixed_point,
+        }
+        if self.sampler is not None:
+            static["levels"] = self.sampler.levels
+        if initial_gain is not None:
+            static["initial_gain"] = initial_gain
+        about = {
+            "sampler": "given" if self.sampler is None else self.sampler.describe(),
+            "basis": self.basis.describe(),
+            "fingerprint": self.basis.fingerprint,
+            "modes": self.basis.labels,
+            "latents": f"{self.latents.count} {self.latents.kind}, seed {self.latents.seed}",
+            "standard_error": "scatter of blocks" if self.error_from_blocks else "fourth moment (an upper bound)",
+        }
+        return SpectralHistory(static, {**about, **metadata})
+
+    @property
+    def sampling_key(self) -> Hashable:
+        """Equal for probes that generate the same samples from one denoiser."""
+        shared = (self.basis.shape, self.sampler, self.latents, self.sample_batch_size)
+        return (*shared, self.ranks.rank, self.ranks.size)
+
+    def measure(
+        self,
+        denoiser: Denoiser,
+        step: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        condition: Tensor | None = None,
+        **known: Any,
+    ) -> dict[str, Any]:
+        """Generate the samples and return one row for :meth:`SpectralHistory.append`.
+
+        Gradients are off; modes and random states are the caller's business, see
+        :func:`~spectral_lightning.diffusion.undisturbed`. With several ranks, every rank has to call it.
+
+        Args:
+            denoiser: ``D(z [B, *S], sigma [B]) -> [B, *S]``.
+            step: optimizer updates so far.
+            device: where the network is.
+            dtype: of the sampler's state; at least float32.
+            condition: as for :meth:`generate`.
+            known: further row fields, such as ``cumulative_learning_rate``.
+
+        Raises:
+            ValueError: if the denoiser's output has not the shape of its input.
+        """
+        return self.row(self.generate(denoiser, device, dtype, condition), step, **known)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        denoiser: Denoiser,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        condition: Tensor | None = None,
+    ) -> GeneratedSamples:
+        """This rank's share of the samples; the first half of :meth:`measure`, in which no rank waits for another.
+
+        Args:
+            denoiser: ``D(z, sigma)``, or ``D(z, sigma, condition [B, ...])`` where a condition is given.
+            device: where the network is.
+            dtype: of the sampler's state.
+            condition: rows ``[n, ...]``; latents 2i and 2i + 1, an antithetic pair, take row i modulo n, always.
+
+        Raises:
+            ValueError: if the denoiser's output has not the shape of its input.
+        """
+        chunks = {}
+        for index, repeated in self._turns():
+            latents = self._chunk_latents(index, device, dtype)
+            bound = _conditioned(denoiser, self._condition(condition, index, device))
+            if self.sampler is None:
+                samples: Tensor = _same_shape(bound(latents), latents)
+            else:
+                samples = self.sampler(_at_level(bound), latents * self.sampler.start)
+            if not repeated:
+                chunks[index] = samples.cpu()
+        return GeneratedSamples(self.sampling_key, chunks, torch.device(device))
+
+    def row(self, samples: GeneratedSamples, step: int, **known: Any) -> dict[str, Any]:
+        """One row for :meth:`SpectralHistory.append`; the second half of :meth:`measure`.
+
+        With several ranks, every rank has to call it with its own share.
+
+        Args:
+            samples: from :meth:`generate` of a probe with the same :attr:`sampling_key`.
+            step: optimizer updates so far.
+            known: further row fields.
+
+        Raises:
+            ValueError: for samples generated under another key.
+        """
+        statistics = self.sums(samples)
+        statistics.reduce(self.ranks)
+        return self.row_of(statistics, step, **known)
+
+    def row_of(self, statistics: ModeStatistics, step: int, **known: Any) -> dict[str, Any]:
+        """One row from the sums over the samples of all ranks."""
+        return self.summary(statistics, step, self.standard_error(statistics), self.latents.count, **known)
+
+    def sums(self, samples: GeneratedSamples) -> ModeStatistics:
+        """Sums over this rank's finite samples; no rank waits for another.
+
+        Raises:
+            ValueError: for samples generated under another :attr:`sampling_key`.
+        """
+        return self.sums_by_group(samples, None, 0)[0]
+
+    def sums_by_group(
+        self, samples: GeneratedSamples, classify: Callable[[Tensor], Tensor] | None, count: int
+    ) -> list[ModeStatistics]:
+        """Sums over this rank's finite samples, all of them first, then those of each group; no rank waits for another.
+
+        Args:
+            samples: from :meth:`generate` of a probe with the same :attr:`sampling_key`.
+            classify: the group, from 0, of every sample, ``[B, *S] -> [B]``; called once for each chunk.
+            count: number of groups.
+
+        Raises:
+            ValueError: for samples generated under another :attr:`sampling_key`.
+        """
+        if samples.key != self.sampling_key:
+            raise ValueError(f"`samples` must be generated under {self.sampling_key!r}, got {samples.key!r}.")
+        observables = Observables(self.basis.mode_of, self.basis.replicates)
+        parts = [ModeStatistics.empty(self.num_blocks, observables) for _ in range(1 + count)]
+        for index, chunk in samples.chunks.items():
+            values = chunk.to(samples.device)
+            finite = torch.isfinite(values.flatten(1)).all(1)
+            taken = [finite]
+            if classify is not None:
+                group = classify(values).to(values.device)
+                taken += [finite & (group == g) for g in range(count)]
+            for statistics, mask in zip(parts, taken, strict=True):
+                self._collect(statistics, self._chunks[index], values, mask, finite)
+        return parts
+
+    def standard_error(self, statistics: ModeStatistics) -> Tensor:
+        """Standard error of the variance along each mode, ``[K]``."""
+        if self.error_from_blocks and int(statistics.total) == self.latents.count:
+            return statistics.block_error()
+        return statistics.moment_error(float(statistics.total) / (2 if self.latents.kind == "orthogonal" else 1))
+
+    def summary(
+        self, statistics: ModeStatistics, step: int, error: Tensor, num_samples: int, **known: Any
+    ) -> dict[str, Any]:
+        """One row from sums over samples and the standard error of their variance; NaN where no sample was finite."""
+        return {
+            "step": step,
+            # Orthogonal latents are a fixed design whose second moment is that of the distribution itself.
+            "variance": statistics.variance(unbiased=self.latents.kind == "independent").numpy(),
+            "standard_error": error.numpy(),
+            "mean_deviation": statistics.deviation.numpy(),
+            "alignment": statistics.alignment(),
+            "num_samples": num_samples,
+            "non_finite": int(statistics.non_finite),
+            **known,
+        }
+
+    def gain(
+        self,
+        denoiser: Denoiser,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Gain of the denoiser on each mode at each of ``sampler.levels``, ``[level, mode]``, float64.
+
+        ``g_k = sum u_k'(D(z) - mean) u_k'(z - mean) / sum (u_k'(z - mean))^2`` over noisy Gaussian data
+        ``z ~ N(mean, Sigma + sigma^2 I)`` and the observables of a mode: the weight of a linear denoiser, the best
+        linear gain of any other. One evaluation of the network per level and latent. With several ranks, every rank
+        has to call it.
+        """
+        return self.gain_of(self.gain_sums(denoiser, device, dtype, condition))
+
+    @torch.no_grad()
+    def gain_sums(
+        self,
+        denoiser: Denoiser,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """This rank's share of both sums of :meth:`gain`, ``[2, level, mode]``; no rank waits for another."""
+        if self.sampler is None:
+            raise ValueError("`sampler` must be a Sampler for gains, got 'given': a sampling function has no denoiser.")
+        levels = self.sampler.levels
+        sums = torch.zeros(2, len(levels), len(self.basis.variance), dtype=torch.float64)
+        for index, repeated in self._turns():
+            eps = self._chunk_latents(index, device, dtype).flatten(1)
+            call = _at_level(_conditioned(denoiser, self._condition(condition, index, device)))
+            for i, sigma in enumerate(levels):
+                z = self.basis.diffuse(eps, sigma).to(device=device, dtype=dtype)
+                out = call(z, sigma)
+                if repeated:
+                    continue
+                x, y = self.basis.project(z), self.basis.project(out)
+                sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
+                sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
+        return sums
+
+    def gain_of(self, sums: Tensor) -> Tensor:
+        """The gains from all ranks' sums. With several ranks, every rank has to call it."""
+        total = self.ranks.sum(sums)
+        return total[0] / total[1]
+
+    def _condition(self, condition: Tensor | None, index: int, device: torch.device | str) -> Tensor | None:
+        if condition is None:
+            return None
+        return self.latents.condition(condition, *self._range(index)).to(device)
+
+    def _range(self, index: int) -> tuple[int, int]:
+        """The first latent of a chunk and the one after its last."""
+        return self._chunks[index][0][1], self._chunks[index][-1][2]
+
+    def _fixed_point(self) -> NDArray[np.float64]:
+        """Variances of what the sampler makes of the exact denoiser of a Gaussian, ``[K]``."""
+        data = self.basis.data
+        if self.sampler is None:
+            return np.asarray(self.basis.variance.numpy())
+        along_data = fixed_point(data.variance.numpy(), self.sampler)
+        if data is self.basis:
+            return along_data
+        return (overlap(self.basis, data) @ torch.from_numpy(along_data)).numpy()
+
+    def _turns(self) -> Iterator[tuple[int, bool]]:
+        """This rank's chunks, and where another rank has one more, a chunk to repeat and leave out of the results.
+
+        So every rank calls the denoiser equally often, and one that gathers sharded parameters finds all ranks there.
+        """
+        count, size = len(self._chunks), self.ranks.size
+        for index in range(self.ranks.rank, -(-count // size) * size, size):
+            yield index % count, index >= count
+
+    def _chunk_latents(self, index: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+        """The latents of a chunk; kept, because an orthogonal block of high dimension takes long to make."""
+        if (index, dtype) not in self._share:
+            self._share[index, dtype] = self.latents.rows(*self._range(index)).to(dtype)
+        return self._share[index, dtype].to(device).reshape(-1, *self.basis.shape)
+
+    def _collect(
+        self, statistics: ModeStatistics, chunk: Chunk, samples: Tensor, taken: Tensor, finite: Tensor
+    ) -> None:
+        origin = chunk[0][1]
+        for block, start, stop in chunk:
+            part = slice(start - origin, stop - origin)
+            good = samples[part][taken[part]]
+            statistics.add(block, self.basis.project(good), int((~finite[part]).sum()))
+
+
+def _chunks(latents: Latents, most: int) -> Iterator[Chunk]:
+    """Blocks together where several fit into a chunk, a block in parts where it does not fit."""
+    size = latents.block if latents.block <= most else most
+    parts: Chunk = []
+    for first in range(0, latents.count, latents.block):
+        end = min(first + latents.block, latents.count)
+        for start in range(first, end, size):
+            stop = min(start + size, end)
+            if parts and stop - parts[0][1] > most:
+                yield parts
+                parts = []
+            parts.append((first // latents.block, start, stop))
+    yield parts
+
+
+def _conditioned(denoiser: Any, condition: Tensor | None) -> Any:
+    """A denoiser that takes the rows of its condition with it."""
+    if condition is None:
+        return denoiser
+    # A copy every time: some libraries write into what they are given.
+    return lambda *arguments: denoiser(*arguments, condition.clone())
+
+
+def _at_level(denoiser: Denoiser) -> Any:
+    """A denoiser for the solvers, which know one sigma for all samples."""
+
+    def call(z: Tensor, sigma: float) -> Tensor:
+        # A fresh tensor every time: some libraries write into the sigma they are given.
+        out = denoiser(z, torch.full((len(z),), sigma, dtype=z.dtype, device=z.device))
+        return _same_shape(out, z).to(z.dtype)
+
+    return call
+
+
+def _same_shape(out: Tensor, z: Tensor) -> Tensor:
+    if out.shape != z.shape:
+        raise ValueError(f"`denoiser` must return the shape of its input, {tuple(z.shape)}, got {tuple(out.shape)}.")
+    return out

@@ -1,0 +1,148 @@
+"""Sufficient statistics of samples along modes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectral_lightning.spectra.bases.observables import Observables
+from spectral_lightning.spectra.ranks import Ranks
+
+__all__ = ["ModeStatistics"]
+
+
+@dataclass
+class ModeStatistics:
+    """Counts and sums over samples along K modes, kept per block of samples and added in block order.
+
+    The pooled square ``p_k`` of a sample is the mean square of its observables of mode k. Samples are the independent
+    unit, not observables: the patches of one image count as one observation in every error.
+
+    Partial sums belong to fixed blocks, not to ranks, so that the world size cannot change a digit of the totals.
+
+    Attributes:
+        observables: which observables belong to which mode.
+        count: samples, ``[blocks]``.
+        sums: sum of the observables, ``[blocks, R * M]``.
+        second: sum of the pooled squares, ``[blocks, K]``.
+        third: sum of the pooled cubes, ``[blocks, K]``.
+        fourth: sum of the squares of the pooled squares, ``[blocks, K]``.
+        cross: sum over all blocks of the outer products of the coordinates, averaged over replicates, ``[M, M]``.
+        non_finite: samples left out because they held NaN or infinity, ``[]``.
+
+    Example:
+        >>> statistics = ModeStatistics.empty(1, Observables(torch.tensor([0, 1, 1])))
+        >>> statistics.add(0, torch.tensor([[1.0, 3.0, 0.0], [-1.0, -3.0, 0.0]], dtype=torch.float64))
+        >>> statistics.variance().tolist(), statistics.deviation.tolist()
+        ([1.0, 4.5], [0.0, 0.0])
+    """
+
+    observables: Observables
+    count: Tensor
+    sums: Tensor
+    second: Tensor
+    third: Tensor
+    fourth: Tensor
+    cross: Tensor
+    non_finite: Tensor
+
+    @classmethod
+    def empty(cls, blocks: int, observables: Observables) -> ModeStatistics:
+        """Nothing observed yet; float64 on the CPU."""
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64)
+
+        modes, coordinates = observables.num_modes, len(observables.mode_of)
+        sums, pooled = zeros(blocks, observables.count), (blocks, modes)
+        powers = zeros(*pooled), zeros(*pooled), zeros(*pooled)
+        return cls(observables, zeros(blocks), sums, *powers, zeros(coordinates, coordinates), zeros())
+
+    @classmethod
+    def mixture(cls, parts: Sequence[ModeStatistics], share: Tensor) -> ModeStatistics:
+        """Sums of a mixture of distributions, each seen through its own samples, with these shares ``[G]``."""
+        size = sum(float(part.total) for part in parts)
+        weights = [
+            float(w) * size / float(part.total) if part.total else 0.0 for w, part in zip(share, parts, strict=True)
+        ]
+
+        def weighted(name: str) -> Tensor:
+            terms = [w * getattr(part, name) for w, part in zip(weights, parts, strict=True)]
+            return torch.stack(terms).sum(0)
+
+        non_finite = torch.stack([part.non_finite for part in parts]).sum(0)
+        names = ("count", "sums", "second", "third", "fourth", "cross")
+        return cls(parts[0].observables, **{name: weighted(name) for name in names}, non_finite=non_finite)
+
+    def add(self, block: int, observations: Tensor, non_finite: int = 0) -> None:
+        """Add the float64 observables ``[n, R * M]`` of n samples to a block."""
+        pooled = self.observables.pool(observations.square())
+        self.count[block] += len(observations)
+        self.sums[block] += observations.sum(0).cpu()
+        self.second[block] += pooled.sum(0).cpu()
+        self.third[block] += self.observables.pool(observations**3).sum(0).cpu()
+        self.fourth[block] += pooled.square().sum(0).cpu()
+        self.cross += self._outer(observations).cpu()
+        self.non_finite += non_finite
+
+    def reduce(self, ranks: Ranks) -> None:
+        """Add up the ranks' shares, in place."""
+        for name in ("count", "sums", "second", "third", "fourth", "cross", "non_finite"):
+            setattr(self, name, ranks.sum(getattr(self, name)))
+
+    @property
+    def total(self) -> Tensor:
+        """Samples in all."""
+        return self.count.sum()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each observable, ``[R * M]``."""
+        return self.sums.sum(0) / self.total
+
+    @property
+    def deviation(self) -> Tensor:
+        """Mean along each mode, ``[K]``: signed where each has one observable, else the root mean square over them."""
+        if self.observables.single:
+            return self.mean
+        return self.observables.pool(self.mean.square()).sqrt()
+
+    def variance(self, unbiased: bool = False) -> Tensor:
+        """Variance along each mode, ``[K]``; divided by n, or by n - 1 if ``unbiased``."""
+        central = self.second.sum(0) / self.total - self.observables.pool(self.mean.square())
+        variance: Tensor = central.clamp_min(0) * (self.total / (self.total - 1) if unbiased else 1)
+        return variance
+
+    def block_error(self) -> Tensor:
+        """Standard error of the variance from the scatter of the blocks' second moments about the common mean, ``[K]``."""
+        used = self.count > 0
+        shift = self.observables.pool(2 * self.mean * self.sums[used])
+        moments = (self.second[used] - shift) / self.count[used, None]
+        error: Tensor = moments.std(0) / len(moments) ** 0.5
+        return error
+
+    def moment_error(self, independent: float) -> Tensor:
+        """Standard error of the variance from the scatter of pooled squares over so many independent samples, ``[K]``.
+
+        About the mean of the samples where every mode has one observable, else about the origin of the observables,
+        the data's mean: an upper bound where the two lie far apart.
+        """
+        second, fourth = self.second.sum(0) / self.total, self.fourth.sum(0) / self.total
+        if self.observables.single:
+            m, third = self.mean, self.third.sum(0) / self.total
+            fourth = fourth - 4 * m * third + 6 * m.square() * second - 3 * m**4
+            second = second - m.square()
+        return ((fourth - second.square()).clamp_min(0) / independent).sqrt()
+
+    def alignment(self) -> float:
+        """Sum of squared diagonal over sum of squares of the coordinates' covariance; 1 where they are uncorrelated."""
+        covariance = self.cross / self.total - self._outer(self.mean)
+        return float(covariance.diagonal().square().sum() / covariance.square().sum())
+
+    def _outer(self, observations: Tensor) -> Tensor:
+        """Sum of outer products of coordinates over samples, averaged over replicates, ``[M, M]``."""
+        rows = observations.reshape(-1, len(self.observables.mode_of))
+        return rows.T @ rows / self.observables.replicates

@@ -1,0 +1,203 @@
+"""The data a spectrum is computed from, read without touching the training's own loader or random states."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from spectral_lightning.spectra.ranks import Ranks
+
+__all__ = ["DataSource", "examples", "labelled_batches", "preserved_generators", "reference_batches"]
+
+DataSource = Tensor | Dataset[Any] | DataLoader[Any]
+
+
+def examples(batch: Any, batch_key: int | str | None) -> Tensor:
+    """The tensor of examples in a batch: the batch itself, its first element, or what ``batch_key`` names.
+
+    Raises:
+        ValueError: if the batch has no such element, or it is a mapping and no key is given.
+        TypeError: if what is found is not a tensor of floating-point numbers.
+    """
+    if isinstance(batch, Mapping):
+        if batch_key is None or batch_key not in batch:
+            raise ValueError(
+                f"`batch_key` must name the examples in the batch, one of {list(batch)}, got {batch_key!r}."
+            )
+        found = batch[batch_key]
+    elif isinstance(batch, tuple | list):
+        index = 0 if batch_key is None else batch_key
+        if not isinstance(index, int) or not -len(batch) <= index < len(batch):
+            raise ValueError(f"`batch_key` must be a position in a batch of {len(batch)} elements, got {batch_key!r}.")
+        found = batch[index]
+    else:
+        found = batch
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"A batch must hold a tensor of examples, got {type(found).__name__}. Name it with `batch_key`."
+        )
+    if not found.is_floating_point():
+        raise TypeError(
+            f"Examples must be floating-point numbers as the network sees them, got {found.dtype}. "
+            "Pass `transform=` to SpectralTracker that scales them as the training does."
+        )
+    return found
+
+
+def reference_batches(
+    source: DataSource,
+    ranks: Ranks,
+    limit: int,
+    batch_key: int | str | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    batch_size: int = 256,
+    seen: Callable[[Any], Any] | None = None,
+) -> Iterator[Tensor]:
+    """This rank's share of at most ``limit`` examples, evenly spread over the data, in batches.
+
+    A loader is rebuilt from its dataset and collate function, without its sampler: a sampler may shuffle, repeat or pad.
+    The data are split by index, so that no example counts twice.
+
+    Raises:
+        ValueError: if there are no data.
+    """
+    for part in _parts_of(source, ranks, limit, batch_size, seen):
+        found = examples(part, batch_key)
+        yield found if transform is None else transform(found)
+
+
+def labelled_batches(
+    source: DataSource,
+    ranks: Ranks,
+    limit: int,
+    batch_key: int | str | None = None,
+    label_key: int | str | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    batch_size: int = 256,
+    seen: Callable[[Any], Any] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same examples as :func:`reference_batches`, each batch with its labels.
+
+    Raises:
+        ValueError: if a batch has no labels.
+    """
+    for part in _parts_of(source, ranks, limit, batch_size, seen):
+        found = examples(part, batch_key)
+        yield found if transform is None else transform(found), _labels(part, label_key)
+
+
+def _labels(batch: Any, label_key: int | str | None) -> Tensor:
+    """The integer labels of a batch: its second element, or what ``label_key`` names."""
+    key = 1 if label_key is None and not isinstance(batch, Mapping) else label_key
+    found = None
+    if (isinstance(batch, Mapping) and key in batch) or (
+        isinstance(batch, tuple | list) and isinstance(key, int) and -len(batch) <= key < len(batch)
+    ):
+        found = batch[key]  # type: ignore[index]
+    if not isinstance(found, Tensor) or found.ndim != 1 or found.is_floating_point():
+        has = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(
+            f"`label_key` must name the integer labels [B] in a batch, got {label_key!r} for a batch that is {has}. "
+            "Use data with labels, or give `classify`."
+        )
+    return found
+
+
+def _parts_of(
+    source: DataSource, ranks: Ranks, limit: int, batch_size: int, seen: Callable[[Any], Any] | None
+) -> Iterator[Any]:
+    """This rank's batches as the loader makes them, and the training sees them."""
+    data = source.dataset if isinstance(source, DataLoader) else source
+    total = len(data)  # type: ignore[arg-type]
+    if total == 0:
+        raise ValueError("The data must hold at least one example, got none.")
+    chosen = np.unique(np.linspace(0, total - 1, min(total, limit)).round().astype(np.int64))[ranks.rank :: ranks.size]
+    if isinstance(source, Tensor):
+        parts: Iterator[Any] = iter(torch.split(source[torch.from_numpy(chosen)], batch_size))
+    else:
+        parts = iter(_rebuilt(source, Subset(data, chosen.tolist()), batch_size))  # type: ignore[arg-type]
+    return parts if seen is None else map(seen, parts)
+
+
+def _rebuilt(source: Any, subset: Subset[Any], batch_size: int) -> DataLoader[Any]:
+    if not isinstance(source, DataLoader):
+        return DataLoader(subset, batch_size)
+    return DataLoader(
+        subset,
+        # Without automatic batching an item of the dataset is a batch.
+        None if source.batch_sampler is None else batch_size,
+        collate_fn=source.collate_fn,
+        num_workers=source.num_workers,
+        worker_init_fn=source.worker_init_fn,
+        multiprocessing_context=source.multiprocessing_context,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+@contextmanager
+def preserved_generators(source: DataSource) -> Iterator[None]:
+    """Put back the random generators that a dataset or collate function holds, such as those of a random transform."""
+    holders = (source.dataset, source.collate_fn) if isinstance(source, DataLoader) else (source,)
+    found = list(_generators(holders, set()))
+    states = [_state(generator) for generator in found]
+    try:
+        yield
+    finally:
+        for generator, state in zip(found, states, strict=True):
+            _restore(generator, state)
+
+
+_Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+
+
+def _generators(thing: Any, seen: set[int], depth: int = 12) -> Iterator[_Generator]:
+    """Every generator that can be reached from ``thing`` through attributes, containers, partials and closures."""
+    if isinstance(thing, _Generator) and not isinstance(thing, random.SystemRandom):
+        yield thing
+    # The operating system's generator has no state; what hangs on a class or an imported module belongs to everybody.
+    if depth == 0 or id(thing) in seen or isinstance(thing, _Generator | TensorDataset | type | ModuleType):
+        return
+    seen.add(id(thing))
+    for part in _parts(thing):
+        yield from _generators(part, seen, depth - 1)
+
+
+def _parts(thing: Any) -> Iterable[Any]:
+    if isinstance(thing, tuple | list):
+        # A long list holds the data, not the transforms.
+        return thing[:100]
+    if isinstance(thing, dict):
+        return list(thing.values())[:100]
+    if isinstance(thing, partial):
+        return thing.func, thing.args, thing.keywords
+    if isinstance(thing, MethodType):
+        return (thing.__self__,)
+    if isinstance(thing, FunctionType):
+        return [cell.cell_contents for cell in thing.__closure__ or () if cell != CellType()]
+    return list(getattr(thing, "__dict__", {}).values())
+
+
+def _state(generator: _Generator) -> Any:
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    return generator.get_state()
+
+
+def _restore(generator: _Generator, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)

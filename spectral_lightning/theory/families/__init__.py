@@ -1,0 +1,1 @@
+"""The solvable families, one file each."""

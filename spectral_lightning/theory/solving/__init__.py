@@ -1,0 +1,1 @@
+"""The numerics the families share."""

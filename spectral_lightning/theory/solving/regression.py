@@ -1,0 +1,137 @@
+"""Gradient descent on the affine prediction of clean coordinates from noisy features, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_lightning.theory.families.one_layer import OneLayer
+from spectral_lightning.theory.solving.sampled import wiener_gain
+
+__all__ = ["AffineRegression"]
+
+Array = NDArray[np.float64]
+Field = NDArray[Any]  # float64, or complex128 in Fourier space
+
+
+@dataclass(frozen=True)
+class AffineRegression:
+    """Exact learning of ``[W b]`` when clean coordinates are predicted from noisy features, block by block.
+
+    The features ``phi`` of a sample have mean m and covariance ``S + sigma^2 I``; the target is ``E m`` of the clean
+    ones, E picking rows. With ``D = c_skip E phi + c_out F(c_in phi)``, F affine, the weights of D follow
+
+    ``d[W b]/dtau = -2 eta ([W b] G - E [S + m m', m]) R``, ``G = [[S + sigma^2 I + m m', m], [m', 1]]``,
+
+    ``R = n weight diag(v (c_out c_in)^2, .., v_b c_out^2)``, which the eigenvectors of ``R^(1/2) G R^(1/2)`` solve. It is
+    the whole data vector for :class:`NonCenteredOneLayer`, a frequency for :class:`FullWidthConvolution`, and a patch for
+    :class:`LocalConvolution`. All of it runs in the eigenbasis of S, where G is diagonal for m = 0.
+
+    Reference: WP section 4.2 and appendix D; the factors of R are beyond WP.
+
+    Args:
+        layer: learning rate, preconditioning, noise density, and flow or descent.
+        covariance: S, ``[*block, p, p]``, Hermitian.
+        mean: m, ``[*block, p]``.
+        select: E, ``[o, p]``.
+        weight: weights of F before training, ``[*block, o, p]``.
+        bias: bias of F before training, ``[*block, o]``.
+        speed: v, how many of the summed coordinates share a weight.
+        bias_speed: v_b, the same for the bias; 0 for no bias, where the mean then has to be 0. Scalar or ``[*block]``.
+    """
+
+    layer: OneLayer
+    covariance: Field
+    mean: Field
+    select: Array
+    weight: Field
+    bias: Field
+    speed: float
+    bias_speed: float | Array
+
+    def at(self, time: Array, sigma: Array, start: Field | None = None) -> tuple[Field, Field]:
+        """Weights ``[time, sigma, *block, o, p]`` and bias ``[time, sigma, *block, o]`` of the denoiser.
+
+        Args:
+            time: ``[time]``.
+            sigma: ``[sigma]``.
+            start: weights of the denoiser before training, ``[sigma, *block, o, p]``, in place of its own.
+        """
+        basis = self._modes[1]
+        root, rate, axes = self._relaxation(sigma)
+        optimum, initial = self._optimum(sigma), self._initial(sigma, start)
+        share = self.layer._remaining(time.reshape(-1, *(1,) * rate.ndim), rate)
+        error = np.divide(
+            initial - optimum, root[..., None, :], out=np.zeros_like(optimum), where=root[..., None, :] > 0
+        )
+        if axes is None:
+            moved = error * share[..., None, :]
+        else:
+            moved = ((error @ axes) * share[..., None, :]) @ np.swapaxes(axes.conj(), -1, -2)
+        solution = optimum + moved * root[..., None, :]
+        return solution[..., :-1] @ np.swapaxes(basis.conj(), -1, -2), solution[..., -1]
+
+    def rates(self, sigma: Array) -> Array:
+        """Relaxation rates of the weights and the bias per unit of time, ``[sigma, *block, p + 1]``."""
+        return self._relaxation(sigma)[1]
+
+    @property
+    def coupled(self) -> bool:
+        """Whether a mean couples the bias to the weights."""
+        return bool(np.any(self.mean != 0))
+
+    @cached_property
+    def _modes(self) -> tuple[Array, Field]:
+        variance, basis = np.linalg.eigh(self.covariance)
+        return np.maximum(variance, 0.0), basis
+
+    @cached_property
+    def _mean(self) -> Field:
+        """The mean in the eigenbasis, ``[*block, p]``."""
+        return np.asarray((self.mean[..., None, :] @ self._modes[1].conj())[..., 0, :])
+
+    def _column(self, sigma: Array, extra: int = 0) -> Array:
+        """Noise levels as the first axis of ``[sigma, *block, ..]``."""
+        return sigma.reshape(-1, *(1,) * (self.mean.ndim - 1 + extra))
+
+    def _relaxation(self, sigma: Array) -> tuple[Array, Array, Field | None]:
+        """Square root of R up to its common factor, the rates, and eigenvectors unless the problem is diagonal."""
+        shape = self._modes[0].shape
+        conditioning, s = self.layer.preconditioning, self._column(sigma)
+        ratio = self.bias_speed / (self.speed * np.asarray(conditioning.c_in(s), np.float64) ** 2)
+        ratio = np.broadcast_to(ratio, (len(sigma), *shape[:-1]))[..., None]
+        root = np.concatenate([np.ones((len(sigma), *shape)), np.sqrt(ratio)], axis=-1)
+        factor = (self.speed * self.layer.objective.rate(s, np.ones(1)))[..., None]
+        noisy = np.broadcast_to(self._modes[0] + self._column(sigma, 1) ** 2, (len(sigma), *shape))
+        diagonal = np.concatenate([noisy, np.zeros_like(ratio)], axis=-1)
+        if not self.coupled:
+            diagonal[..., -1:] = ratio
+            return root, factor * diagonal, None
+        last = np.concatenate([self._mean, np.ones((*shape[:-1], 1))], axis=-1) * root
+        gram = last[..., :, None] * last[..., None, :].conj()
+        gram[..., np.arange(shape[-1]), np.arange(shape[-1])] += noisy
+        values, vectors = np.linalg.eigh(gram)
+        # A direction without data keeps its start for ever; rounding would let it relax by time infinity.
+        rounding = values.shape[-1] * np.finfo(np.float64).eps * values[..., -1:]
+        return root, factor * np.where(values > rounding, values, 0.0), vectors
+
+    def _optimum(self, sigma: Array) -> Field:
+        """``[W* b*]`` with the weights' columns in the eigenbasis, ``[sigma, *block, o, p + 1]``."""
+        target = self.select @ self._modes[1]
+        weight = target * wiener_gain(self._column(sigma, 1), self._modes[0])[..., None, :]
+        bias = (target - weight) @ self._mean[..., :, None]
+        return np.concatenate([weight, bias], axis=-1)
+
+    def _initial(self, sigma: Array, start: Field | None) -> Field:
+        conditioning, s = self.layer.preconditioning, self._column(sigma, 2)
+        skip, out, scale = (
+            np.asarray(c(s), np.float64) for c in (conditioning.c_skip, conditioning.c_out, conditioning.c_in)
+        )
+        weight = skip * self.select + out * scale * self.weight if start is None else start
+        weight = weight @ self._modes[1]
+        bias = np.broadcast_to((out * self.bias[..., None]), (*weight.shape[:-1], 1))
+        return np.concatenate([weight, bias], axis=-1)

@@ -1,0 +1,1 @@
+"""One training followed: session, schedule, budget, errors, files. No Lightning."""

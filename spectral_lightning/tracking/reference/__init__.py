@@ -1,0 +1,1 @@
+"""The data a run is measured against."""

@@ -1,0 +1,50 @@
+"""Where the data of a run come from."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from spectral_lightning.spectra.reading import DataSource
+
+__all__ = ["find_data"]
+
+_REMEDY = (
+    "Pass `data=` to SpectralTracker: a tensor [N, *S] of examples as the network sees them, a map-style Dataset, or a "
+    "DataLoader over one."
+)
+
+
+@runtime_checkable
+class _MapStyle(Protocol):
+    """What a DataLoader reads by index: a Dataset, a tensor or a list."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def find_data(train_dataloader: Any, data: DataSource | None) -> DataSource:
+    """``data`` where it is given, else the trainer's own loader, to be rebuilt and never iterated itself.
+
+    Raises:
+        TypeError: if neither is of a kind that can be read apart from the training.
+    """
+    source = train_dataloader if data is None else data
+    where = "the training dataloader" if data is None else "`data`"
+    if isinstance(source, Tensor):
+        return source
+    dataset = source.dataset if isinstance(source, DataLoader) else source
+    if isinstance(dataset, IterableDataset):
+        raise TypeError(
+            f"{where} must be over a map-style dataset, got an IterableDataset, which reading would use up. {_REMEDY}"
+        )
+    if not isinstance(source, DataLoader | Dataset):
+        raise TypeError(f"{where} must be a DataLoader or Dataset, got {type(source).__name__}. {_REMEDY}")
+    if not isinstance(dataset, _MapStyle):
+        raise TypeError(
+            f"{where} must be over a dataset with a length and an index, got {type(dataset).__name__}. {_REMEDY}"
+        )
+    return source

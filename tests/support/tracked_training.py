@@ -1,0 +1,161 @@
+"""A user's module trained with and without our callbacks, and what exactly trained networks would return."""
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch.utils.data import DataLoader, TensorDataset
+
+from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
+from spectral_lightning.spectra import PCABasis
+from spectral_lightning.theory import OneLayer, Preconditioning
+from tests.support.gaussian_images import covariance, images
+
+STEPS = 30
+SCHEDULE = [0, 1, 3, 10, 30]  # two per factor of ten
+SIDE = 8
+
+
+def population():
+    """The eigenmodes of the known covariance, which no sample has."""
+    matrix = covariance()
+    return PCABasis.from_moments(torch.zeros(len(matrix)), matrix, shape=(1, SIDE, SIDE))
+
+
+def tracker(denoiser, **options):
+    return SpectralTracker(**{"denoiser": denoiser, "num_samples": 16, "per_decade": 2, **options})
+
+
+def three(denoiser, kind, **options):
+    """All three callbacks, the theory that of a linear network in the same convention."""
+    theory = OneLayer(learning_rate=1e-3, preconditioning=Preconditioning(kind))
+    return [tracker(denoiser, **options), AnalyticOverlay(theory), EmergenceFitter()]
+
+
+def fitted(path, make, callbacks, steps=STEPS, data=None, labels=None):
+    """The module after training from one fixed seed, and its Trainer."""
+    pl.seed_everything(0, verbose=False)  # the coupling of optimal transport draws from NumPy
+    module = make()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(path),
+        callbacks=list(callbacks),
+    )
+    tensors = [images(256) if data is None else data, *([] if labels is None else [labels])]
+    trainer.fit(module, DataLoader(TensorDataset(*tensors), batch_size=16, shuffle=True))
+    assert trainer.global_step == steps
+    return module, trainer
+
+
+def without_drawing(monkeypatch):
+    """Figures take most of the time and are tested on their own."""
+    for name in ("overlay.overlay_figure", "fitter.emergence_figure"):
+        monkeypatch.setattr(f"spectral_lightning.callbacks.{name}", lambda *_a, **_k: Figure(figsize=(1, 1)))
+
+
+def start_lines(monkeypatch):
+    """What trackers say at the start."""
+    said = []
+    monkeypatch.setattr("spectral_lightning.callbacks.tracker.rank_zero_info", said.append)
+    return said
+
+
+def attached_run(tmp_path, monkeypatch, make, callbacks, line, **options):
+    """What is promised of every training we are attached to; the tracker's history."""
+    without_drawing(monkeypatch)
+    said = start_lines(monkeypatch)
+    plain, plain_trainer = fitted(tmp_path / "plain", make, [], **options)
+    drawn = torch.random.get_rng_state()
+    tracked, tracked_trainer = fitted(tmp_path / "tracked", make, callbacks, **options)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    _same(plain.state_dict(), tracked.state_dict())
+    _same(_moments(plain_trainer), _moments(tracked_trainer))
+    history = callbacks[0].history
+    assert history.steps.tolist() == SCHEDULE
+    assert np.isfinite(history.variance).all()
+    assert not history["non_finite"].any()
+    assert len(said) == 1
+    assert said[0].startswith(f"SpectralTracker: {line}"), said[0]
+    assert (history.variance[0] != history.variance[-1]).all()
+    if len(callbacks) > 1:
+        assert (tmp_path / "tracked" / "spectral" / "emergence.csv").exists()
+        assert np.isfinite(callbacks[1].history.variance).all()
+    return history
+
+
+def _moments(trainer):
+    state = trainer.optimizers[0].state_dict()["state"]
+    return {f"{i}.{name}": value for i, one in state.items() for name, value in one.items()}
+
+
+def _same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def posterior_mean(z, sigma):
+    """``C (C + sigma^2)^-1 z`` by a dense solve, one sigma for every row, double precision."""
+    matrix = covariance()
+    eye = torch.eye(len(matrix), dtype=torch.float64)
+    rows = [
+        matrix @ torch.linalg.solve(matrix + s**2 * eye, x)
+        for x, s in zip(z.double().flatten(1), sigma.double(), strict=True)
+    ]
+    return torch.stack(rows).reshape(z.shape)
+
+
+class ExactNetwork(torch.nn.Module):
+    """What training would end at: the conditional mean of its target given ``x_t = a x0 + s eps``.
+
+    ``of_time(t) -> (a, s)`` and ``target(x0, eps, a, s)`` are written from the library's own schedule and loss. One
+    parameter without effect, so that there is something to train.
+    """
+
+    def __init__(self, of_time, target, wrap=lambda out: out, order="x-time"):
+        super().__init__()
+        self.of_time, self.target, self.wrap, self.order = of_time, target, wrap, order
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, *arguments, **_):
+        x, t = arguments[:2] if self.order == "x-time" else arguments[1::-1]
+        a, s = (part.double().expand(len(x)).reshape(-1, 1, 1, 1) for part in self.of_time(t))
+        x0 = self._cached(x.double() / a, (s / a).flatten())
+        out = self.target(x0, (x.double() - a * x0) / s, a, s)
+        return self.wrap(out.to(x.dtype) + 0 * self.anchor)
+
+    def _cached(self, z, sigma):
+        # One level for all in sampling: one solve in place of many.
+        if sigma.unique().numel() > 1:
+            return posterior_mean(z, sigma)
+        matrix = covariance()
+        eye = torch.eye(len(matrix), dtype=torch.float64)
+        return (z.flatten(1) @ torch.linalg.solve(matrix + sigma[0] ** 2 * eye, matrix)).reshape(z.shape)
+
+
+def exact_run(tmp_path, monkeypatch, make, denoiser, rtol=1e-3):
+    """With the exact network the variances are the fixed point, and the gains Wiener's; the history."""
+    without_drawing(monkeypatch)
+    measured = tracker(denoiser, num_samples=128, basis=population(), track_gain=True)
+    monkeypatch.setattr("spectral_lightning.tracking.session.gain_figure", lambda *_a, **_k: Figure(figsize=(1, 1)))
+    fitted(tmp_path, make, [measured], steps=1)
+    history = measured.history
+    variance = torch.linalg.eigvalsh(covariance()).flip(0).numpy()
+    np.testing.assert_allclose(history.target, variance, rtol=1e-9)
+    # float32 networks at sigma = 80 and more, where a rounding of 6e-8 is 1e-5 of the smallest modes
+    for row in history.variance:
+        np.testing.assert_allclose(row, history.fixed_point, rtol=rtol)
+    wiener = variance / (variance + history["levels"][:, None] ** 2)
+    np.testing.assert_allclose(history["gain"][-1], wiener, rtol=rtol, atol=1e-5)
+    return history
+
+
+def distance(history):
+    """Rms of the log of measured over final variance, one number a row."""
+    return np.sqrt(np.mean(np.log(history.variance / history.fixed_point) ** 2, axis=1))
