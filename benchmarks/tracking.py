@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from spectral_lightning.tracking.instrument import Instrument, Subject
 from torch import Tensor, distributed, multiprocessing
 
 from spectral_lightning.diffusion import undisturbed
@@ -34,7 +35,6 @@ from spectral_lightning.spectra import (
     SpectralProbe,
     current_ranks,
 )
-from spectral_lightning.tracking.instrument import Instrument, Subject
 
 WIDTH, BLOCKS, BATCH, CLASSES = 256, 3, 128, 4
 SAMPLER = Sampler(num_steps=18)

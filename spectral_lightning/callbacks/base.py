@@ -1,24 +1,14 @@
-"""A callback that passes in a Trainer of ``lightning`` and of ``pytorch_lightning`` alike."""
+"""Callbacks that pass in a Trainer of ``lightning`` and of ``pytorch_lightning`` alike."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import Callback
 
-__all__ = ["SWITCH", "SpectralCallback", "switched_off"]
-
-SWITCH = "SPECTRAL_LIGHTNING"
-"""Environment variable; ``off`` or ``0`` disables every callback of this package without touching code."""
-
-
-def switched_off() -> bool:
-    """Whether the environment disables the callbacks."""
-    return os.environ.get(SWITCH, "").lower() in ("off", "0", "false")
-
+__all__ = ["SpectralCallback"]
 
 if TYPE_CHECKING or importlib.util.find_spec("pytorch_lightning") is None:
 

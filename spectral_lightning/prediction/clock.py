@@ -1,4 +1,4 @@
-"""How the theory's time is had from the training's."""
+"""Maps training time to theory time."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ Predict = Callable[[Array], Array]
 def training_time(history: SpectralHistory, base: float | None) -> Array:
     """Updates weighted by their learning rate over ``base``: the updates themselves at a constant rate, ``[T]``.
 
-    The plain number of updates where no rate is known, as with manual optimization around Lightning's own.
+    The plain number of updates if no rate is known, as with manual optimization around Lightning's own.
 
     Args:
-        history: with ``cumulative_learning_rate``.
+        history: with ``cumulative_learning_rate``, if that is known.
         base: learning rate of which one update is one unit of time.
     """
-    steps, rates = history.steps.astype(np.float64), history["cumulative_learning_rate"]
+    steps = history.steps.astype(np.float64)
+    rates = history["cumulative_learning_rate"] if "cumulative_learning_rate" in history else np.zeros(len(steps))
     if not base or not (rates > 0).any():
         return steps
     time = rates / base

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
+from torch.optim import Optimizer
 
 from spectral_lightning.diffusion import Departure
 from spectral_lightning.spectra import Basis
-
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
 
 __all__ = ["data_departures", "optimizer_departures"]
 
 _NEGLIGIBLE = 1e-4
 
 
-def optimizer_departures(trainer: Trainer) -> list[Departure]:
-    """Everything but one plain gradient descent without clipping."""
+def optimizer_departures(optimizers: Sequence[Optimizer], clipping: float | None = None) -> list[Departure]:
+    """Everything but one plain gradient descent without clipping.
+
+    Args:
+        optimizers: of the training; none if they are not known.
+        clipping: what gradients are clipped at.
+    """
     found = []
-    optimizers = trainer.optimizers
     if len(optimizers) != 1:
-        found.append(Departure(f"one optimizer assumed, {len(optimizers)} used"))
+        found.append(Departure(f"one optimizer assumed, {len(optimizers) or 'none known'}"))
     for optimizer in optimizers:
         name, groups = type(optimizer).__name__, optimizer.param_groups
         if type(optimizer) is not torch.optim.SGD:
@@ -33,8 +35,8 @@ def optimizer_departures(trainer: Trainer) -> list[Departure]:
                 found.append(Departure(f"plain gradient descent assumed, SGD with {option} = {groups[0][option]} used"))
         if len({group["lr"] for group in groups}) > 1:
             found.append(Departure("one learning rate assumed, parameter groups with several used"))
-    if trainer.gradient_clip_val:
-        found.append(Departure(f"gradients assumed as they are, clipped at {trainer.gradient_clip_val} used"))
+    if clipping:
+        found.append(Departure(f"unclipped gradients assumed, clipping at {clipping} used"))
     return found
 
 

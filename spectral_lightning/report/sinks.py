@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from lightning.pytorch.loggers.logger import DummyLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -45,7 +44,7 @@ class _StoresImages(Protocol):
 
 
 class LoggerSinks:
-    """Every logger of a Trainer, written to with explicit steps.
+    """All loggers of a training, written to with explicit steps.
 
     What a logger can do is asked of it and of its ``experiment``: ``add_image`` and ``add_custom_scalars`` (a
     ``SummaryWriter``), ``log_image`` of the logger (Weights & Biases), ``log_image`` of the client of a logger with a
@@ -55,12 +54,12 @@ class LoggerSinks:
     the custom-scalar layout of a run: TensorBoard keeps the last layout only, so it is collected and written once.
 
     Args:
-        loggers: of the Trainer; placeholders are passed over.
+        loggers: objects with ``log_metrics(values, step=...)`` and, perhaps, an ``experiment``.
         figure_dir: where figures are kept as PNG, besides the loggers that take them; None keeps none.
     """
 
     def __init__(self, loggers: Iterable[Any], figure_dir: Path | None = None) -> None:
-        self.loggers = [logger for logger in loggers if not isinstance(logger, DummyLogger)]
+        self.loggers = list(loggers)
         self.figure_dir = figure_dir
         self._layout: dict[str, dict[str, list[Any]]] = {}
         self._layout_written = False

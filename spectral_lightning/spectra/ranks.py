@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ class Ranks(Protocol):
         """Rank 0's tensor on every rank. Every rank has to call it."""
         ...
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in the order of the ranks. Every rank has to call it."""
+        ...
+
 
 class OneProcess:
     """The only process there is."""
@@ -38,6 +42,10 @@ class OneProcess:
     def copy_from_first(self, tensor: Tensor) -> Tensor:
         """``tensor`` itself."""
         return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """``[value]``."""
+        return [value]
 
 
 class DistributedRanks:
@@ -66,6 +74,12 @@ class DistributedRanks:
         on_device = tensor.to(self._device, copy=True).contiguous()
         dist.broadcast(on_device, src=0)
         return on_device.to(tensor.device)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, pickled on the way."""
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
 
 
 def current_ranks(device: torch.device) -> Ranks:

@@ -1,1 +1,23 @@
-"""One training followed: session, schedule, budget, errors, files. No Lightning."""
+"""One training followed: settings, session, observers, and the monitor for any loop. No Lightning."""
+
+from spectral_lightning.tracking.monitor import SpectralMonitor
+from spectral_lightning.tracking.observers import Fitter, Overlay
+from spectral_lightning.tracking.session import Observer, Session
+from spectral_lightning.tracking.settings import Output, Reference, Sampling, Settings, switched_off
+from spectral_lightning.tracking.timing import Schedule
+from spectral_lightning.tracking.training import Training
+
+__all__ = [
+    "Fitter",
+    "Observer",
+    "Output",
+    "Overlay",
+    "Reference",
+    "Sampling",
+    "Schedule",
+    "Session",
+    "Settings",
+    "SpectralMonitor",
+    "Training",
+    "switched_off",
+]

@@ -1,103 +1,85 @@
-"""The model as a tracker measures it: which denoiser, with which weights, through which sampler."""
+"""The model under measurement: which denoiser, with which weights, through which sampler."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
-from lightning.pytorch import LightningModule
+import torch
 from torch import Tensor, nn
 
 from spectral_lightning.diffusion import (
-    Adapter,
     BoundDenoiser,
     Denoiser,
     HasSampler,
-    WeightSource,
     resolve_denoiser,
-    state_dtype,
     undisturbed,
 )
-from spectral_lightning.diffusion.weights.find import Weights, find_weights
+from spectral_lightning.diffusion.weights import Weights, WeightSource, find_weights
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.tracking.instrument import Subject
+from spectral_lightning.tracking.settings import DenoiserChoice, Sampling
 from spectral_lightning.tracking.signals import deferred_signals
 
-__all__ = ["MeasuredModel", "SampleFunction", "sharding_of"]
-
-SampleFunction = Callable[[Any, Tensor], Tensor]
-"""``f(module, latents [B, *S]) -> samples [B, *S]``, from standard normal latents."""
+__all__ = ["MeasuredModel", "sharding_of"]
 
 
 class MeasuredModel:
-    """What is evaluated in a measurement, found once when the Trainer is set up.
+    """The denoiser that is evaluated, found once when the session is attached.
 
     Args:
         denoiser: as for :func:`~spectral_lightning.diffusion.resolve_denoiser`.
-        weights: as for :func:`~spectral_lightning.diffusion.weights.find.find_weights`.
-        sampler: a discrete sampler; a function that samples by itself; or None for what suits the denoiser.
-        condition: rows ``[n, ...]``, of which the latents 2i and 2i + 1 take row i modulo n.
+        weights: as for :func:`~spectral_lightning.diffusion.weights.find_weights`.
+        sampling: sampler and condition.
     """
 
-    def __init__(
-        self,
-        denoiser: Denoiser | Adapter | str | None = None,
-        weights: Weights = "raw",
-        sampler: Sampler | SampleFunction | None = None,
-        condition: Tensor | None = None,
-    ) -> None:
-        self.given, self.kind, self.chosen_sampler, self.condition = denoiser, weights, sampler, condition
+    def __init__(self, denoiser: DenoiserChoice | None, weights: Weights, sampling: Sampling) -> None:
+        self.given, self.kind, self.sampling = denoiser, weights, sampling
         self.description = ""
-        self._denoiser: Denoiser | None = None
+        self.denoiser: Any = None
         self._weights: WeightSource | None = None
 
     @property
     def key(self) -> Hashable:
-        """Equal for two trackers of one module that evaluate the same thing."""
-        return tuple(id(part) for part in (self.given, self.chosen_sampler, self.condition)), self.kind
+        """Equal for two sessions on one module that evaluate the same thing."""
+        return tuple(id(part) for part in (self.given, self.sampling.sampler, self.sampling.condition)), self.kind
 
     @property
     def weights(self) -> WeightSource:
-        """The weights that are measured, known once the Trainer is set up."""
+        """The weights that are measured, known once attached."""
         if self._weights is None:
-            raise RuntimeError("The weights to measure are known once the Trainer is set up.")
+            raise RuntimeError("The weights to measure are known once the session is attached.")
         return self._weights
-
-    @property
-    def samples_itself(self) -> bool:
-        """Whether a function of the user samples, of which nothing but its samples is known."""
-        return self.chosen_sampler is not None and not isinstance(self.chosen_sampler, Sampler)
 
     @property
     def takes_labels(self) -> bool:
         """Whether the denoiser can be called with a condition."""
-        return isinstance(self._denoiser, BoundDenoiser) or _takes(self._denoiser, 3)
+        return isinstance(self.denoiser, BoundDenoiser) or _takes(self.denoiser, 3)
 
     @property
     def needs_label(self) -> bool:
-        """Whether the denoiser is not known to do without a condition where there can be one."""
-        if isinstance(self._denoiser, BoundDenoiser):
-            return self._denoiser.adapter.default_condition is None
-        return not self.samples_itself and not _takes(self._denoiser, 2)
+        """Whether the denoiser may need a condition, as far as its signature tells."""
+        if isinstance(self.denoiser, BoundDenoiser):
+            return self.denoiser.adapter.default_condition is None
+        return not self.sampling.samples_itself and not _takes(self.denoiser, 2)
 
-    def attach(self, module: LightningModule, callbacks: Iterable[object]) -> None:
+    def attach(self, module: nn.Module, keepers: Iterable[object]) -> None:
         """Find denoiser and weights.
 
         Raises:
             TypeError: if there is no denoiser.
             ValueError: for a denoiser or weights that lead nowhere.
         """
-        self._weights = find_weights(self.kind, module, callbacks)
-        if self.samples_itself:
-            function: Any = self.chosen_sampler
-            self.description = (
-                f"samples of {getattr(function, '__qualname__', type(function).__name__)}(module, latents)"
-            )
-            return
-        self._denoiser, self.description = resolve_denoiser(module, self.given)
+        self._weights = find_weights(self.kind, module, keepers)
+        if self.sampling.samples_itself:
+            function: Any = self.sampling.sampler
+            self.denoiser = partial(function, module)
+            name = getattr(function, "__qualname__", type(function).__name__)
+            self.description = f"samples of {name}(module, latents)"
+        else:
+            self.denoiser, self.description = resolve_denoiser(module, self.given)
 
     def check_whole(self, module: nn.Module) -> None:
         """Refuse sharded parameters, which one rank cannot evaluate alone.
@@ -106,36 +88,36 @@ class MeasuredModel:
             ValueError: if there are any and no denoiser is given that gathers them.
         """
         kind = sharding_of(module)
-        own = callable(self.given) or (isinstance(self.given, str) and not isinstance(self._denoiser, BoundDenoiser))
-        if kind is not None and not own and not self.samples_itself:
+        named = isinstance(self.given, str) and not isinstance(self.denoiser, BoundDenoiser)
+        if kind is not None and not (callable(self.given) or named or self.sampling.samples_itself):
             raise ValueError(
                 f"The parameters of {type(module).__name__} are sharded ({kind}): no rank can evaluate the network alone. "
                 "Train with DDP, or pass a `denoiser=` that gathers them: a callable f(z, sigma), or the import path of a "
                 "function (module, z, sigma). Every rank calls it equally often."
             )
 
-    def sampler(self, module: LightningModule) -> Sampler | Literal["given"]:
-        """The sampler: that given, else the module's own, else one over the denoiser's levels."""
-        if self.samples_itself:
-            return "given"
-        if isinstance(self.chosen_sampler, Sampler):
-            return self.chosen_sampler
-        if isinstance(self._denoiser, BoundDenoiser):
-            return self._denoiser.sampler()
-        own = module.sampler if isinstance(module, HasSampler) else None
-        return own if isinstance(own, Sampler) else Sampler()
+    def sampler(self, module: nn.Module) -> Sampler | Literal["given"]:
+        """The sampler: the one given, else the denoiser's or module's, else the default."""
+        given = self.sampling.sampler
+        if given is not None:
+            return given if isinstance(given, Sampler) else "given"
+        if isinstance(self.denoiser, BoundDenoiser):
+            return self.denoiser.sampler()
+        return module.sampler if isinstance(module, HasSampler) and isinstance(module.sampler, Sampler) else Sampler()
 
     @contextmanager
-    def held(self, module: LightningModule) -> Iterator[Subject]:
-        """The model ready to be evaluated: undisturbed, with the weights to measure."""
-        function: Any = self.chosen_sampler
-        call: Any = partial(function, module) if self.samples_itself else self._denoiser
+    def held(self, module: nn.Module) -> Iterator[Denoiser]:
+        """The denoiser ready to be evaluated: module undisturbed, with the weights to measure."""
         with deferred_signals(), undisturbed(module), self.weights.applied(module):
-            yield Subject(call, module.device, state_dtype(module), self.condition, self.needs_label)
+            yield self.denoiser
+
+    def condition(self, label: int | None) -> Tensor | None:
+        """The condition of a sampling under a class label, or the user's."""
+        return self.sampling.condition if label is None else torch.tensor([label])
 
 
 def _takes(call: Any, count: int) -> bool:
-    """Whether something can be called with so many positional arguments."""
+    """Whether something can be called with that many positional arguments."""
     try:
         # The call of a torch module takes anything.
         inspect.signature(call.forward if isinstance(call, nn.Module) else call).bind(*range(count))
@@ -145,7 +127,7 @@ def _takes(call: Any, count: int) -> bool:
 
 
 def sharding_of(module: nn.Module) -> str | None:
-    """How the parameters of a module are sharded, None where they are whole; read off the parameters themselves."""
+    """How the parameters of a module are sharded, None if they are whole; read off the parameters themselves."""
     for parameter in module.parameters():
         name = type(parameter).__name__
         data = type(parameter.data).__name__

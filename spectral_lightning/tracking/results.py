@@ -1,35 +1,38 @@
-"""Where a tracker's measurements go: files, loggers, charts."""
+"""Where a session's results go: files, loggers, charts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Trainer
+from matplotlib.figure import Figure
 
-from spectral_lightning.callbacks.partner import Partner
 from spectral_lightning.report import LoggerSinks, RunFiles, free_directory
 from spectral_lightning.spectra import Basis, HistoryDirectory, SpectralHistory
+from spectral_lightning.tracking.settings import Output
+from spectral_lightning.tracking.timing import Cost
+from spectral_lightning.tracking.training import Training
 
-__all__ = ["TrackerResults"]
+__all__ = ["Results"]
 
 _CATEGORY = "Variance of generated samples, by optimizer updates"
 _GROUP_CURVES = 64
 
 
-class TrackerResults:
-    """The files of one tracker and its view of the loggers; both are there on rank 0 only.
+class Results:
+    """The files of one session and its view of the loggers; both exist on rank 0 only.
 
     Args:
-        name: of the tracker: its directory and the first part of its tags.
+        name: of the session: its directory and the first part of its tags.
         basis: the modes.
-        log_modes: how many of them to send to the loggers.
+        output: directory, number of modes in the loggers, figures or not.
+        cost: the account that writing is booked on.
     """
 
-    def __init__(self, name: str, basis: Basis, log_modes: int) -> None:
-        self.name, self.basis, self.log_modes = name, basis, log_modes
+    def __init__(self, name: str, basis: Basis, output: Output, cost: Cost) -> None:
+        self.name, self.basis, self.output, self.cost = name, basis, output, cost
         self.sinks = LoggerSinks([])
         self.files: RunFiles | None = None
         self._on_disk: int | None = None  # rows; None before the history is begun there
@@ -37,7 +40,7 @@ class TrackerResults:
     @property
     def shown_modes(self) -> list[int]:
         """The modes sent to loggers and drawn, evenly spread over the logarithm of their rank; no null modes."""
-        return _spread(int((~self.basis.null).sum()), self.log_modes)
+        return _spread(int((~self.basis.null).sum()), self.output.log_modes)
 
     def tag(self, kind: str, mode: int) -> str:
         """The logger's tag of one mode (counted from 0; tags count from 1 and sort as text)."""
@@ -45,23 +48,27 @@ class TrackerResults:
 
     def open(
         self,
-        trainer: Trainer,
-        dirpath: str | None,
+        training: Training,
         resumed: str | None,
         groups: Sequence[str],
-        partners: Sequence[Partner],
+        companions: Callable[[int], Iterable[str]],
     ) -> None:
-        """Choose the directory and ask for the charts; nothing is written yet. Every rank has to call it."""
-        # Reading log_dir is a collective.
-        root = dirpath or trainer.log_dir or trainer.default_root_dir
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        """Choose the directory and ask for the charts; nothing is written yet. Every rank must call it.
+
+        Args:
+            training: that is followed.
+            resumed: directory of the run that goes on.
+            groups: names of the groups.
+            companions: tags of one mode that share a chart with its variance.
+        """
+        root = training.root()
+        if root is None:
             return
-        self.files = RunFiles(free_directory(Path(root), self.name, resumed))
-        self.sinks = LoggerSinks(trainer.loggers, self.files / "figures")
+        self.files = RunFiles(free_directory(Path(self.output.directory or root), self.name, resumed))
+        self.sinks = LoggerSinks(training.loggers, self.files / "figures")
         for k in self.shown_modes:
             title = f"{self.basis.labels[k]}, data variance {float(self.basis.variance[k]):.3g}"
-            tags = [self.tag("variance", k), *(t for p in partners for t in p.tags(k)), self.tag("target", k)]
-            self.sinks.chart(_CATEGORY, title, tags)
+            self.sinks.chart(_CATEGORY, title, [self.tag("variance", k), *companions(k), self.tag("target", k)])
         for k in self._group_modes(groups):
             title = f"{self.basis.labels[k]}, by class"
             self.sinks.chart(_CATEGORY, title, [self.tag(f"group_{g}", k) for g in groups])
@@ -75,11 +82,12 @@ class TrackerResults:
         if self.files is None:
             return
         try:
-            self._keep(self.files, history)
+            with self.cost.of("writing"):
+                self._keep(self.files, history)
         except OSError as error:
             raise OSError(
-                f"The results cannot be written to {self.files.path}: {error}. Make room there, or give SpectralTracker a "
-                "`dirpath` that can be written to."
+                f"The results cannot be written to {self.files.path}: {error}. Make room there, or name another place: "
+                "output=Output(directory=...)."
             ) from error
 
     def _keep(self, files: RunFiles, history: SpectralHistory) -> None:
@@ -95,9 +103,11 @@ class TrackerResults:
 
     def log(self, history: SpectralHistory, headline: dict[str, float]) -> None:
         """Send a readable part of the newest row to the loggers."""
-        row = history.row(-1)
-        if not self.sinks.loggers:
-            return
+        if self.sinks.loggers:
+            with self.cost.of("writing"):
+                self._log(history, history.row(-1), headline)
+
+    def _log(self, history: SpectralHistory, row: dict[str, Any], headline: dict[str, float]) -> None:
         values = dict(headline)
         for k in self.shown_modes:
             values[self.tag("variance", k)] = float(row["variance"][k])
@@ -107,15 +117,32 @@ class TrackerResults:
                 values[self.tag(f"group_{name}", k)] = float(row["group_variance"][g, k])
         self.sinks.scalars(values, int(row["step"]))
 
+    @property
+    def draws(self) -> bool:
+        """Whether this process draws figures."""
+        return self.files is not None and self.output.figures
+
+    def figure(self, kind: str, figure: Figure, step: int) -> None:
+        """Show a figure in the loggers that take one, and keep it as a file."""
+        self.sinks.figure(f"{self.name}/{kind}", figure, step)
+
     def finish(self, history: SpectralHistory) -> None:
         """Write the whole history, once."""
         self.keep(history)
         if self.files is not None:
-            history.save(self.files / "history.npz")
-            history.to_csv(self.files / "history.csv")
+            with self.cost.of("writing"):
+                history.save(self.files / "history.npz")
+                history.to_csv(self.files / "history.csv")
 
-    def _group_modes(self, groups: Iterable[Any]) -> list[int]:
-        count = len(list(groups))
+    def account(self, failures: Sequence[tuple[int, str]]) -> None:
+        """Write what it cost, and what failed."""
+        if self.files is not None:
+            failed = [{"step": step, "error": text} for step, text in failures]
+            document = {"seconds": self.cost.seconds, "total": self.cost.total, "failures": failed}
+            self.files.write_json("cost.json", document)
+
+    def _group_modes(self, groups: Sequence[Any]) -> list[int]:
+        count = len(groups)
         return self.shown_modes[:: max(1, -(-len(self.shown_modes) * count // _GROUP_CURVES))] if count else []
 
 

@@ -1,189 +1,176 @@
-"""One training as a tracker follows it: what is measured, and what becomes of it."""
+"""One training as it is followed: when to measure, the measurement itself, and where the results go."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
-from spectral_lightning.callbacks.partner import Partner
-from spectral_lightning.report import gain_figure
-from spectral_lightning.spectra import Basis, GeneratedSamples, ModeStatistics, SpectralHistory, SpectralProbe
-from spectral_lightning.tracking.cost import Cost
-from spectral_lightning.tracking.errors import Tolerance, together
-from spectral_lightning.tracking.first_look import checked, rechecked, untrained_gain
-from spectral_lightning.tracking.instrument import Instrument, Subject
+from spectral_lightning.diffusion import state_dtype
+from spectral_lightning.prediction import Comparison, compare
+from spectral_lightning.spectra import (
+    Basis,
+    GeneratedSamples,
+    Groups,
+    ModeStatistics,
+    SpectralHistory,
+    SpectralProbe,
+    chosen_recipe,
+    current_ranks,
+)
+from spectral_lightning.tracking.errors import Errors, together
+from spectral_lightning.tracking.first_look import check, check_again, check_gain
 from spectral_lightning.tracking.model import MeasuredModel
-from spectral_lightning.tracking.results import TrackerResults
-from spectral_lightning.tracking.schedule import LogSchedule
+from spectral_lightning.tracking.reference import ReferenceReader, check_null_class, find_classes
+from spectral_lightning.tracking.results import Results
+from spectral_lightning.tracking.settings import Settings
 from spectral_lightning.tracking.signals import deferred_signals
+from spectral_lightning.tracking.timing import Budget, Cost
+from spectral_lightning.tracking.training import Training
 
-__all__ = ["TrackedRun"]
+__all__ = ["Observer", "Session"]
+
+T = TypeVar("T")
 
 
-class TrackedRun:
-    """Measures a model whenever it is told to, and passes on what it finds: to history, files, loggers and partners.
+class Observer:
+    """Notified by a session after each of its own steps, in the order of :attr:`order`.
 
-    Every rank has to call every method.
+    An observer reads the session (history, basis, files, training) and adds results; it never measures by itself but
+    through the session.
 
-    Args:
-        name: of the tracker.
-        model: what is measured.
-        instrument: what measures.
-        results: files and loggers.
-        partners: whom to notify of every measurement, in this order.
-        tolerance: what becomes of errors.
-        cost: the account of the time it takes.
-        earlier: runs of the trackers before this one, whose samples may be used.
-        followed: whether there is a tracker after this one, which may use the samples of this run.
+    Attributes:
+        order: observers of lower order are notified first.
+        prediction: the theory's table, from an observer that makes one.
+        judgement: criterion and gray factor of emergence, from an observer that has them; the others follow it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: MeasuredModel,
-        instrument: Instrument,
-        results: TrackerResults,
-        partners: Sequence[Partner],
-        tolerance: Tolerance,
-        cost: Cost,
-        earlier: Sequence[TrackedRun] = (),
-        followed: bool = False,
-    ) -> None:
-        self.name, self.model, self.instrument, self.results = name, model, instrument, results
-        self.partners, self.tolerance, self.cost = partners, tolerance, cost
-        self.earlier, self.followed = earlier, followed
-        self.gain_figures = LogSchedule(2)
-        self._gain_drawn = 0
-        self._history: SpectralHistory | None = None
+    order = 0
+    prediction: SpectralHistory | None = None
+    judgement: tuple[str | float, float] | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name in messages."""
+        return type(self).__name__
+
+    def on_attach(self, session: Session) -> None:
+        """Called before anything is measured: refuse here what cannot work."""
+
+    def tags(self, session: Session, mode: int) -> list[str]:
+        """Logger tags of one mode to show in the same chart as the measurement."""
+        return []
+
+    def on_begin(self, session: Session) -> None:
+        """Called once the basis and, of a resumed run, the history are known; before the session measures."""
+
+    def on_measurement(self, session: Session) -> None:
+        """Called after every measurement."""
+
+    def on_end(self, session: Session) -> None:
+        """Called after the last measurement, or when an exception ended the training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors for a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave; missing keys are tolerated."""
+
+
+class Session:
+    """Follows one training: measures on a schedule, keeps the history, and notifies observers.
+
+    Life: :meth:`attach` once the training exists, :meth:`start` before its first update, :meth:`count_update` before and
+    :meth:`after_update` after every update, :meth:`end` or :meth:`fail` at last. Every rank calls every method.
+
+    One measurement is five stations long: a trigger calls :meth:`after_update`, :meth:`measure` asks the
+    :class:`~spectral_lightning.spectra.SpectralProbe` for samples, the sampler makes them, the denoiser is evaluated.
+
+    Args:
+        settings: everything the user said.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.name = settings, settings.name
+        self.model = MeasuredModel(settings.denoiser, settings.weights, settings.sampling)
+        self.recipe = chosen_recipe(settings.basis)
+        self.errors = Errors(settings.name, settings.on_error)
+        self.budget = Budget(settings.schedule.max_overhead)
+        self.cost = Cost()
+        self.observers: list[Observer] = []
+        self.history: SpectralHistory | None = None
+        self.groups: Groups | None = None
+        self._training: Training | None = None
+        self._probe: SpectralProbe | None = None
+        self._results: Results | None = None
+        self._restored: dict[str, Any] = {}
+        self._rates: float | None = None  # the sum of the learning rates so far, if they are known
+        self._tried = 0
+        self._earlier: Sequence[Session] = ()
+        self._followed = False
         self._generated: tuple[int, list[GeneratedSamples]] | None = None
+
+    # What observers and clients read.
+
+    @property
+    def training(self) -> Training:
+        """The training that is followed, known once attached."""
+        return _known(self._training, "training", "attached")
 
     @property
     def probe(self) -> SpectralProbe:
-        """Basis, sampler and latents of the measurements."""
-        return self.instrument.probe
+        """Basis, sampler and latents of the measurements, known once started."""
+        return _known(self._probe, "probe", "started")
 
     @property
-    def history(self) -> SpectralHistory:
-        """The measurements so far, known once the run has begun."""
-        if self._history is None:
-            raise RuntimeError("`TrackedRun.history` is known once the run has begun.")
-        return self._history
+    def results(self) -> Results:
+        """Files, loggers and charts, known once started."""
+        return _known(self._results, "results", "started")
+
+    @property
+    def measured(self) -> SpectralHistory:
+        """The measurements so far, known once started."""
+        return _known(self.history, "history", "started")
+
+    @property
+    def basis(self) -> Basis:
+        """The modes of the data, known once started."""
+        return self.probe.basis
+
+    @property
+    def started(self) -> bool:
+        """Whether :meth:`start` was called."""
+        return self._probe is not None and self.history is not None
+
+    @property
+    def last_step(self) -> int:
+        """Step of the last measurement; 0 before the first."""
+        return 0 if self.history is None else self.history.last_step or 0
 
     @property
     def prediction(self) -> SpectralHistory | None:
-        """The theory's table, where a partner makes one."""
-        return next((p.prediction for p in self.partners if p.prediction is not None), None)
+        """The theory's table, if an observer makes one."""
+        return next((o.prediction for o in self.observers if o.prediction is not None), None)
 
-    @property
-    def key(self) -> Hashable:
-        """Equal for runs that generate the same samples at the same step of one training."""
-        return self.instrument.key, self.model.key
+    def comparison(self, prediction: SpectralHistory | None = None) -> Comparison:
+        """Emergence so far, by the criterion and gray factor of the observer that has them."""
+        judgement = next((o.judgement for o in self.observers if o.judgement is not None), ())
+        return compare(self.measured, prediction, *judgement)
 
-    def begin(self, module: LightningModule, history: SpectralHistory | None, **about: Any) -> SpectralHistory:
-        """Look at the model before anything depends on it.
+    def observe(self, observer: Observer) -> None:
+        """Notify ``observer`` of every measurement, after those of lower ``order``."""
+        observer.on_attach(self)
+        if observer not in self.observers:
+            self.observers = sorted([*self.observers, observer], key=lambda o: (o.order, o.label))
 
-        Args:
-            module: that trains.
-            history: to go on with; None to begin one with the gain the model has now.
-            about: metadata of a history that begins.
-
-        Raises:
-            TypeError, ValueError: for a denoiser that cannot be measured, or is read in the wrong way.
-        """
-        with self.cost.of("sampling"):
-            sums = together(self.probe.ranks, partial(self._first_look, module, history is None))
-            gain = None if sums is None else untrained_gain(self.probe, sums)
-        if history is None:
-            read = {"denoiser": self.model.description, "weights": self.model.weights.describe()}
-            history = self.instrument.history(gain, **read, **about)
-        self._history, self._gain_drawn = history, history.last_step or 0
-        return history
-
-    def _first_look(self, module: LightningModule, fresh: bool) -> Tensor | None:
-        with self.model.held(module) as subject:
-            checked(self.instrument, subject)
-            if not fresh or self.probe.sampler is None:
-                return None
-            return self.instrument.first_gain_sums(subject)
-
-    def open(self, trainer: Trainer, module: LightningModule, dirpath: str | None, resumed: str | None) -> None:
-        """Open the files, with what there is of the history, and let the partners begin.
-
-        Args:
-            trainer: that trains.
-            module: that it trains.
-            dirpath: where the directory with the results goes; the logger's directory if None.
-            resumed: directory of the run that is gone on with.
-        """
-        ranks, step = self.probe.ranks, trainer.global_step
-        self.results.open(trainer, dirpath, resumed, self.history.groups, self.partners)
-        self.tolerance.each(ranks, step, {"writing": self._keep})
-        for partner in self.partners:
-            partner.on_tracking_start(trainer, module)
-        self.tolerance.each(ranks, step, {"the charts' layout": self.results.sinks.write_layout})
-        self.cost.ready()
-
-    @deferred_signals()
-    def measure(self, trainer: Trainer, module: LightningModule, final: bool, **known: Any) -> None:
-        """Measure once, and tell everybody.
-
-        Args:
-            trainer: that trains.
-            module: that it trains.
-            final: whether it is measured only because the training ends.
-            known: further fields of the row.
-        """
-        step, ranks = trainer.global_step, self.probe.ranks
-        known = {"seconds": self.cost.training, "final": final, **known}
-        with self.cost.of("sampling"):
-            share = self.tolerance.agreed(ranks, step, partial(self._share, trainer, module))
-            if share is None:
-                return
-            row = self.instrument.row(*share, step, **known)
-        self.history.append(**row)
-        self.cost.count += 1
-        if row["non_finite"]:
-            warnings.warn(
-                f"{row['non_finite']} of {row['num_samples']} samples at step {row['step']} held NaN or infinity and were "
-                "left out of the variances.",
-                stacklevel=2,
-            )
-        headline = {f"{self.name}/{key}": float(row[key]) for key in ("alignment", "non_finite")}
-        trainer.callback_metrics.update({key: torch.tensor(value) for key, value in headline.items()})
-        parts: dict[str, Callable[[], Any]] = {"writing": self._keep, "logging": partial(self._log, headline)}
-        parts |= {p.state_key: partial(p.on_measurement, trainer, module) for p in self.partners}
-        if self.instrument.track_gain and (final or self.gain_figures.due(self._gain_drawn, step)):
-            parts["the figure of the gains"] = partial(self._draw_gain, step)
-        self.tolerance.each(ranks, step, parts)
-
-    def _share(self, trainer: Trainer, module: LightningModule) -> tuple[list[ModeStatistics], Tensor | None]:
-        """All that this rank does alone, and may fail at alone."""
-        step = trainer.global_step
-        with self.model.held(module) as subject:
-            samples = self._samples(step, subject)
-            sums, gain_sums = self.instrument.sums(samples), self.instrument.gain_sums(subject)
-            if not any(int(part.non_finite) for part in sums):  # what is broken has no convention
-                rechecked(self.instrument, subject, self.history.last_step or 0, step)
-        return sums, gain_sums
-
-    def _samples(self, step: int, subject: Subject) -> list[GeneratedSamples]:
-        """Samples of the model as it is now: those that a tracker before this one has just made, or its own."""
-        for other in self.earlier:
-            if other.key == self.key and other._generated is not None and other._generated[0] == step:
-                return other._generated[1]
-        samples = self.instrument.generate(subject)
-        # Kept until the next measurement, where another tracker may ask for them.
-        self._generated = (step, samples) if self.followed else None
-        return samples
-
-    def gain_along(self, basis: Basis, module: LightningModule) -> Tensor:
-        """Gain of the denoiser as it is now along the modes of another basis, ``[level, mode]``."""
+    def gain_along(self, basis: Basis) -> Tensor:
+        """Gain of the denoiser as it is now along the modes of another basis, ``[level, mode]``. Every rank must call it."""
         probe, latents = self.probe, self.probe.latents
         other = SpectralProbe(
             basis,
@@ -194,40 +181,314 @@ class TrackedRun:
             probe.sample_batch_size,
             probe.ranks,
         )
-        with self.cost.of("sampling"), self.model.held(module) as subject:
-            return other.gain(subject.denoiser, subject.device, subject.dtype, subject.condition)
+        with self.cost.of("sampling"), self.model.held(self.training.module) as denoiser:
+            return other.gain(denoiser, self.training.device, self._dtype, self.settings.sampling.condition)
 
-    def finish(self, trainer: Trainer, failed: bool = False) -> None:
-        """Write what is written once: the measurements first, whatever becomes of the rest."""
-        parts: dict[str, Callable[[], Any]] = {"writing": self._write_history}
-        parts |= {partner.state_key: partial(partner.on_tracking_end, trainer) for partner in self.partners}
-        parts["the account of costs"] = self._write_account
+    # The life of a session.
+
+    def attach(self, training: Training) -> None:
+        """Find denoiser, weights and classes; refuse what cannot be measured before anything is computed."""
+        if training.step == 0:  # a checkpoint to go on from is loaded later
+            self._restored, self.cost = {}, Cost()
+        else:
+            self.load_state_dict(self.state_dict())
+        self.cost.begin()
+        self._training = training
+        self.model.attach(training.module, training.keepers)
+        if self.settings.per_class:
+            self._classes()
+        if self.settings.sampling.condition is None and (
+            self.settings.sampling.track_gain or not self.settings.per_class
+        ):
+            check_null_class(training.module)
+
+    def start(self, earlier: Sequence[Session] = (), followed: bool = False) -> None:
+        """Read the data, make the basis, open the files and measure the untrained model.
+
+        Args:
+            earlier: sessions on the same training that measure before this one; equal samples are taken from them.
+            followed: whether a session measures after this one, which may take the samples of this.
+        """
+        training = self.training
+        self.model.check_whole(training.module)
+        if training.step == 0 and not self._restored:
+            self.history, self._rates, self.errors.failures = None, None, []
+        self._earlier, self._followed, self._generated = earlier, followed, None
+        fresh = self.history is None
+        self._probe = self._read()
+        self._results = Results(self.name, self.basis, self.settings.output, self.cost)
+        self.history = self._first_look()
+        self._tried = max(self.last_step, int(self._restored.get("tried", 0)))
+        self._open()
+        if fresh:
+            self.measure()
+            self._announce()
+
+    def count_update(self, optimizer: Optimizer) -> None:
+        """Add the learning rate of the update that is about to be made."""
+        self._rates = (self._rates or 0.0) + float(optimizer.param_groups[0]["lr"])
+
+    def after_update(self) -> None:
+        """Measure if the schedule was crossed since the last measurement, and the budget allows it."""
+        step, last = self.training.step, max(self._tried, self.last_step)
+        if step > last and self.settings.schedule.due(last, step):
+            self._tried = step
+            end, ranks, say = self.training.last_step(), self.probe.ranks, self._say
+            if self.budget.affords(step, end, self.settings.schedule, self.cost, ranks, say):
+                self.measure()
+
+    def end(self) -> None:
+        """Measure the final weights, and write everything that is written once."""
+        if self.training.step > self.last_step:
+            self.measure(final=True)
+        self.model.weights.release()
+        self._finish(failed=False)
+
+    def fail(self) -> None:
+        """Keep what was measured after an exception: no rank may wait for another."""
+        if self.started:
+            self._finish(failed=True)
+
+    def keep_weights(self) -> None:
+        """Remember the raw weights, before a callback may replace them by averages."""
+        self.model.weights.keep(self.training.module)
+
+    def release_weights(self) -> None:
+        """Forget the remembered weights: the training is about to change them."""
+        self.model.weights.release()
+
+    # One measurement.
+
+    def measure(self, final: bool = False) -> None:
+        """Take one measurement and notify all observers.
+
+        Args:
+            final: whether it is taken only because the training ends.
+        """
+        training, probe, step = self.training, self.probe, self.training.step
+        known: dict[str, Any] = {"seconds": self.cost.training, "final": final}
+        if self.knows_rates:
+            known["cumulative_learning_rate"] = self._rates or 0.0
+        with deferred_signals():
+            with self.cost.of("sampling"):
+                with self.errors.attempt(probe.ranks, step) as attempt, self.model.held(training.module) as denoiser:
+                    samples = self._shared(step)
+                    for label in self.labels if samples is None else ():
+                        condition = self.model.condition(label)
+                        one = probe.generate(denoiser, training.device, self._dtype, condition)
+                        samples = [*(samples or ()), one]
+                    sums = self._sums(samples or [])
+                    gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
+                    if not any(int(part.non_finite) for part in sums):  # what is broken has no convention
+                        looked = (probe, denoiser, training.device, self._dtype, self._looked_at)
+                        check_again(*looked, self.last_step, step)
+                if attempt.failed:
+                    return
+                # Kept until the next measurement, for the sessions that follow this one.
+                self._generated = (step, samples or []) if self._followed else None
+                row = self._row(sums, gain_sums, step, known)
+            self.measured.append(**row)
+            self.cost.count += 1
+            self._notify(row)
+
+    @property
+    def knows_rates(self) -> bool:
+        """Whether the learning rates of the updates are known."""
+        return bool(self.training.optimizers)
+
+    @property
+    def labels(self) -> list[int | None]:
+        """The label of each sampling; one without a label unless the model is conditioned on classes."""
+        return [None] if self.groups is None else self.groups.labels
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network for one measurement, over all ranks."""
+        count, sampler = self.probe.latents.count, self.probe.sampler
+        if sampler is None:
+            return count * len(self.labels)
+        gains = len(sampler.levels) if self.settings.sampling.track_gain else 0
+        return count * (len(self.labels) * sampler.evaluations + gains)
+
+    def _shared(self, step: int) -> list[GeneratedSamples] | None:
+        """The samples that an earlier session has just made, if they are those of this one."""
+        for other in self._earlier:
+            made = other._generated
+            if made is not None and made[0] == step and other._sampling_key == self._sampling_key:
+                return made[1]
+        return None
+
+    @property
+    def _sampling_key(self) -> tuple[Any, ...]:
+        return self.probe.sampling_key, tuple(self.labels), self.model.key
+
+    def _sums(self, samples: list[GeneratedSamples]) -> list[ModeStatistics]:
+        """This rank's sums over its samples, of all together or group by group."""
+        return [self.probe.sums(samples[0])] if self.groups is None else self.groups.sums(self.probe, samples)
+
+    def _gain_sums(self) -> Tensor:
+        """This rank's share of the gains, one for all classes: without a label, or under every class in turn."""
+        labels = [g for g in self.labels if g is not None]
+        condition = self.settings.sampling.condition
+        if condition is None and labels and self.model.needs_label:
+            condition = torch.tensor(labels)
+        return self.probe.gain_sums(self.model.denoiser, self.training.device, self._dtype, condition)
+
+    def _row(
+        self, sums: list[ModeStatistics], gain_sums: Tensor | None, step: int, known: dict[str, Any]
+    ) -> dict[str, Any]:
+        """One row of the history from all ranks' shares."""
+        for statistics in sums:
+            statistics.reduce(self.probe.ranks)
+        if gain_sums is not None:
+            known["gain"] = self.probe.gain_of(gain_sums).numpy()
+        if self.groups is None:
+            return self.probe.row_of(sums[0], step, **known)
+        return self.groups.row(self.probe, sums, step, **known)
+
+    def _notify(self, row: dict[str, Any]) -> None:
+        """Write, log and pass on the newest row; a failure of one costs none of the others."""
+        step = int(row["step"])
+        if row["non_finite"]:
+            warnings.warn(
+                f"{row['non_finite']} of {row['num_samples']} samples at step {step} held NaN or infinity and were "
+                "left out of the variances.",
+                stacklevel=4,
+            )
+        headline = {f"{self.name}/{key}": float(row[key]) for key in ("alignment", "non_finite")}
+        self.training.publish(headline)
+        parts: dict[str, Callable[[], Any]] = {
+            "writing": partial(self.results.keep, self.measured),
+            "logging": partial(self.results.log, self.measured, headline),
+        }
+        parts |= {observer.label: partial(observer.on_measurement, self) for observer in self.observers}
+        self.errors.each(self.probe.ranks, step, parts)
+
+    # Before the first measurement.
+
+    def _classes(self) -> Any:
+        training, reference = self.training, self.settings.reference
+        return find_classes(
+            training.module,
+            training.datamodule,
+            reference.classify,
+            reference.num_classes,
+            self.model.takes_labels,
+        )
+
+    def _read(self) -> SpectralProbe:
+        """What measures: read from the data, or what the checkpoint says of them."""
+        training, settings, sampling = self.training, self.settings, self.settings.sampling
+        ranks = current_ranks(training.device)
+        reader = ReferenceReader(settings.reference, settings.data, training, ranks)
+        with self.cost.of("reference"):
+            basis = reader.basis(self.recipe, self.history, self._restored.get("directory"))
+            self.groups = reader.groups(self._classes(), basis, self.history) if settings.per_class else None
+        sampler = self.model.sampler(training.module)
+        return SpectralProbe(
+            basis, sampler, sampling.num_samples, sampling.latents, sampling.seed, sampling.batch_size, ranks
+        )
+
+    def _first_look(self) -> SpectralHistory:
+        """Check the denoiser; of a new run, an empty history with the gain that the denoiser has now."""
+        training, probe, gain = self.training, self.probe, None
+        wanted = self.history is None and probe.sampler is not None
+        with self.cost.of("sampling"):
+            with together(probe.ranks), self.model.held(training.module) as denoiser:
+                check(probe, denoiser, training.device, self._dtype, self._looked_at)
+                sums = self._gain_sums() if wanted else None
+            if sums is not None:
+                gain = probe.gain_of(sums)
+                check_gain(probe, gain)
+        if self.history is not None:
+            return self.history
+        about: dict[str, Any] = {
+            "denoiser": self.model.description,
+            "weights": self.model.weights.describe(),
+            "moments": self.settings.reference.moments,
+        }
+        static = None if self.groups is None else self.groups.static(probe)
+        if self.groups is not None:
+            about["groups"] = list(self.groups.names)
+        return probe.history(None if gain is None else gain.numpy(), static, **about)
+
+    @property
+    def _looked_at(self) -> Tensor | None:
+        """The condition for a look at the denoiser: all labels in turn, or the user's."""
+        labels = [g for g in self.labels if g is not None]
+        return torch.tensor(labels) if labels else self.settings.sampling.condition
+
+    def _open(self) -> None:
+        """Open the files, with what there is of the history, and let the observers begin."""
+        ranks, step, results = self.probe.ranks, self.training.step, self.results
+
+        def companions(mode: int) -> list[str]:
+            return [tag for observer in self.observers for tag in observer.tags(self, mode)]
+
+        results.open(self.training, self._restored.get("directory"), self.measured.groups, companions)
+        self.errors.each(ranks, step, {"writing": partial(results.keep, self.measured)})
+        for observer in self.observers:
+            observer.on_begin(self)
+        self.errors.each(ranks, step, {"the charts' layout": results.sinks.write_layout})
+        self.cost.ready()
+
+    def _announce(self) -> None:
+        probe, cost, files = self.probe, self.cost, self.results.files
+        conditional = self.groups is not None and self.groups.classify is None
+        classes = f" for each of {len(self.labels)} classes" if conditional else ""
+        sampler = "the sampler given" if probe.sampler is None else probe.sampler.describe()
+        self._say(
+            f"{self.model.description}; {self.model.weights.describe()}; {probe.basis.describe()}; {probe.latents.count} "
+            f"samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement takes {cost.each:.2g} s "
+            f"({self.evaluations} evaluations), {self.settings.schedule.per_decade} of them per factor of ten in steps. "
+            f"Results in {'nowhere' if files is None else files.path}"
+        )
+
+    def _say(self, text: str) -> None:
+        self.training.say(f"{self.training.client}: {text}")
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return state_dtype(self.training.module)
+
+    # What is written.
+
+    def _finish(self, failed: bool) -> None:
+        """Write what is written once: the measurements first, whatever happens to the rest."""
+        parts: dict[str, Callable[[], Any]] = {"writing": partial(self.results.finish, self.measured)}
+        parts |= {observer.label: partial(observer.on_end, self) for observer in self.observers}
+        parts["the account of costs"] = partial(self.results.account, self.errors.failures)
         # After an exception no rank may wait for another, and that exception is the one to be seen.
-        ranks = None if failed else self.probe.ranks
-        self.tolerance.each(ranks, self.history.last_step or 0, parts)
+        self.errors.each(None if failed else self.probe.ranks, self.last_step, parts)
 
-    def _keep(self) -> None:
-        with self.cost.of("writing"):
-            self.results.keep(self.history)
+    def state_dict(self) -> dict[str, Any]:
+        """The whole history and the clock, as tensors and plain values; eigenvectors stay on disk."""
+        if self.history is None:
+            return {}
+        files = None if self._results is None else self._results.files
+        return {
+            "history": self.history.state_dict(),
+            "cumulative_learning_rate": self._rates,
+            "cost": self.cost.state_dict(),
+            "failures": self.errors.state(),
+            "tried": self._tried,
+            "directory": None if files is None else str(files.path),
+        }
 
-    def _log(self, headline: dict[str, float]) -> None:
-        with self.cost.of("writing"):
-            self.results.log(self.history, headline)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint; a row measured only because that training ended is dropped."""
+        if "history" not in state:
+            return
+        self._restored = state
+        self.history = SpectralHistory.from_state_dict(state["history"])
+        self.history.drop_final()
+        self._rates = state.get("cumulative_learning_rate")
+        self.cost.load_state_dict(state.get("cost", {}))
+        self.errors.load_state(state.get("failures", []))
 
-    def _draw_gain(self, step: int) -> None:
-        self._gain_drawn = step
-        if self.results.files is not None:
-            with self.cost.of("figures"):
-                figure = gain_figure(self.history, self.prediction, self.results.shown_modes)
-                self.results.sinks.figure(f"{self.name}/gain", figure, step)
 
-    def _write_history(self) -> None:
-        with self.cost.of("writing"):
-            self.results.finish(self.history)
-
-    def _write_account(self) -> None:
-        """What it cost, and what failed."""
-        if self.results.files is not None:
-            failures = [{"step": step, "error": text} for step, text in self.tolerance.failures]
-            document = {"seconds": self.cost.seconds, "total": self.cost.total, "failures": failures}
-            self.results.files.write_json("cost.json", document)
+def _known(value: T | None, what: str, when: str) -> T:
+    """A part of a session, or an error that says when it exists."""
+    if value is None:
+        raise RuntimeError(f"`{what}` is known once the session has {when}.")
+    return value

@@ -11,6 +11,8 @@ import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
 from lightning_utilities.core import rank_zero
+from spectral_lightning.tracking.classes import find_classes
+from spectral_lightning.tracking.instrument import Instrument, Subject
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -19,9 +21,7 @@ from spectral_lightning.diffusion import Adapter
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import GeneratedSamples, PCABasis, SpectralProbe
 from spectral_lightning.theory import fixed_point
-from spectral_lightning.tracking.classes import find_classes
 from spectral_lightning.tracking.first_look import rechecked
-from spectral_lightning.tracking.instrument import Instrument, Subject
 from tests.support.tiny_training import THEORY, examples, loader, tracker, trainer
 
 DIM = 8

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from lightning_utilities.core import rank_zero
-
-from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import OneProcess
 from spectral_lightning.tracking.budget import Budget, last_step
 from spectral_lightning.tracking.cost import Cost
 from spectral_lightning.tracking.schedule import LogSchedule
+
+from spectral_lightning.sampling import Sampler
+from spectral_lightning.spectra import OneProcess
 from tests.support.tiny_training import OwnModule, loader, tracker, trainer
 
 SHARE = 0.1

@@ -69,7 +69,7 @@ class Adapter:
         convention: a name of the table, or ``"affine"``.
         network: attribute path of the network on the module, or of a method; ``""`` is the module itself.
         schedule: levels of a network that is told an index, or the path of its input. An attribute path to something
-            with ``alphas_cumprod`` or to the numbers themselves; ``"linear"``, ``"scaled-linear"`` or ``"cosine"``;
+            with ``alphas_cumprod`` or to the numbers; such an object; ``"linear"``, ``"scaled-linear"`` or ``"cosine"``;
             numbers; a callable ``t -> (alpha, sigma)``, its attribute path or its import path ``package.module:name``.
         prediction: ``"epsilon"``, ``"x0"``, ``"v"``, ``"eps-x0"`` or ``"x0-eps"`` (velocities of the straight path),
             ``"score"`` or ``"edm"``.
@@ -109,7 +109,7 @@ class Adapter:
 
     convention: str = "affine"
     network: str | None = None
-    schedule: str | list[float] | Callable[..., Any] | None = None
+    schedule: str | list[float] | Callable[..., Any] | Any = None
     prediction: str | None = None
     time: str | None = None
     path: str | None = None
@@ -193,7 +193,7 @@ class Adapter:
 
     def _found_schedule(self, module: nn.Module) -> Any:
         if not isinstance(self.schedule, str):
-            return self.schedule
+            return getattr(self.schedule, "alphas_cumprod", self.schedule)
         if ":" in self.schedule:
             return object_at(self.schedule, "schedule")
         found = attribute_at(module, self.schedule, "schedule")

@@ -10,17 +10,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import nn
 
 from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion import (
-    Average,
-    AveragedWeights,
-    HasEmaScope,
-    Pairs,
-    RawWeights,
-    ScopedWeights,
-    WeightSource,
-    offers,
-    recognised,
-)
+from spectral_lightning.diffusion.protocols import offers
+from spectral_lightning.diffusion.weights.averages import Average, HasEmaScope, Pairs, recognised
+from spectral_lightning.diffusion.weights.source import AveragedWeights, RawWeights, ScopedWeights, WeightSource
 
 __all__ = ["Weights", "find_weights"]
 
@@ -70,8 +62,8 @@ def find_weights(kind: Weights, module: nn.Module, callbacks: Iterable[object] =
     :func:`~spectral_lightning.diffusion.recognised` knows.
 
     Args:
-        kind: ``"raw"``; ``"ema"``, the one average there is; or a callable that is called with the module for every
-            measurement and returns a context manager inside which the module holds the weights.
+        kind: ``"raw"``; ``"ema"``, the only average to be found; an average itself; or a callable that is called with the
+            module for every measurement and returns a context manager inside which the module holds the weights.
         module: the module that trains.
         callbacks: those of its Trainer.
 
@@ -85,6 +77,9 @@ def find_weights(kind: Weights, module: nn.Module, callbacks: Iterable[object] =
         'averaged weights of callback EMAWeightAveraging, raw until its first update'
     """
     callbacks = list(callbacks)
+    if not isinstance(kind, str) and (given := recognised(kind)) is not None:
+        given.pairs(module)  # raises now for what would raise later
+        return AveragedWeights(given, f"the {type(kind).__name__} given")
     if not isinstance(kind, str) and callable(kind):
         return ScopedWeights(kind, f"the context of {getattr(kind, '__qualname__', type(kind).__name__)}")
     kind = one_of("weights", kind, ("raw", "ema"))  # type: ignore[assignment]

@@ -1,1 +1,7 @@
-"""The data a run is measured against."""
+"""The data a run is measured against, and their classes."""
+
+from spectral_lightning.tracking.reference.classes import Classes, check_null_class, find_classes
+from spectral_lightning.tracking.reference.reference import ReferenceReader
+from spectral_lightning.tracking.reference.source import find_data
+
+__all__ = ["Classes", "ReferenceReader", "check_null_class", "find_classes", "find_data"]

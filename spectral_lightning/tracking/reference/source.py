@@ -12,8 +12,8 @@ from spectral_lightning.spectra.reading import DataSource
 __all__ = ["find_data"]
 
 _REMEDY = (
-    "Pass `data=` to SpectralTracker: a tensor [N, *S] of examples as the network sees them, a map-style Dataset, or a "
-    "DataLoader over one."
+    "Pass {client} as `data=` a tensor [N, *S] of examples as the network sees them, a map-style Dataset, or a DataLoader "
+    "over one."
 )
 
 
@@ -26,25 +26,26 @@ class _MapStyle(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-def find_data(train_dataloader: Any, data: DataSource | None) -> DataSource:
-    """``data`` where it is given, else the trainer's own loader, to be rebuilt and never iterated itself.
+def find_data(train_dataloader: Any, data: DataSource | None, client: str = "SpectralTracker") -> DataSource:
+    """``data`` if given, else the training's loader, to be rebuilt and never iterated itself.
 
     Raises:
         TypeError: if neither is of a kind that can be read apart from the training.
     """
     source = train_dataloader if data is None else data
+    remedy = _REMEDY.format(client=client)
     where = "the training dataloader" if data is None else "`data`"
     if isinstance(source, Tensor):
         return source
     dataset = source.dataset if isinstance(source, DataLoader) else source
     if isinstance(dataset, IterableDataset):
         raise TypeError(
-            f"{where} must be over a map-style dataset, got an IterableDataset, which reading would use up. {_REMEDY}"
+            f"{where} must be over a map-style dataset, got an IterableDataset, which reading would use up. {remedy}"
         )
     if not isinstance(source, DataLoader | Dataset):
-        raise TypeError(f"{where} must be a DataLoader or Dataset, got {type(source).__name__}. {_REMEDY}")
+        raise TypeError(f"{where} must be a DataLoader or Dataset, got {type(source).__name__}. {remedy}")
     if not isinstance(dataset, _MapStyle):
         raise TypeError(
-            f"{where} must be over a dataset with a length and an index, got {type(dataset).__name__}. {_REMEDY}"
+            f"{where} must be over a dataset with a length and an index, got {type(dataset).__name__}. {remedy}"
         )
     return source

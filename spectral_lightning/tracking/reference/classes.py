@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectral_lightning.diffusion import SupportsConditionalDenoise
 from spectral_lightning.spectra import Basis, Groups, ModeStatistics, Ranks, group_moments, group_sums
@@ -47,7 +46,7 @@ class DropsClasses(Protocol):
     class_dropout: float
 
 
-def check_null_class(module: LightningModule) -> None:
+def check_null_class(module: nn.Module) -> None:
     """Refuse to measure without labels what is never trained without them.
 
     Raises:
@@ -91,7 +90,7 @@ class Classes:
 
 
 def find_classes(
-    module: LightningModule,
+    module: nn.Module,
     datamodule: Any,
     classify: Classifier | None,
     num_classes: int | None,

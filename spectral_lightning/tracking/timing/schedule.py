@@ -1,33 +1,42 @@
-"""When to measure: an absolute grid, so many steps per decade."""
+"""When to measure: an absolute grid of steps, evenly spaced on a logarithmic axis."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from spectral_lightning.arguments import positive_integer
+from spectral_lightning.arguments import positive, positive_integer
 
-__all__ = ["LogSchedule"]
+__all__ = ["Schedule"]
 
 
-class LogSchedule:
+@dataclass(frozen=True)
+class Schedule:
     """Steps ``round(10^(i / per_decade))``: 1, 2, 3, ... then evenly on a logarithmic axis.
 
     The grid does not depend on the length of the run, so a longer or resumed run measures at the same steps.
 
     Args:
-        per_decade: grid steps per factor of ten.
+        per_decade: measurements per factor of ten in optimizer updates.
+        max_overhead: the most time measuring may take, as a share of the training's; the schedule is thinned to keep within
+            it, and a line says so. No limit if None.
 
     Raises:
-        ValueError: if ``per_decade`` is not a positive integer.
+        ValueError: if ``per_decade`` is not a positive integer, or ``max_overhead`` not above 0.
 
     Example:
-        >>> schedule = LogSchedule(3)
+        >>> schedule = Schedule(3)
         >>> [step for step in range(1, 101) if schedule.due(step - 1, step)]
         [1, 2, 5, 10, 22, 46, 100]
     """
 
-    def __init__(self, per_decade: int = 10) -> None:
-        self.per_decade = positive_integer("per_decade", per_decade)
+    per_decade: int = 10
+    max_overhead: float | None = None
+
+    def __post_init__(self) -> None:
+        positive_integer("per_decade", self.per_decade)
+        if self.max_overhead is not None:
+            positive("max_overhead", self.max_overhead)
 
     def floor(self, step: int) -> int:
         """Largest grid step that is not above ``step``; 0 below the first."""

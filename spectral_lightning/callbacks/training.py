@@ -1,0 +1,135 @@
+"""A Lightning training as a session sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.optim import Optimizer
+
+__all__ = ["LightningTraining"]
+
+_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
+
+@runtime_checkable
+class _LimitsTime(Protocol):
+    """Lightning's ``Timer``, which ``max_time`` adds to the callbacks."""
+
+    def time_elapsed(self) -> float: ...
+
+    def time_remaining(self) -> float | None: ...
+
+
+class LightningTraining:
+    """Implements :class:`~spectral_lightning.tracking.Training` for a Trainer, by its public attributes.
+
+    Args:
+        client: name of the callback, for messages.
+        trainer: that trains.
+        module: that it trains.
+    """
+
+    def __init__(self, client: str, trainer: Trainer, module: LightningModule) -> None:
+        self.client, self.trainer, self.module = client, trainer, module
+        self.datamodule: Any = getattr(trainer, "datamodule", None)
+
+    @property
+    def loader(self) -> Any:
+        """The training dataloader; exists from the start of the training on."""
+        return self.trainer.train_dataloader
+
+    @property
+    def step(self) -> int:
+        """Lightning's ``global_step``: with several optimizers the updates of each count."""
+        return self.trainer.global_step
+
+    @property
+    def device(self) -> torch.device:
+        """The module's."""
+        return self.module.device
+
+    @property
+    def optimizers(self) -> Sequence[Optimizer]:
+        """The Trainer's."""
+        return self.trainer.optimizers
+
+    @property
+    def clipping(self) -> float | None:
+        """The Trainer's ``gradient_clip_val``."""
+        value = self.trainer.gradient_clip_val
+        return None if value is None else float(value)
+
+    @property
+    def callbacks(self) -> list[Any]:
+        """Those of the Trainer."""
+        return self.trainer.callbacks  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def keepers(self) -> Iterable[object]:
+        """The callbacks."""
+        return self.callbacks
+
+    @property
+    def loggers(self) -> Sequence[Any]:
+        """The Trainer's loggers, without placeholders."""
+        return [logger for logger in self.trainer.loggers if not isinstance(logger, DummyLogger)]
+
+    def last_step(self) -> int | None:
+        """Optimizer updates by the end of the training, by whatever ends it first."""
+        ends = [self._by_time(c) for c in self.callbacks if isinstance(c, _LimitsTime)]
+        planned, most = self.trainer.estimated_stepping_batches, self.trainer.max_steps
+        if math.isfinite(planned):
+            # Batches are counted there; every optimizer of a manual optimization counts its own updates.
+            manual = 1 if self.module.automatic_optimization else max(len(self.optimizers), 1)
+            ends.append(max(self.step, int(planned) * (1 if planned == most else manual)))
+        return min((end for end in ends if end is not None), default=None)
+
+    def _by_time(self, timer: _LimitsTime) -> int | None:
+        elapsed, remaining = timer.time_elapsed(), timer.time_remaining()
+        if remaining is None or elapsed <= 0:
+            return None
+        return round(self.step * (elapsed + max(remaining, 0.0)) / elapsed)
+
+    def root(self) -> Path | None:
+        """The logger's directory; None on other ranks than 0 and under ``fast_dev_run``. A collective."""
+        root = self.trainer.log_dir or self.trainer.default_root_dir
+        writes = self.trainer.is_global_zero and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        return Path(root) if writes else None
+
+    def seen(self) -> Callable[[Any], Any] | None:
+        """The batch-transfer hooks of the datamodule or the module, as Lightning chooses between them; None if none is set."""
+        owners = [one for one in (self.datamodule, self.module) if one is not None]
+        if not any(_overrides(one, hook) for one in owners for hook in _HOOKS):
+            return None
+        before: Any = next((one for one in owners if _overrides(one, _HOOKS[0])), self.module)
+
+        def seen(batch: Any) -> Any:
+            # The strategy calls the other two by itself.
+            moved = before.on_before_batch_transfer(batch, 0)
+            return self.trainer.strategy.batch_to_device(moved, self.module.device)
+
+        return seen
+
+    def publish(self, values: Mapping[str, float]) -> None:
+        """Update ``callback_metrics``, which other callbacks monitor."""
+        self.trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
+
+    def say(self, text: str) -> None:
+        """Log one line on rank 0."""
+        rank_zero_info(text)
+
+
+def _overrides(owner: Any, hook: str) -> bool:
+    parent = LightningDataModule if isinstance(owner, LightningDataModule) else LightningModule
+    if isinstance(owner, parent):
+        return bool(is_overridden(hook, owner, parent))
+    # A module of the other package of Lightning.
+    return not getattr(type(owner), hook).__module__.startswith("pytorch_lightning.")

@@ -1,0 +1,5 @@
+"""The command ``spectral-lightning``."""
+
+from spectral_lightning.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,39 @@
+"""The part of the command that trains, which needs Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+# Imported so that their classes can be named without a path.
+import spectral_lightning.callbacks
+import spectral_lightning.datamodules
+import spectral_lightning.models  # noqa: F401
+from spectral_lightning.cli.main import COMMANDS
+
+__all__ = ["SpectralCLI", "train"]
+
+
+class SpectralCLI(LightningCLI):
+    """Any LightningModule, datamodule and callbacks, from YAML and the command line."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Describe the command, and name the subcommands that need no Trainer."""
+        parser.description = (
+            "Train with any LightningModule and LightningDataModule, each class configurable from YAML and the command "
+            f"line. Further subcommands: {', '.join(COMMANDS)}."
+        )
+
+
+def train(arguments: Sequence[str] | None) -> None:
+    """Run Lightning's command line; ``sys.argv`` if no arguments are given."""
+    SpectralCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        args=arguments,
+        save_config_kwargs={"overwrite": True},
+    )

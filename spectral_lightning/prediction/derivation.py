@@ -1,0 +1,89 @@
+"""The theory of a training that declares none, derived from what is known of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spectral_lightning.diffusion import BoundDenoiser, Departure
+from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS
+from spectral_lightning.spectra import Basis
+from spectral_lightning.theory import LearningDynamics, OneLayer, Preconditioning
+
+__all__ = ["derived_preconditioning", "derived_theory"]
+
+_STANDARD = {
+    ("epsilon", "variance-preserving"): "variance_preserving",
+    ("v", "variance-preserving"): "velocity",
+    ("x0", "variance-preserving"): "x0",
+    ("eps-x0", "linear"): "flow",
+    ("x0-eps", "linear"): "flow",
+    ("edm", "edm"): "edm",
+}
+
+
+def derived_theory(
+    denoiser: Any, basis: Basis, learning_rate: float | None = None
+) -> tuple[LearningDynamics, list[Departure]]:
+    """One linear layer per noise level, preconditioned as the network is, and what had to be assumed.
+
+    Args:
+        denoiser: the resolved denoiser of the session.
+        basis: of the data, whose standard deviation stands in for an unknown ``sigma_data``.
+        learning_rate: of the optimizer; the unit of time if it is not known.
+    """
+    preconditioning, assumed = derived_preconditioning(denoiser, basis)
+    theory = OneLayer(learning_rate or 1.0, 0.0, preconditioning)
+    return theory, [
+        Departure(f"theory derived, not declared: {assumed}"),
+        Departure("one linear layer per noise level assumed, a network of unknown form trained"),
+        Departure("every noise level equally likely and the squared error of the network's own target assumed"),
+        Departure("full-batch gradients assumed, mini-batches of noisy samples used", affects_clock=False),
+    ]
+
+
+def derived_preconditioning(denoiser: Any, basis: Basis) -> tuple[Preconditioning, str]:
+    """How the network's output becomes the denoiser, as far as it is known, and one phrase that says how.
+
+    A network bound by an :class:`~spectral_lightning.diffusion.Adapter` is read from its convention. Of anything that
+    returns D itself nothing is known: EDM's coefficients are assumed, with the ``sigma_data`` of the network if it has
+    one, else with the data's standard deviation.
+
+    Args:
+        denoiser: the resolved denoiser.
+        basis: of the data.
+    """
+    if not isinstance(denoiser, BoundDenoiser) or _returns_clean_data(denoiser):
+        own = getattr(denoiser.network, "sigma_data", None) if isinstance(denoiser, BoundDenoiser) else None
+        if isinstance(own, float | int) and own > 0:
+            return Preconditioning("edm", float(own)), f"EDM preconditioning with the network's sigma_data = {own:.3g}"
+        spread = float(basis.data.variance.sum() / basis.dim) ** 0.5
+        return Preconditioning("edm", spread), f"EDM preconditioning with the data's standard deviation {spread:.3g}"
+    adapter = denoiser.adapter
+    prediction, path, scale = str(adapter.prediction), str(adapter.path), adapter.data_scale
+    what = f"{prediction} prediction on the {path} path"
+    kind = _STANDARD.get((prediction, path))
+    if kind is not None and scale == 1:
+        return Preconditioning(kind, adapter.sigma_data), what  # type: ignore[arg-type]
+    known = path if path in PATHS else "variance-preserving"
+    assumed = "" if known == path else ", input scaled as on the variance-preserving path"
+
+    def a(sigma: Any) -> Any:
+        return PATHS[known](scale * sigma, adapter.sigma_data)
+
+    def skip(sigma: Any) -> Any:
+        return PREDICTIONS[prediction](scale * sigma, a(sigma), adapter.sigma_data)[0] + 0 * sigma
+
+    def out(sigma: Any) -> Any:
+        return PREDICTIONS[prediction](scale * sigma, a(sigma), adapter.sigma_data)[1] / scale + 0 * sigma
+
+    return (
+        Preconditioning(
+            "given", skip=skip, out=out, scale=lambda sigma: scale * a(sigma), weight=lambda sigma: 1 / out(sigma) ** 2
+        ),
+        f"{what}{assumed}" + (f", data scaled by {scale:g}" if scale != 1 else ""),
+    )
+
+
+def _returns_clean_data(denoiser: BoundDenoiser) -> bool:
+    """Whether the bound network is a denoiser already, called with z itself."""
+    return denoiser.adapter.prediction == "x0" and denoiser.adapter.path in ("variance-exploding", "schedule")

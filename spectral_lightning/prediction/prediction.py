@@ -1,0 +1,121 @@
+"""A theory's table beside a measured one: same sampler, same start, same steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spectral_lightning.prediction.clock import Fit, fit_time_scale, goodness_of_fit, training_time
+from spectral_lightning.prediction.comparison import Comparison
+from spectral_lightning.prediction.modes import NaturalModes
+from spectral_lightning.sampling import Sampler
+from spectral_lightning.spectra import SpectralHistory
+
+__all__ = ["Prediction"]
+
+Array = NDArray[np.float64]
+
+_LEAST_CROSSED = 5
+
+
+class Prediction:
+    """Predicts the rows of a measured history as they come.
+
+    The clock is the sum of the learning rates, or that times one factor. The factor is fitted to the measured variances
+    once, when enough modes have crossed their threshold, and then kept: rows before are in sample, rows after are not.
+
+    Args:
+        natural: the theory in its own modes, seen along the measured ones.
+        sampler: of the measurement.
+        fitted: whether the clock needs a factor.
+        base: the learning rate of which one update is the theory's unit of time.
+        calibrate_after: share of the eligible modes that must cross before the factor is fitted; five modes at least.
+    """
+
+    def __init__(
+        self, natural: NaturalModes, sampler: Sampler, fitted: bool, base: float | None, calibrate_after: float
+    ) -> None:
+        self.natural, self.sampler, self.fitted, self.base = natural, sampler, fitted, base
+        self.calibrate_after = calibrate_after
+        self.scale: float | None = None if fitted else 1.0
+        self.calibrated_at: int | None = None if fitted else 0
+        self.start: torch.Tensor | None = None
+        """Gain before training along the theory's own modes, ``[level, mode]``, if those are not the measured ones."""
+        self.history: SpectralHistory | None = None
+
+    def update(self, measured: SpectralHistory, comparison: Comparison) -> list[tuple[int, Array]]:
+        """Calibrate when it is time, and predict the rows that have no prediction yet: their steps and variances.
+
+        Args:
+            measured: the measurement.
+            comparison: its emergence, which says which modes are eligible and which have crossed.
+        """
+        if self.scale is None and self._ready(comparison):
+            self.calibrate(measured, comparison)
+        return self.extend(measured)
+
+    def calibrate(self, measured: SpectralHistory, comparison: Comparison) -> None:
+        """Fit the factor to all rows so far and keep it; nothing if no mode is eligible."""
+        self.scale = self.fit(measured, comparison)
+        self.calibrated_at = None if self.scale is None else measured.last_step
+
+    def extend(self, measured: SpectralHistory) -> list[tuple[int, Array]]:
+        """Predict the rows that have no prediction yet."""
+        if self.scale is None or self.history is None or len(self.history) == len(measured):
+            return []
+        missing = slice(len(self.history), len(measured))
+        time = training_time(measured, self.base)[missing] * self.scale
+        gains: dict[str, Any] = {}
+        if "gain" in measured:
+            gains["gain"] = self.natural.gain(time, measured["levels"], self._gain(measured))
+        rows = []
+        table = self.natural.variance(time, self.sampler, self._gain(measured))
+        for i, (step, row) in enumerate(zip(measured.steps[missing], table, strict=True)):
+            self.history.append(step=step, variance=row, **{name: values[i] for name, values in gains.items()})
+            rows.append((int(step), row))
+        return rows
+
+    def fit(self, measured: SpectralHistory, comparison: Comparison) -> float | None:
+        """The factor that fits all rows best; None without eligible modes or rows."""
+        time, modes = training_time(measured, self.base), _eligible(comparison)
+        if not modes.any() or len(time) < 2:
+            return None
+        gain = self._gain(measured)
+        return fit_time_scale(time, measured.variance, lambda t: self.natural.variance(t, self.sampler, gain), modes)
+
+    def goodness(self, measured: SpectralHistory, comparison: Comparison, after: int = 0) -> Fit | None:
+        """Goodness of fit over the measurements after a step; None without a prediction."""
+        if self.history is None or len(self.history) == 0:
+            return None
+        rows = measured.steps > after
+        table = self.history.variance[rows]
+        return goodness_of_fit(measured.variance[rows], table, measured.variance[0], _eligible(comparison))
+
+    def describe_clock(self) -> str:
+        """Where the theory's time comes from."""
+        if not self.fitted:
+            return "clock: the sum of the learning rates, nothing fitted"
+        if self.scale is None:
+            return f"clock: one factor, to be fitted once {self.calibrate_after:.0%} of the modes have crossed"
+        return f"clock: one factor, {self.scale:.4g}, fitted at step {self.calibrated_at} and kept since"
+
+    def _ready(self, comparison: Comparison) -> bool:
+        measured = comparison.measured
+        crossed = int((measured.crossed("rising") | measured.crossed("falling")).sum())
+        return crossed >= max(_LEAST_CROSSED, self.calibrate_after * int(_eligible(comparison).sum()))
+
+    def _gain(self, measured: SpectralHistory) -> Array | None:
+        """The gain before training that the prediction starts from."""
+        if not self.natural.takes_gain:
+            return None
+        if self.start is not None:
+            return np.asarray(self.start.numpy())
+        return measured["initial_gain"] if self.natural.own else None
+
+
+def _eligible(comparison: Comparison) -> NDArray[np.bool_]:
+    measured = comparison.measured
+    return np.asarray(measured.eligible("rising") | measured.eligible("falling"))

@@ -1,0 +1,150 @@
+"""Emergence times and the power law through them, while training goes on."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+from spectral_lightning.arguments import positive, positive_integer
+from spectral_lightning.emergence import STATUS, ModeEmergence, threshold
+from spectral_lightning.prediction import Comparison, compare
+from spectral_lightning.report import emergence_figure, group_figure
+from spectral_lightning.spectra.files import replacing
+from spectral_lightning.tracking.session import Observer, Session
+from spectral_lightning.tracking.timing import Schedule
+
+__all__ = ["Fitter"]
+
+_WAYS = ("rising", "falling")
+
+
+class Fitter(Observer):
+    """Emergence time of every mode and the law ``tau* ~ lambda^(-alpha)`` per direction, measured and predicted alike.
+
+    A mode has emerged when the variance of the samples along it first passes its threshold between the variance before
+    training and the sampler's fixed point. Rising and falling modes are fitted apart; modes in the gray zone and null
+    modes are left out. No exponent is given with fewer than 10 crossed modes or less than a decade of variances.
+
+    If classes are measured apart, every class has its own emergence times and laws, without a prediction.
+
+    Scalars go to ``<name>/emergence/...``, with the exponent and its 95 % interval once the data support one; a figure to
+    the loggers that take it; ``emergence.csv`` and ``emergence.json`` to the run's files.
+
+    Args:
+        criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or a fraction of the target.
+        gray_factor: modes that start within this factor of their target are left out.
+        figures_per_decade: figures per factor of ten in steps, besides the one at the end.
+
+    Raises:
+        ValueError: for an argument out of range.
+    """
+
+    order = 1
+
+    def __init__(
+        self, criterion: str | float = "geometric", gray_factor: float = 2.0, figures_per_decade: int = 2
+    ) -> None:
+        threshold(0.5, 1.0, criterion)  # raises for an unknown one
+        if positive("gray_factor", gray_factor) < 1:
+            raise ValueError(f"`gray_factor` must be a number of at least 1, got {gray_factor!r}.")
+        self.criterion, self.gray_factor = criterion, gray_factor
+        self.judgement: tuple[str | float, float] = (criterion, gray_factor)
+        self.figures = Schedule(positive_integer("figures_per_decade", figures_per_decade))
+        self.result: Comparison | None = None
+        self.groups: dict[str, Comparison] = {}
+        self._drawn = 0
+        self._shown: tuple[int, int] | None = None
+
+    def on_begin(self, session: Session) -> None:
+        """Go on drawing where a resumed run left off."""
+        self._drawn, self._shown = session.last_step, None
+
+    def on_measurement(self, session: Session) -> None:
+        """Find the modes that have emerged by now."""
+        with session.cost.of("emergence"):
+            result = self._evaluate(session)
+            scalars = {f"{session.name}/emergence/{k}": v for k, v in _scalars(result).items()}
+            for name, group in self.groups.items():
+                prefix = f"{session.name}/emergence/group_{name}"
+                scalars.update({f"{prefix}/{k}": v for k, v in _scalars(group).items()})
+            session.training.publish(scalars)
+        with session.cost.of("writing"):
+            session.results.sinks.scalars(scalars, session.last_step)
+        if self.figures.due(self._drawn, session.last_step):
+            self._draw(session, result)
+
+    def on_end(self, session: Session) -> None:
+        """Write and draw what the whole run gave, the files first: a figure that fails costs none of them."""
+        with session.cost.of("emergence"):
+            result = self._evaluate(session)
+        files = session.results.files
+        if files is not None:
+            with session.cost.of("writing"):
+                _write_csv(files / "emergence.csv", result)
+                for name, group in self.groups.items():
+                    _write_csv(files / f"emergence_group_{re.sub(r'[^-.@0-9A-Za-z]', '_', name)}.csv", group)
+                groups = {name: self._document(group) for name, group in self.groups.items()}
+                files.write_json("emergence.json", {**self._document(result), **({"groups": groups} if groups else {})})
+        if self._content(session) != self._shown:
+            self._draw(session, result)
+
+    def _evaluate(self, session: Session) -> Comparison:
+        measured = session.measured
+        self.result = compare(measured, session.prediction, *self.judgement)
+        self.groups = {name: compare(measured.group(name), None, *self.judgement) for name in measured.groups}
+        return self.result
+
+    def _document(self, result: Comparison) -> dict[str, Any]:
+        laws = {way: result.measured_law(way) for way in _WAYS}
+        predicted = {way: result.predicted_law(way) for way in _WAYS}
+        return {
+            "criterion": self.criterion,
+            "gray_factor": self.gray_factor,
+            "measured": {way: vars(law) for way, law in laws.items()},
+            "predicted": {way: vars(law) for way, law in predicted.items() if law is not None},
+        }
+
+    def _content(self, session: Session) -> tuple[int, int]:
+        """What a figure shows now: a prediction may come late, with its clock."""
+        return session.last_step, 0 if session.prediction is None else len(session.prediction)
+
+    def _draw(self, session: Session, result: Comparison) -> None:
+        self._drawn, self._shown = session.last_step, self._content(session)
+        if not session.results.draws:
+            return
+        with session.cost.of("figures"):
+            session.results.figure("emergence", emergence_figure(result, session.last_step), session.last_step)
+            if self.groups:
+                figure = group_figure(self.groups, session.last_step)
+                session.results.figure("emergence_by_class", figure, session.last_step)
+
+
+def _scalars(result: Comparison) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for way in _WAYS:
+        law = result.measured_law(way)
+        values[f"{way}_crossed"], values[f"{way}_eligible"] = float(law.count), float(law.total)
+        if law.determinable:
+            values.update({f"{way}_exponent": law.exponent, f"{way}_low": law.low, f"{way}_high": law.high})
+    return values
+
+
+def _write_csv(path: Path, result: Comparison) -> None:
+    def cells(table: ModeEmergence | None, k: int) -> list[str]:
+        if table is None:
+            return ["", "", ""]
+        return [repr(float(table.threshold[k])), repr(float(table.time[k])), STATUS[table.status[k]]]
+
+    measured = result.measured
+    with replacing(path) as part, part.open("w", newline="") as file:
+        writer = csv.writer(file)
+        columns = ["threshold", "emergence_step", "status"]
+        writer.writerow(
+            ["mode", "variance", "initial", "target", "direction", *columns, *(f"theory_{c}" for c in columns)]
+        )
+        for k in range(len(measured.variance)):
+            known = [repr(float(a[k])) for a in (measured.variance, measured.initial, measured.target)]
+            row = [k + 1, *known, int(measured.direction[k]), *cells(measured, k), *cells(result.predicted, k)]
+            writer.writerow(row)

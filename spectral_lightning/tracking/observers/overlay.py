@@ -1,0 +1,232 @@
+"""The theory of a training, drawn beside its measurement."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from spectral_lightning.arguments import fraction, one_of, positive_integer
+from spectral_lightning.diffusion import Departure, SupportsDynamics
+from spectral_lightning.prediction import (
+    NaturalModes,
+    Prediction,
+    data_departures,
+    derived_theory,
+    optimizer_departures,
+)
+from spectral_lightning.report import overlay_figure
+from spectral_lightning.spectra import SpectralHistory
+from spectral_lightning.theory import LearningDynamics
+from spectral_lightning.tracking.session import Observer, Session
+from spectral_lightning.tracking.timing import Schedule
+
+__all__ = ["Overlay"]
+
+
+class Overlay(Observer):
+    """Predicts what a session measures: a theory, through the same sampler, from the same initial gain.
+
+    The theory is the one given, else the module's own (``dynamics()`` and ``departures()``), else it is derived: one
+    linear layer per noise level under the preconditioning of the network's convention, or EDM's with the data's standard
+    deviation if nothing tells. What is assumed is listed among the departures. The prediction starts from the gain
+    measured before training, mode by mode and level by level.
+
+    Clock. Under plain gradient descent on the declared loss the theory's time is the sum of the learning rates; nothing
+    is fitted. Otherwise one factor on the training's time is fitted to the measured variances, once, when
+    ``calibrate_after`` of the eligible modes have crossed their threshold (five at least), and then kept: the rows before
+    are in sample, those after are not. A refit over the whole run at the end is reported under its own name.
+    ``overlay.json`` states the clock, the departures of this run from the theory, and the goodness of fit beside that of
+    variances that never change.
+
+    Args:
+        theory: a family to compare with, instead of the module's own or the derived one. Supplied by the user, not
+            verified.
+        clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure of the module or the
+            optimizer forbids it.
+        calibrate_after: share of the eligible modes that must cross before the clock is fitted.
+        figures_per_decade: figures per factor of ten in steps, besides the one at the end.
+
+    Raises:
+        TypeError: for a ``theory`` that is no family.
+        ValueError: for an argument out of range; when attached, for a model that is sampled by a function.
+    """
+
+    order = 0
+
+    def __init__(
+        self,
+        theory: LearningDynamics | None = None,
+        clock: Literal["auto", "learning_rate", "fitted"] = "auto",
+        calibrate_after: float = 0.25,
+        figures_per_decade: int = 2,
+    ) -> None:
+        if theory is not None and not isinstance(theory, LearningDynamics):
+            raise TypeError(f"`theory` must be a family of `spectral_lightning.theory`, got {theory!r}.")
+        self.theory = theory
+        self.clock = one_of("clock", clock, ("auto", "learning_rate", "fitted"))
+        self.calibrate_after = fraction("calibrate_after", calibrate_after)
+        self.figures = Schedule(positive_integer("figures_per_decade", figures_per_decade))
+        self.departures: list[Departure] = []
+        self._prediction: Prediction | None = None
+        self._restored: dict[str, Any] = {}
+        self._drawn = 0
+        self._shown: int | None = None
+
+    @property
+    def prediction(self) -> SpectralHistory | None:  # type: ignore[override]
+        """The theory's table, of the same kind as the measured one."""
+        return None if self._prediction is None else self._prediction.history
+
+    @property
+    def history(self) -> SpectralHistory | None:
+        """The theory's table."""
+        return self.prediction
+
+    @property
+    def scale(self) -> float | None:
+        """The factor on the training's time, once it is known."""
+        return self._restored.get("scale") if self._prediction is None else self._prediction.scale
+
+    @property
+    def calibrated_at(self) -> int | None:
+        """The step at which the factor was fitted; 0 if nothing is fitted."""
+        return self._restored.get("calibrated_at") if self._prediction is None else self._prediction.calibrated_at
+
+    @property
+    def predicted(self) -> Prediction:
+        """The prediction and its clock, known once training starts."""
+        if self._prediction is None:
+            raise RuntimeError(f"The prediction of {self.label} is known once training starts.")
+        return self._prediction
+
+    def tags(self, session: Session, mode: int) -> list[str]:
+        """The predicted variance of one mode."""
+        return [session.results.tag("theory", mode)]
+
+    def on_attach(self, session: Session) -> None:
+        """Refuse a model that is not a denoiser."""
+        if session.settings.sampling.samples_itself:
+            raise ValueError(
+                f"{self.label} needs a denoiser, got a function as `sampler`. Leave {self.label} out, or pass a `denoiser`."
+            )
+
+    def on_begin(self, session: Session) -> None:
+        """Find the theory, settle the clock, report what is assumed, and go on with a resumed run's prediction."""
+        training, measured, basis = session.training, session.measured, session.basis
+        rate = training.optimizers[0].defaults.get("lr") if training.optimizers else None
+        dynamics, declared = self._theory(session, rate)
+        self.departures = [
+            *declared,
+            *optimizer_departures(training.optimizers, training.clipping),
+            *data_departures(basis),
+        ]
+        unclocked = any(departure.affects_clock for departure in self.departures)
+        fitted = self.clock == "fitted" or (self.clock == "auto" and unclocked)
+        natural = NaturalModes(dynamics.gradient_flow() if fitted else dynamics, basis)
+        sampler = session.probe.sampler
+        if sampler is None:
+            raise RuntimeError("`sampler` must be a Sampler here: a function is refused when attached.")
+        prediction = Prediction(natural, sampler, fitted, None if rate is None else float(rate), self.calibrate_after)
+        if len(measured):
+            prediction.start = self._restored.get("natural_gain")
+            if fitted:
+                prediction.scale, prediction.calibrated_at = self.scale, self.calibrated_at
+        elif not natural.own and natural.takes_gain:
+            prediction.start = session.gain_along(natural.natural)
+        self._prediction = prediction
+        prediction.history = session.probe.history(
+            measured["initial_gain"], theory=repr(natural.dynamics), clock=prediction.describe_clock()
+        )
+        self._drawn, self._shown = session.last_step, None
+        prediction.extend(measured)
+        training.say(f"{self.label}: {natural.dynamics!r}; {prediction.describe_clock()}. {self.describe_departures()}")
+
+    def on_measurement(self, session: Session) -> None:
+        """Predict what was just measured, or calibrate when it is time."""
+        with session.cost.of("theory"):
+            uncalibrated = self.scale is None
+            rows = self.predicted.update(session.measured, session.comparison())
+            if uncalibrated and self.scale is not None:
+                self._shown = None  # a figure without the prediction is out of date
+            self._log(session, rows)
+        if self.figures.due(self._drawn, session.last_step):
+            self._draw(session)
+
+    def on_end(self, session: Session) -> None:
+        """Calibrate at last, refit over the whole run, write and draw."""
+        measured, results, prediction = session.measured, session.results, self.predicted
+        with session.cost.of("theory"):
+            comparison = session.comparison()
+            if self.scale is None and len(measured) > 1:
+                self._shown = None
+                prediction.calibrate(measured, comparison)
+            self._log(session, prediction.extend(measured))
+            document = self._report(session)
+        if results.files is not None and self.prediction is not None:
+            with session.cost.of("writing"):
+                self.prediction.save(results.files / "prediction.npz")
+                self.prediction.to_csv(results.files / "prediction.csv")
+                results.files.write_json("overlay.json", document)
+        if session.last_step != self._shown:
+            self._draw(session)
+        if prediction.fitted and document["refit_scale"] is not None:
+            results.sinks.scalars({f"{session.name}/refit/time_scale": document["refit_scale"]}, session.last_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The frozen clock and the gain before training; the prediction follows from them."""
+        start = self._restored.get("natural_gain") if self._prediction is None else self._prediction.start
+        return {"scale": self.scale, "calibrated_at": self.calibrated_at, "natural_gain": start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the clock of the run that goes on."""
+        self._restored, self._prediction = dict(state_dict), None
+
+    def describe_clock(self) -> str:
+        """Where the theory's time comes from."""
+        return self.predicted.describe_clock()
+
+    def describe_departures(self) -> str:
+        """The theory's assumptions that this run does not meet."""
+        texts = "; ".join(departure.text for departure in self.departures)
+        return f"Assumptions not met: {texts}." if texts else "All assumptions of the theory are met."
+
+    def _theory(self, session: Session, rate: float | None) -> tuple[LearningDynamics, list[Departure]]:
+        module = session.training.module
+        if isinstance(module, SupportsDynamics):
+            return self.theory or module.dynamics(), module.departures()
+        if self.theory is not None:
+            return self.theory, [Departure("theory supplied by the user, not verified: the module declares none")]
+        return derived_theory(session.model.denoiser, session.basis, rate)
+
+    def _log(self, session: Session, rows: list[tuple[int, Any]]) -> None:
+        """Send each predicted row to the loggers at its own step."""
+        results = session.results
+        for step, row in rows:
+            results.sinks.scalars({results.tag("theory", k): float(row[k]) for k in results.shown_modes}, step)
+        if self.prediction is not None:
+            self.prediction.metadata["clock"] = self.describe_clock()
+
+    def _report(self, session: Session) -> dict[str, Any]:
+        measured, comparison, prediction = session.measured, session.comparison(), self.predicted
+        whole = prediction.goodness(measured, comparison)
+        later = prediction.goodness(measured, comparison, self.calibrated_at or 0) if prediction.fitted else None
+        return {
+            "theory": repr(prediction.natural.dynamics),
+            "modes": prediction.natural.natural.kind,
+            "clock": prediction.describe_clock(),
+            "scale": prediction.scale,
+            "calibrated_at": prediction.calibrated_at,
+            "refit_scale": prediction.fit(measured, comparison) if prediction.fitted else None,
+            "departures": [departure.text for departure in self.departures],
+            "goodness_of_fit": None if whole is None else vars(whole),
+            "goodness_after_calibration": None if later is None else vars(later),
+        }
+
+    def _draw(self, session: Session) -> None:
+        self._drawn = self._shown = session.last_step
+        if not session.results.draws or not len(session.measured):
+            return
+        with session.cost.of("figures"):
+            fit = self.predicted.goodness(session.measured, session.comparison())
+            text = self.describe_clock() if fit is None else f"{self.describe_clock()}\n{fit}"
+            figure = overlay_figure(session.measured, self.prediction, session.results.shown_modes, text)
+            session.results.figure("overlay", figure, session.last_step)

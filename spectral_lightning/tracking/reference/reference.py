@@ -1,0 +1,203 @@
+"""The data a run is measured against: read once, apart from the training, and the same on every rank."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spectral_lightning.diffusion import undisturbed
+from spectral_lightning.diffusion.adapters.paths import attribute_at
+from spectral_lightning.spectra import (
+    Basis,
+    BasisRecipe,
+    Groups,
+    HasPopulationMoments,
+    ObservedBasis,
+    Ranks,
+    SpectralHistory,
+    SpectralMoments,
+    basis_from_state,
+    load_basis,
+)
+from spectral_lightning.spectra.reading import DataSource, labelled_batches, preserved_generators, reference_batches
+from spectral_lightning.tracking.errors import together
+from spectral_lightning.tracking.reference.classes import Classes
+from spectral_lightning.tracking.reference.source import find_data
+from spectral_lightning.tracking.settings import Reference
+from spectral_lightning.tracking.training import Training
+
+__all__ = ["HasShape", "ReferenceReader", "population_basis", "saved_basis", "shared_basis"]
+
+_NOT_THE_USERS = {*vars(nn.Module()), "trainer", "_trainer", "_fabric", "_device_mesh"}
+
+
+@runtime_checkable
+class HasShape(Protocol):
+    """A datamodule that knows the shape of one example."""
+
+    shape: tuple[int, ...]
+
+
+class ReferenceReader:
+    """Reads the data of one training: their moments first, their classes in a second pass.
+
+    Args:
+        settings: how to read.
+        data: what to read; the dataset of the training's loader if None.
+        training: the training, whose loader is rebuilt and never iterated.
+        ranks: the processes that share the data. Every rank must call every method.
+    """
+
+    def __init__(self, settings: Reference, data: DataSource | None, training: Training, ranks: Ranks) -> None:
+        self.settings, self.data, self.training, self.ranks = settings, data, training, ranks
+
+    def basis(
+        self, recipe: BasisRecipe | Basis, history: SpectralHistory | None = None, directory: str | None = None
+    ) -> Basis:
+        """The modes of the data.
+
+        Args:
+            recipe: what to make of the moments; a basis made before is taken as it is.
+            history: of a resumed run, whose modes they must be.
+            directory: where the basis of that history was saved.
+        """
+        if history is None:
+            return self._made(recipe)
+        path = None if directory is None else str(Path(directory) / "basis.pt")
+        kept = saved_basis(path, str(history.metadata.get("fingerprint")), self.ranks)
+        if kept is not None:
+            return kept
+        basis = self._made(recipe)
+        if not np.allclose(basis.variance.numpy(), history.target, rtol=1e-3):
+            warnings.warn(
+                "The data's variances are not those the history of this checkpoint was measured against: its rows "
+                "before and after the resume are along different modes.",
+                stacklevel=2,
+            )
+        return basis
+
+    def groups(self, classes: Classes, basis: Basis, history: SpectralHistory | None = None) -> Groups:
+        """Shares and variances of the classes, from a ``history`` that has them, else read in a second pass."""
+        if history is not None and history.groups == list(classes.names):
+            share, target = (torch.from_numpy(history[name]) for name in ("group_share", "group_target"))
+            return Groups(classes.names, share, target, classes.classify)
+        with together(self.ranks):
+            source, seen, transform = self._source()
+            arguments = (source, self.ranks, self.settings.max_samples, self.settings.batch_key)
+            with self._undisturbed(source):
+                if classes.classify is None:
+                    sums = classes.sums(
+                        basis, labelled_batches(*arguments, self.settings.label_key, transform, seen=seen)
+                    )
+                else:
+                    batches = reference_batches(*arguments, transform, seen=seen)
+                    sums = classes.sums(basis, ((x, None) for x in batches))
+        return classes.groups(sums, self.ranks)
+
+    def _made(self, recipe: BasisRecipe | Basis) -> Basis:
+        if isinstance(recipe, ObservedBasis):
+            return recipe
+        if self.settings.moments == "population":
+            return population_basis(self.training.datamodule, recipe)
+        with together(self.ranks):
+            moments, shape = self._moments()
+        moments.reduce(self.ranks)
+        count, dim = int(moments.count), moments.dim
+        if count <= dim:
+            warnings.warn(
+                f"The reference has {count} examples in {dim} dimensions: at least {dim - count + 1} modes of its "
+                "covariance have no variance. They are reported as null modes and left out of every fit.",
+                stacklevel=2,
+            )
+        mean, covariance = moments.compute()
+        if not covariance.diagonal().any():
+            raise ValueError(f"The data must vary, got {count} examples that are all the same: they have no modes.")
+        # Made on every rank, so that an error is raised on every rank.
+        return shared_basis(self.ranks, recipe.make(mean, covariance, shape, f"{count} training examples"))
+
+    def _moments(self) -> tuple[SpectralMoments, tuple[int, ...]]:
+        """This rank's share of the sums, and the shape of an example."""
+        moments: SpectralMoments | None = None
+        shape: tuple[int, ...] = ()
+        source, seen, transform = self._source()
+        arguments = (source, self.ranks, self.settings.max_samples, self.settings.batch_key, transform)
+        with self._undisturbed(source):
+            for batch in reference_batches(*arguments, seen=seen):
+                if moments is None:
+                    shape = tuple(batch.shape[1:]) or (1,)
+                    moments = SpectralMoments(batch[0].numel())
+                moments.update(batch.cpu())
+        if moments is None:
+            raise ValueError(f"The data must hold at least one example per rank, got fewer than {self.ranks.size}.")
+        return moments, shape
+
+    def _source(self) -> tuple[DataSource, Callable[[Any], Any] | None, Callable[[Tensor], Tensor] | None]:
+        """What is read, what the training does to a batch of it, and the transform of the examples."""
+        source = find_data(self.training.loader, self.data, self.training.client)
+        # What the user gives is taken to be as the network sees it.
+        seen = self.training.seen() if self.data is None else None
+        return source, seen, _named_transform(self.settings.transform, self.training)
+
+    @contextmanager
+    def _undisturbed(self, source: DataSource) -> Iterator[None]:
+        """Read without leaving a trace in the generators of the data, or in the modes and generators of the module."""
+        module, datamodule = self.training.module, self.training.datamodule
+        with undisturbed(module), preserved_generators(source), ExitStack() as stack:
+            # Hooks on a batch may hold a generator in the user's attributes of the module's parts or the datamodule.
+            for owner in (*module.modules(), *([] if datamodule is None else [datamodule])):
+                held: Any = [value for key, value in vars(owner).items() if key not in _NOT_THE_USERS]
+                stack.enter_context(preserved_generators(held))
+            yield
+
+
+def _named_transform(transform: Callable[[Tensor], Tensor] | str | None, training: Training) -> Any:
+    """The transform, or the method of the module that is named, called with examples on the module's device."""
+    if not isinstance(transform, str):
+        return transform
+    method = attribute_at(training.module, transform, "transform")
+    if not (transform and callable(method)):
+        raise ValueError(f"`transform` must name a method of {type(training.module).__name__}, got {transform!r}.")
+    return lambda x: method(x.to(training.device))
+
+
+def population_basis(datamodule: Any, recipe: BasisRecipe) -> Basis:
+    """The modes of the population, which a datamodule of synthetic data knows."""
+    if not isinstance(datamodule, HasPopulationMoments):
+        raise ValueError(
+            "`moments='population'` needs a datamodule with `population_moments()`, "
+            f"got {type(datamodule).__name__}. Use moments='sample'."
+        )
+    mean, covariance = datamodule.population_moments()
+    shape = tuple(datamodule.shape) if isinstance(datamodule, HasShape) else (len(mean),)
+    return recipe.make(mean, covariance, shape, "the population")
+
+
+def shared_basis(ranks: Ranks, basis: Basis) -> Basis:
+    """Rank 0's basis on every rank: two machines may order close eigenvalues differently."""
+    if ranks.size == 1:
+        return basis
+    state = basis.state()
+    return basis_from_state({k: ranks.copy_from_first(v) if isinstance(v, Tensor) else v for k, v in state.items()})
+
+
+def saved_basis(path: str | None, fingerprint: str, ranks: Ranks) -> Basis | None:
+    """The basis that an earlier part of this run saved, if every rank finds it unchanged."""
+    found = None
+    if path is not None and Path(path).exists():
+        found = _readable(path)
+    return found if all(ranks.gather(found is not None and found.fingerprint == fingerprint)) else None
+
+
+def _readable(path: str) -> Basis | None:
+    try:
+        return load_basis(path)
+    except Exception as error:  # whatever a damaged file makes of its reader
+        warnings.warn(f"{path} cannot be read ({error}): the basis is made anew from the data.", stacklevel=2)
+        return None
