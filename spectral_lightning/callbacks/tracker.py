@@ -13,6 +13,7 @@ from spectral_lightning.diffusion.weights import Weights
 from spectral_lightning.spectra import Basis, SpectralHistory
 from spectral_lightning.spectra.reading import DataSource
 from spectral_lightning.tracking import Output, Reference, Sampling, Schedule, Session, Settings, switched_off
+from spectral_lightning.tracking.observers import GainFigure
 from spectral_lightning.tracking.settings import BasisChoice, DenoiserChoice
 
 __all__ = ["SpectralTracker", "trackers_of"]
@@ -79,6 +80,8 @@ class SpectralTracker(SpectralCallback):
         self.session = Session(
             Settings(basis, denoiser, data, weights, per_class, on_error, name, sampling, schedule, reference, output)
         )
+        if sampling.track_gain:
+            self.session.observe(GainFigure())
         self._counted = -1
 
     @property
@@ -106,7 +109,9 @@ class SpectralTracker(SpectralCallback):
         if switched_off():
             return
         # Not those of another Trainer that this tracker served before.
-        self.session.observers = [o for o in self.session.observers if o in trainer.callbacks]  # type: ignore[attr-defined]
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        observers = self.session.observers
+        self.session.observers = [o for o in observers if o in callbacks or not isinstance(o, SpectralCallback)]
         sessions = [tracker.session for tracker in trackers_of(trainer)]
         place, self._counted = sessions.index(self.session), -1
         self.session.start(sessions[:place], followed=sessions[-1] is not self.session)

@@ -21,7 +21,7 @@ from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES
 from spectral_lightning.diffusion.weights import Weights
 from spectral_lightning.spectra import Basis, SpectralHistory
 from spectral_lightning.spectra.reading import DataSource
-from spectral_lightning.tracking.observers import Fitter, Overlay
+from spectral_lightning.tracking.observers import Fitter, GainFigure, Overlay
 from spectral_lightning.tracking.session import Observer, Session
 from spectral_lightning.tracking.settings import (
     BasisChoice,
@@ -136,7 +136,7 @@ class SpectralMonitor:
         self.session.attach(self._training)
         if observers is None:
             observers = [Fitter()] if sampling.samples_itself else [Overlay(), Fitter()]
-        for observer in observers:
+        for observer in [*observers, *([GainFigure()] if sampling.track_gain else [])]:
             self.session.observe(observer)
         if inner is None:
             self.session.start()

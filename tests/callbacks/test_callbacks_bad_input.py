@@ -75,10 +75,10 @@ ARGUMENTS = {
         "`moments` must be one of 'sample', 'population', got 'exact'",
     ),
     "no reference": (
-        lambda: tracker(max_reference_samples=0),
-        "`max_reference_samples` must be a positive integer, got 0",
+        lambda: tracker(max_samples=0),
+        "`max_samples` must be a positive integer, got 0",
     ),
-    "empty batches": (lambda: tracker(sample_batch_size=0), "`sample_batch_size` must be a positive integer, got 0"),
+    "empty batches": (lambda: tracker(batch_size=0), "`sample_batch_size` must be a positive integer, got 0"),
     "no logged modes": (lambda: tracker(log_modes=0), "`log_modes` must be a positive integer, got 0"),
     "name with a slash": (lambda: tracker(name="runs/a"), "`name` must be a plain, non-empty word, got 'runs/a'"),
     "empty name": (lambda: tracker(name=""), "`name` must be a plain, non-empty word, got ''"),

@@ -6,13 +6,14 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from spectral_lightning.callbacks import AnalyticOverlay, SpectralTracker
+from spectral_lightning.callbacks import AnalyticOverlay
 from spectral_lightning.datamodules import GaussianDataModule, GaussianFieldDataModule
 from spectral_lightning.models import FullWidthConvDenoiser, LinearDenoiser, LocalConvDenoiser, MLPDenoiser
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import FourierModes, PatchComponents, PCABasis, SpectralHistory, load_basis
 from spectral_lightning.theory import FullWidthConvolution, NonCenteredOneLayer, OneLayer, Preconditioning
+from tests.support.flat import flat_tracker
 from tests.support.tiny_training import without_drawing
 
 SAMPLER = Sampler(num_steps=6)
@@ -45,7 +46,7 @@ def pairs(names=BASES, per_decade=4, **options):
     found = []
     for name in names:
         tag = name.replace(" ", "_")
-        tracker = SpectralTracker(basis=BASES[name], name=tag, per_decade=per_decade, **{"num_samples": 32, **options})
+        tracker = flat_tracker(basis=BASES[name], name=tag, per_decade=per_decade, **{"num_samples": 32, **options})
         found.append((tracker, AnalyticOverlay(tracker=tag)))
     return found
 
@@ -148,7 +149,7 @@ def test_fourier_and_patch_variances_of_a_dense_network_on_data_that_are_not_sta
 def test_gains_are_those_of_the_weights(tmp_path):
     data = field()
     model = LinearDenoiser(list(data.shape), SAMPLER, init=0.1, optimizer=lambda p: torch.optim.Adam(p, lr=0.05))
-    tracker = SpectralTracker(num_samples=32, track_gain=True)
+    tracker = flat_tracker(num_samples=32, track_gain=True)
     fit(tmp_path, model, data, [tracker], max_steps=15)
     modes = tracker.basis.modes.numpy()
     for level, sigma in enumerate(SAMPLER.levels):
@@ -200,10 +201,10 @@ def test_trackers_with_the_same_latents_sample_once_and_measure_what_each_would_
 
 
 def test_trackers_with_other_latents_keep_to_their_own(tmp_path):
-    first = SpectralTracker(num_samples=32, sampler=SAMPLER, name="a")
-    second = SpectralTracker(num_samples=32, sampler=SAMPLER, name="b", seed=1, basis="fourier")
+    first = flat_tracker(num_samples=32, sampler=SAMPLER, name="a")
+    second = flat_tracker(num_samples=32, sampler=SAMPLER, name="b", seed=1, basis="fourier")
     fit(tmp_path, mlp(), field(), [first, second], max_steps=5)
-    alone = SpectralTracker(num_samples=32, sampler=SAMPLER, name="b", seed=1, basis="fourier")
+    alone = flat_tracker(num_samples=32, sampler=SAMPLER, name="b", seed=1, basis="fourier")
     fit(tmp_path / "alone", mlp(), field(), [alone], max_steps=5)
     assert second.probe.sampling_key != first.probe.sampling_key
     np.testing.assert_array_equal(second.history["initial_gain"], alone.history["initial_gain"])
@@ -211,11 +212,11 @@ def test_trackers_with_other_latents_keep_to_their_own(tmp_path):
 
 def test_samples_of_an_earlier_training_are_not_taken_for_this_one(tmp_path):
     trackers = [
-        SpectralTracker(num_samples=32, sampler=SAMPLER, name=n, basis=b) for n, b in (("a", "pca"), ("b", "fourier"))
+        flat_tracker(num_samples=32, sampler=SAMPLER, name=n, basis=b) for n, b in (("a", "pca"), ("b", "fourier"))
     ]
     fit(tmp_path / "1", mlp(0), field(), trackers, max_steps=3)
     fit(tmp_path / "2", mlp(1), field(), trackers, max_steps=3)
-    fresh = SpectralTracker(num_samples=32, sampler=SAMPLER, name="b", basis="fourier")
+    fresh = flat_tracker(num_samples=32, sampler=SAMPLER, name="b", basis="fourier")
     fit(tmp_path / "3", mlp(1), field(), [fresh], max_steps=3)
     np.testing.assert_array_equal(trackers[1].history.variance[0], fresh.history.variance[0])
 
@@ -264,7 +265,7 @@ def test_a_theory_given_for_a_network_starts_from_the_gain_measured_in_its_own_m
     model = FullWidthConvDenoiser(list(data.shape), SAMPLER, init=0.3, optimizer=sgd(1e-12))
     callbacks = []
     for name, theory in theories.items():
-        tracker = SpectralTracker(num_samples=32, basis="patch", name=name)
+        tracker = flat_tracker(num_samples=32, basis="patch", name=name)
         callbacks += [tracker, AnalyticOverlay(theory, clock="learning_rate", tracker=name)]
     fit(tmp_path, model, data, callbacks, max_steps=2)
     for tracker, overlay in zip(callbacks[::2], callbacks[1::2], strict=True):
@@ -283,12 +284,12 @@ def test_a_theory_given_for_a_network_starts_from_the_gain_measured_in_its_own_m
 )
 def test_a_wrong_basis_says_what_is_right(arguments, error, message):
     with pytest.raises(error, match=message.replace("(", r"\(")):
-        SpectralTracker(**arguments)
+        flat_tracker(**arguments)
 
 
 def test_a_basis_made_before_is_taken_as_it_is(tmp_path):
     basis = PCABasis.from_moments(torch.zeros(8), torch.diag(torch.arange(8.0, 0, -1)), shape=(1, 8))
-    tracker = SpectralTracker(num_samples=16, sampler=SAMPLER, basis=basis)
+    tracker = flat_tracker(num_samples=16, sampler=SAMPLER, basis=basis)
     fit(tmp_path, mlp(), field(), [tracker], max_steps=2)
     assert tracker.history.target.tolist() == [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
 
@@ -297,12 +298,12 @@ def test_a_convolution_needs_all_modes_of_the_data(tmp_path):
     data = field()
     model = FullWidthConvDenoiser(list(data.shape), SAMPLER, optimizer=sgd(1e-3))
     with pytest.raises(ValueError, match=r"needs all 8 modes of the data, got 3\. Leave `num_modes`"):
-        fit(tmp_path, model, data, [SpectralTracker(num_modes=3, num_samples=16), AnalyticOverlay()], max_steps=2)
+        fit(tmp_path, model, data, [flat_tracker(num_modes=3, num_samples=16), AnalyticOverlay()], max_steps=2)
 
 
 def test_data_without_pixels_have_no_frequencies(tmp_path):
     data = GaussianDataModule(dim=8, num_samples=32, batch_size=8)
     model = MLPDenoiser([2, 2, 2, 1], width=8, num_blocks=1, embedding=4)
-    tracker = SpectralTracker(basis="fourier", num_samples=16, transform=lambda x: x.reshape(-1, 2, 2, 2, 1))
+    tracker = flat_tracker(basis="fourier", num_samples=16, transform=lambda x: x.reshape(-1, 2, 2, 2, 1))
     with pytest.raises(ValueError, match=r"`shape` must be \[N\], \[C, N\] or \[C, H, W\]"):
         fit(tmp_path, model, data, [tracker], max_steps=2)

@@ -9,13 +9,14 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from spectral_lightning.callbacks import EmergenceFitter, SpectralTracker
+from spectral_lightning.callbacks import EmergenceFitter
 from spectral_lightning.datamodules import MixtureDataModule
 from spectral_lightning.models import MLPDenoiser
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import fixed_point
+from tests.support.flat import flat_tracker
 from tests.support.tiny_training import without_drawing
 
 SAMPLER = Sampler(num_steps=12)
@@ -89,7 +90,7 @@ def _quick(monkeypatch):
 
 
 def tracker(**options):
-    return SpectralTracker(**{"num_samples": 16, "sampler": SAMPLER, "per_class": True, **options})
+    return flat_tracker(**{"num_samples": 16, "sampler": SAMPLER, "per_class": True, **options})
 
 
 def test_every_class_of_a_conditional_model_is_measured_under_its_label(tmp_path):
@@ -239,4 +240,4 @@ def test_a_null_class_that_never_learns_is_not_measured(tmp_path, options):
 
 def test_a_classifier_is_used_per_class_only():
     with pytest.raises(ValueError, match="`classify` is used with per_class=True only"):
-        SpectralTracker(classify=by_first_coordinate)
+        flat_tracker(classify=by_first_coordinate)

@@ -400,7 +400,7 @@ class FillsTheDisk(pl.Callback):
 
 
 def test_a_disk_that_was_full_is_made_up_for(tmp_path, small_disk):
-    run = Run(tmp_path, "skip", dirpath=str(small_disk))
+    run = Run(tmp_path, "skip", directory=str(small_disk))
     run.trainer.callbacks.insert(0, FillsTheDisk(small_disk))
     with pytest.warns(UserWarning, match="step 5: writing failed: OSError: The results cannot be written .*No space"):
         run.fit()
@@ -411,7 +411,7 @@ def test_a_disk_that_was_full_is_made_up_for(tmp_path, small_disk):
 
 
 def test_a_disk_that_is_full_keeps_what_it_has(tmp_path, small_disk):
-    run = Run(tmp_path, "raise", dirpath=str(small_disk))
+    run = Run(tmp_path, "raise", directory=str(small_disk))
     run.trainer.callbacks.insert(0, FillsTheDisk(small_disk))
     with pytest.raises(OSError, match=r"No space left on device. Make room there, or give SpectralTracker a `dirpath`"):
         run.fit()
@@ -420,7 +420,7 @@ def test_a_disk_that_is_full_keeps_what_it_has(tmp_path, small_disk):
 
 
 def refused(tmp_path, on_error, where):
-    run = Run(tmp_path, on_error, dirpath=str(where))
+    run = Run(tmp_path, on_error, directory=str(where))
     if on_error == "raise":
         with pytest.raises(OSError, match=f"cannot be written to {where}.*`dirpath` that can be written to"):
             run.fit()

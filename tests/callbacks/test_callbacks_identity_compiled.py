@@ -36,7 +36,7 @@ def fit(path, callbacks, whole):
 
 @pytest.mark.parametrize("whole", [True, False], ids=["torch.compile", "in place"])
 def test_a_compiled_training_is_the_same_to_the_bit_with_no_other_graph(whole, tmp_path):
-    trackers = [tracker(name=n, basis=n, track_gain=True, sample_batch_size=5) for n in ("pca", "fourier", "patch")]
+    trackers = [tracker(name=n, basis=n, track_gain=True, batch_size=5) for n in ("pca", "fourier", "patch")]
     plain, state = fit(tmp_path / "without", [], whole)
     tracked, tracked_state = fit(tmp_path / "with", trackers, whole)
     assert [len(t.history) for t in trackers] == [6] * 3

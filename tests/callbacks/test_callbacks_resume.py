@@ -10,12 +10,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 
-from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
+from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
 from spectral_lightning.datamodules import GaussianDataModule
 from spectral_lightning.models import LinearDenoiser
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, SpectralProbe
+from tests.support.flat import flat_tracker
 from tests.support.tiny_training import OwnModule, loader, tracker, without_drawing
 from tests.support.tiny_training import trainer as small_trainer
 
@@ -28,7 +29,7 @@ def _quick(monkeypatch):
 
 
 def parts(per_decade=5):
-    return [SpectralTracker(num_samples=16, per_decade=per_decade), AnalyticOverlay(), EmergenceFitter()]
+    return [flat_tracker(num_samples=16, per_decade=per_decade), AnalyticOverlay(), EmergenceFitter()]
 
 
 def fit(root, callbacks, max_steps, ckpt_path=None, save_at=None, adam=False):

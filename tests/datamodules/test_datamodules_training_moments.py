@@ -5,11 +5,12 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from spectral_lightning.callbacks import AnalyticOverlay, SpectralTracker
+from spectral_lightning.callbacks import AnalyticOverlay
 from spectral_lightning.datamodules import ImageDataModule, PatchDataModule, Recolor
 from spectral_lightning.models import LinearDenoiser
 from spectral_lightning.spectra import HasPopulationMoments, HasTrainingMoments
 from spectral_lightning.theory import Preconditioning
+from tests.support.flat import flat_tracker
 
 SETS = {
     "patches": lambda: PatchDataModule(photographs=["camera"], size=4, max_patches=5_000, batch_size=8),
@@ -47,7 +48,7 @@ def test_mirrored_images_count_both_ways():
 def test_exact_descent_on_photographs_lies_on_the_theory(tmp_path):
     """The moments of the training set are all that the descent depends on, and those that the tracker's modes are of."""
     data = PatchDataModule(photographs=["camera"], size=4, max_patches=5_000, batch_size=8)
-    tracker, overlay = SpectralTracker(num_samples=32), AnalyticOverlay()
+    tracker, overlay = flat_tracker(num_samples=32), AnalyticOverlay()
     model = LinearDenoiser(
         data.shape, preconditioning=Preconditioning("edm", 1.0), optimizer=lambda p: torch.optim.SGD(p, lr=0.05)
     )

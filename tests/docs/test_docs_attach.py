@@ -11,6 +11,7 @@ import torch
 
 import spectral_lightning
 from spectral_lightning import SpectralTracker
+from tests.support.flat import flat_tracker
 
 PAGE = Path(spectral_lightning.__file__).parent.parent / "docs" / "attach.md"
 # The page is run in the set-up of whichever comes first, which a busy machine may draw out.
@@ -92,7 +93,7 @@ def test_the_reference_is_that_of_the_encoded_data(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = page[0]
     torch.manual_seed(0)
-    module, tracker = names["Latent"](), SpectralTracker(denoiser="edm:net", transform="encode", **names["quick"])
+    module, tracker = names["Latent"](), flat_tracker(denoiser="edm:net", transform="encode", **names["quick"])
     weight = module.first_stage.weight.clone()
     names["fit"](module, tracker)
     rows = module.encode(names["images"]).flatten(1).double()

@@ -12,11 +12,11 @@ from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 from torch.utils.data import DataLoader, TensorDataset
 
-from spectral_lightning.callbacks import SpectralTracker
 from spectral_lightning.diffusion import GridNoise, undisturbed
 from spectral_lightning.models import DiffusionModule, FourierEmbedding, MLPDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Preconditioning
+from tests.support.flat import flat_tracker
 
 PRECISIONS = {
     "32-true": torch.float32,
@@ -233,7 +233,7 @@ def test_a_tracker_in_the_trainer_adds_no_graph(tmp_path):
         torch._dynamo.reset()
         model, counter = module(), CompileCounter()
         model.network.compile(backend=counter)
-        trackers = [SpectralTracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)] if tracked else []
+        trackers = [flat_tracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)] if tracked else []
         fit(model, steps=10, callbacks=trackers, default_root_dir=str(tmp_path))
         counts.append(counter.frame_count)
         final.append(weights(model))
@@ -243,7 +243,7 @@ def test_a_tracker_in_the_trainer_adds_no_graph(tmp_path):
 
 def averaged(tracker_at, path, steps=10):
     """Trainings with averaged weights: raw weights after every step, final weights, and the tracker."""
-    tracker = SpectralTracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)
+    tracker = flat_tracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)
     average = callbacks.EMAWeightAveraging(decay=0.5)
     kept = Weights()
     order = {None: [average], "first": [tracker, average], "last": [average, tracker]}[tracker_at]
@@ -271,7 +271,7 @@ def test_a_tracker_beside_averaged_weights_changes_nothing_and_measures_raw_ones
     raw, final, tracker = averaged(tracker_at, tmp_path / "both")
     assert all(equal(a, b) for a, b in zip(raw, alone_raw, strict=True))
     assert equal(final, alone_final)
-    plain = SpectralTracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)
+    plain = flat_tracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)
     fit(module(), 10, callbacks=[plain], default_root_dir=str(tmp_path / "plain"))
     assert tracker.history.steps.tolist() == plain.history.steps.tolist()
     assert tracker.history.steps[-1] == 10

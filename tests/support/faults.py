@@ -171,7 +171,7 @@ def one_rank(root, on_error, fault):
         classifier = _Classifier(FAULT if fault == "classify" else 0)
         classifier.module = module
         options = {"per_class": True, "classify": classifier, "num_classes": 2}
-    callbacks = three(on_error=on_error, sample_batch_size=4, **options)  # a share for each rank
+    callbacks = three(on_error=on_error, batch_size=4, **options)  # a share for each rank
     options = {"logger": _FailsAtFive(root)} if fault == "logger" else {}
     try:
         train(root, [*callbacks, notes], make=lambda: module, strategy="ddp", devices=2, **options)

@@ -42,7 +42,7 @@ class AssertsWorldSize(SpectralTracker):
 
 def trackers(**options):
     """One per basis; they share samples. 32 latents in chunks of 7: blocks are split, and ranks have unequal shares."""
-    shared = {"num_samples": 32, "sampler": SAMPLER, "per_decade": 4, "sample_batch_size": 7, "track_gain": True}
+    shared = {"num_samples": 32, "sampler": SAMPLER, "per_decade": 4, "batch_size": 7, "track_gain": True}
     return [AssertsWorldSize(name=name, basis=basis, **{**shared, **options}) for name, basis in BASES.items()]
 
 
@@ -165,7 +165,7 @@ def sharded_network(world, out):
     """With whole parameters, with sharded ones and a denoiser that gathers them, and refused without it."""
     parallel = {"strategy": ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1), "max_steps": 6}
     # As many chunks for one process as for the other.
-    options = {"num_samples": 40, "sample_batch_size": 8}
+    options = {"num_samples": 40, "batch_size": 8}
     seed_everything(3)
     trainer(world, out / "whole", trackers(**options), max_steps=6).fit(Noisy(dropout=0.0), rows())
     seed_everything(3)

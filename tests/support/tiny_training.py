@@ -6,9 +6,10 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.data import DataLoader
 
-from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
+from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import OneLayer, Preconditioning
+from tests.support.flat import flat_tracker
 
 DIM = 8
 SAMPLER = Sampler(num_steps=3)
@@ -83,7 +84,7 @@ OwnModule = own_module(pl.LightningModule)
 
 def tracker(**options):
     defaults = {"num_samples": 16, "sampler": SAMPLER, "per_decade": 3}
-    return SpectralTracker(**{**defaults, **options})
+    return flat_tracker(**{**defaults, **options})
 
 
 def three(**options):

@@ -6,9 +6,10 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader, TensorDataset
 
-from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
+from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
 from spectral_lightning.spectra import PCABasis
 from spectral_lightning.theory import OneLayer, Preconditioning
+from tests.support.flat import flat_tracker
 from tests.support.gaussian_images import covariance, images
 
 STEPS = 30
@@ -23,7 +24,7 @@ def population():
 
 
 def tracker(denoiser, **options):
-    return SpectralTracker(**{"denoiser": denoiser, "num_samples": 16, "per_decade": 2, **options})
+    return flat_tracker(**{"denoiser": denoiser, "num_samples": 16, "per_decade": 2, **options})
 
 
 def three(denoiser, kind, **options):
