@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import Basis, FourierBasis, PCABasis, VectorBasis, overlap
+from spectral_lightning.spectra import Basis, FourierBasis, overlap
 from spectral_lightning.theory import (
     BoundDynamics,
     FullWidthConvolution,
@@ -39,7 +39,7 @@ class NaturalModes:
     def __init__(self, dynamics: LearningDynamics, basis: Basis) -> None:
         self.basis = basis
         circular = isinstance(dynamics, FullWidthConvolution | LocalConvolution)
-        self.natural: VectorBasis = _fourier(basis) if circular else basis.data
+        self.natural: Basis = _fourier(basis) if circular else basis.data
         self.dynamics = _bound(dynamics, self.natural)
         self._share = None if self.natural is basis else overlap(basis, self.natural).numpy()
 
@@ -92,14 +92,14 @@ def _fourier(basis: Basis) -> FourierBasis:
         return basis
     data = _whole(basis)
     axes = basis.axes if isinstance(basis, FourierBasis) else None
-    return FourierBasis.from_moments(data.mean, (data.modes * data.variance) @ data.modes.T, basis.shape, axes=axes)
+    return FourierBasis.from_moments(data.mean, (data.vectors * data.variance) @ data.vectors.T, basis.shape, axes=axes)
 
 
-def _bound(dynamics: LearningDynamics, natural: VectorBasis) -> LearningDynamics:
+def _bound(dynamics: LearningDynamics, natural: Basis) -> LearningDynamics:
     if not isinstance(dynamics, BoundDynamics) or dynamics.is_bound:
         return dynamics
     data = _whole(natural)
-    mean, covariance = data.mean.numpy(), ((data.modes * data.variance) @ data.modes.T).numpy()
+    mean, covariance = data.mean.numpy(), ((data.vectors * data.variance) @ data.vectors.T).numpy()
     if isinstance(natural, FourierBasis) and isinstance(dynamics, FullWidthConvolution | LocalConvolution):
         return dynamics.bind(mean, covariance, natural.size, natural.channels)
     if isinstance(dynamics, NonCenteredOneLayer):
@@ -107,11 +107,11 @@ def _bound(dynamics: LearningDynamics, natural: VectorBasis) -> LearningDynamics
     raise ValueError(f"`theory` must be bound to its data first, got {dynamics!r}. Call its `bind`.")
 
 
-def _whole(basis: Basis) -> PCABasis:
+def _whole(basis: Basis) -> Basis:
     data = basis.data
-    if data.modes.shape[0] != data.modes.shape[1]:
+    if data.vectors.shape[0] != data.vectors.shape[1]:
         raise ValueError(
-            f"This theory needs all {data.modes.shape[0]} modes of the data, got {data.modes.shape[1]}. "
+            f"This theory needs all {data.vectors.shape[0]} modes of the data, got {data.vectors.shape[1]}. "
             "Leave `num_modes` of SpectralTracker out."
         )
     return data

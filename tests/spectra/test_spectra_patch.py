@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spectral_lightning.diffusion import Latents
-from spectral_lightning.spectra import ModeStatistics, Observables, PatchBasis
+from spectral_lightning.spectra import ModeStatistics, Observables, PatchBasis, load_basis
 from spectral_lightning.theory import LocalConvolution
 
 CASES = [
@@ -60,7 +60,7 @@ def test_components_are_those_of_the_position_average(shape, size, stride, bound
     numbers = naive_patches(as_field(np.arange(math.prod(shape)), shape), size, stride, boundary)
     average = np.mean([covariance.numpy()[np.ix_(place, place)] for place in numbers], 0)
     np.testing.assert_allclose(basis.variance, np.linalg.eigvalsh(average)[::-1], rtol=1e-9, atol=1e-11)
-    v = basis.components.numpy()
+    v = basis.vectors.numpy()
     np.testing.assert_allclose(v.T @ average @ v, np.diag(basis.variance), atol=1e-10)
     np.testing.assert_allclose(v.T @ v, np.eye(len(v)), atol=1e-13)
     assert basis.replicates == len(numbers)
@@ -73,8 +73,7 @@ def test_project_is_the_naive_projection_position_by_position(shape, size, strid
     basis = PatchBasis.from_moments(mean, covariance, shape, size, stride, boundary, num_modes=2)
     x = np.random.default_rng(1).standard_normal((3, *shape))
     expected = [
-        naive_patches(as_field(one.reshape(-1) - mean.numpy(), shape), size, stride, boundary)
-        @ basis.components.numpy()
+        naive_patches(as_field(one.reshape(-1) - mean.numpy(), shape), size, stride, boundary) @ basis.vectors.numpy()
         for one in x
     ]
     np.testing.assert_allclose(basis.project(torch.from_numpy(x)), np.reshape(expected, (3, -1)), atol=1e-12)
@@ -98,7 +97,7 @@ def test_patches_of_a_stationary_field_have_its_autocovariance(pixels, size, str
     basis = PatchBasis.from_moments(
         torch.zeros(len(covariance)), torch.from_numpy(covariance), shape, size, stride, boundary
     )
-    v = basis.components.numpy()
+    v = basis.vectors.numpy()
     np.testing.assert_allclose(v.T @ patch @ v, np.diag(basis.variance), atol=1e-11)  # whatever the positions
 
 
@@ -109,7 +108,7 @@ def test_patch_covariance_is_that_of_the_local_convolution(shape):
     channels, pixels = (1, shape) if len(shape) == 1 else (shape[0], shape[1:])
     theory = LocalConvolution(1e-3, kernel_size=3).bind(None, covariance.numpy(), size=pixels, channels=channels)
     # w* = (S + sigma^2 I)^-1 S e0, e0 the centre of each channel
-    v, variance = basis.components.numpy(), basis.variance.numpy()
+    v, variance = basis.vectors.numpy(), basis.variance.numpy()
     centres = [3 ** len(pixels) * c + 3 ** len(pixels) // 2 for c in range(channels)]
     expected = ((v * (variance / (variance + sigma**2))) @ v.T)[centres]
     np.testing.assert_allclose(theory.kernel(np.inf, sigma).reshape(channels, -1), expected, atol=1e-10)
@@ -145,14 +144,14 @@ def test_diffuse_has_the_noisy_moments_of_the_data():
 def test_a_grey_image_without_channels():
     with_channel = PatchBasis.from_moments(*moments((1, 4, 6)), (1, 4, 6), 3)
     plain = PatchBasis.from_moments(*moments((1, 4, 6)), (4, 6), 3, axes=2)
-    assert torch.equal(plain.components, with_channel.components)
+    assert torch.equal(plain.vectors, with_channel.vectors)
     assert torch.equal(plain.positions, with_channel.positions)
 
 
 def test_save_and_load_give_the_same_basis(tmp_path):
     basis = PatchBasis.from_moments(*moments((2, 3, 4)), (2, 3, 4), 2, 2, "valid", 5, source="60 photographs")
     basis.save(tmp_path / "basis.pt")
-    again = PatchBasis.load(tmp_path / "basis.pt")
+    again = load_basis(tmp_path / "basis.pt")
     assert again.fingerprint == basis.fingerprint
     assert (again.shape, again.describe(), again.labels) == (basis.shape, basis.describe(), basis.labels)
     x = torch.randn(3, 2, 3, 4)
@@ -189,7 +188,7 @@ def test_bad_arguments(options, message):
         PatchBasis.from_moments(mean, covariance, **{"shape": (1, 4, 4), "size": 2, **options})
 
 
-def test_components_must_fit():
+def test_vectors_must_fit():
     basis = PatchBasis.from_moments(*moments((6,)), (6,), 3)
-    with pytest.raises(ValueError, match=r"`components` must have shape \[2, K\]"):
-        PatchBasis(basis.data, basis.components, basis.variance, 2)
+    with pytest.raises(ValueError, match=r"`vectors` must have shape \[2, K\]"):
+        PatchBasis(basis.data, basis.vectors, basis.variance, 2)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import (
+    Basis,
     BasisRecipe,
     Eigenmodes,
     FourierBasis,
@@ -11,7 +13,9 @@ from spectral_lightning.spectra import (
     PatchBasis,
     PatchComponents,
     PCABasis,
+    SpectralProbe,
     basis_from_state,
+    chosen_recipe,
     load_basis,
 )
 
@@ -76,3 +80,51 @@ def test_load_executes_nothing(tmp_path, monkeypatch):
     with pytest.raises(Exception, match=r"[Ww]eights"):
         load_basis(tmp_path / "evil.pt")
     assert not (tmp_path / "must-not-exist").exists()
+
+
+class HaarBasis(Basis):
+    """A basis of somebody else: sums and differences of neighbours on a line."""
+
+    kind = "Haar modes"
+
+    def __init__(self, data, vectors, variance):
+        super().__init__(vectors, variance, data.mean, data.shape, data.source, data=data)
+
+    @property
+    def labels(self):
+        return [f"haar {k}" for k in range(len(self.variance))]
+
+    def arguments(self):
+        return {"vectors": self.vectors, "variance": self.variance}
+
+
+def test_a_new_basis_is_one_class(tmp_path):
+    data = PCABasis.from_moments(*MOMENTS, shape=(32,))
+    eye = torch.eye(32, dtype=torch.float64)
+    vectors = torch.cat([eye[::2] + eye[1::2], eye[::2] - eye[1::2]]).T / 2**0.5
+    basis = HaarBasis(data, vectors, (vectors.T @ MOMENTS[1] @ vectors).diagonal())
+    assert chosen_recipe(basis) is basis
+    basis.save(tmp_path / "basis.pt")
+    again = load_basis(tmp_path / "basis.pt")
+    assert (type(again), again.fingerprint, again.describe()) == (HaarBasis, basis.fingerprint, basis.describe())
+    probe = SpectralProbe(again, Sampler(num_steps=6), 64)
+    mean, covariance = MOMENTS
+    wiener = lambda z, s: mean + (z - mean) @ torch.linalg.solve(covariance + s[0] ** 2 * eye, covariance)  # noqa: E731
+    row = probe.measure(wiener, 0, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.from_numpy(row["variance"]), torch.from_numpy(probe.fixed_point), rtol=1e-9, atol=0
+    )
+
+
+@pytest.mark.parametrize("basis", [basis for _, basis in CASES])
+def test_a_basis_made_before_is_its_own_recipe(basis):
+    assert isinstance(basis, Basis)
+    assert chosen_recipe(basis) is basis
+    with pytest.raises(ValueError, match="num_modes"):
+        chosen_recipe(basis, 3)
+
+
+@pytest.mark.parametrize("basis", [3, None, torch.eye(2)])
+def test_what_is_no_basis(basis):
+    with pytest.raises(TypeError, match="basis"):
+        chosen_recipe(basis)

@@ -1,102 +1,208 @@
-"""What every basis offers to a measurement."""
+"""The one interface of all bases: what is observed of a sample, and which modes it belongs to."""
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from spectral_lightning.spectra.bases.pca import PCABasis
+from spectral_lightning.spectra.bases.observables import NULL_SHARE, Observables
+from spectral_lightning.spectra.files import replacing
 
-__all__ = ["Basis"]
+__all__ = ["Basis", "basis_from_state", "load_basis"]
+
+_KINDS: dict[str, type[Basis]] = {}
 
 
-class Basis(Protocol):
+class Basis(ABC):
     """Modes of the data with their variances.
 
-    A basis takes ``R * M`` real observables of every sample: M coordinates at each of R replicates, such as the
-    positions of a patch. Every coordinate belongs to one of K modes, and whatever is measured of a mode is the average
-    over its observables.
+    A sample x is observed along orthonormal columns, ``w_m' (x_r - mean_r)`` for m = 1 .. M, at each of R replicates
+    ``x_r``: the whole sample, once, or R parts of it such as the patches of an image. Every column belongs to one of K
+    modes, and every quantity measured along a mode is the average over its ``R M_k`` observables.
+
+    To add a basis, write one file with a subclass that has a ``kind``, :attr:`labels` and :meth:`arguments`, and a
+    recipe that makes it from the moments of data (:class:`~spectral_lightning.spectra.BasisRecipe`). A basis with a
+    faster projection than a matrix product overrides :meth:`project`.
+
+    Args:
+        vectors: orthonormal columns ``w_m``, ``[p, M]``; p = d unless ``positions`` are given.
+        variance: data variance of each mode, falling, ``[K]``.
+        mean: mean of the data, flattened, ``[d]``.
+        shape: shape ``S`` of one example, with d entries.
+        source: what the moments describe, for logs and files.
+        mode_of: the mode of every column, ``[M]``; by default each column is a mode.
+        positions: the flat coordinates that make up each replicate, ``[R, p]``; by default all d, once.
+        data: the eigenmodes of the covariance that the variances come from; by default this basis.
 
     Attributes:
-        shape: shape ``S`` of one example.
-        mean: mean of the data, flattened, ``[d]``.
-        variance: data variance of each mode, falling, ``[K]``, float64.
-        source: what the moments are of.
+        kind: what the modes are, in words.
+        vectors: as given, float64 on the CPU; so are ``mean`` and ``variance``.
+        observables: which observables belong to which mode.
+        positions: as given.
     """
 
-    shape: tuple[int, ...]
-    mean: Tensor
-    variance: Tensor
-    source: str
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        vectors: Tensor,
+        variance: Tensor,
+        mean: Tensor,
+        shape: Sequence[int],
+        source: str,
+        mode_of: Tensor | None = None,
+        positions: Tensor | None = None,
+        data: Basis | None = None,
+    ) -> None:
+        self.shape = tuple(int(n) for n in shape)
+        self.vectors, self.mean = vectors.detach().cpu().double(), mean.detach().cpu().double()
+        self.variance = variance.detach().cpu().double().clamp_min(0)
+        self.source, self.positions, self._data = source, positions, data
+        one_each = torch.arange(vectors.shape[1]) if mode_of is None else mode_of
+        self.observables = Observables(one_each, 1 if positions is None else len(positions))
+        self._placed: tuple[Tensor, Tensor] | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "kind" in vars(cls):
+            _KINDS[cls.kind] = cls
 
     @property
-    def kind(self) -> str:
-        """What the modes are, in words."""
-        ...
-
-    @property
+    @abstractmethod
     def labels(self) -> list[str]:
-        """A short name of each mode, K of them."""
-        ...
+        """A short name for each mode, ``[K]``."""
+
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments as tensors and plain values, without ``data``."""
 
     @property
-    def fingerprint(self) -> str:
-        """Changes whenever the basis does."""
-        ...
-
-    @property
-    def null(self) -> Tensor:
-        """Modes without variance, ``[K]``, bool."""
-        ...
+    def data(self) -> Basis:
+        """The eigenmodes of the covariance that this basis was made from."""
+        return self if self._data is None else self._data
 
     @property
     def dim(self) -> int:
         """Number of coordinates d of one example."""
-        ...
+        return len(self.mean)
+
+    @property
+    def null(self) -> Tensor:
+        """Modes without variance, ``[K]``, bool."""
+        return self.variance <= NULL_SHARE * self.variance.max()
 
     @property
     def replicates(self) -> int:
-        """R, how often the coordinates are observed in one sample."""
-        ...
+        """R, how often the columns are observed in one sample."""
+        return self.observables.replicates
 
     @property
     def mode_of(self) -> Tensor:
-        """The mode of every coordinate, ``[M]``, int64."""
-        ...
+        """The mode of every column, ``[M]``, int64."""
+        return self.observables.mode_of
 
     @property
     def multiplicity(self) -> Tensor:
-        """Observables of every mode, ``[K]``, int64: R times its coordinates."""
-        ...
+        """Number of observables of every mode, ``[K]``, int64: R times its columns."""
+        return self.observables.multiplicity
 
-    @property
-    def data(self) -> PCABasis:
-        """The eigenmodes of the covariance that this basis was made from."""
-        ...
+    @cached_property
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of a SHA-256 over shape, mean, variances and vectors."""
+        digest = hashlib.sha256(repr(self.shape).encode())
+        parts = [self.mean, self.variance, self.vectors]
+        if self.data is not self:
+            layout = self.mode_of if self.positions is None else self.positions
+            parts += [layout, self.data.variance, self.data.vectors]
+        for tensor in parts:
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def describe(self) -> str:
         """One line for logs and files."""
-        ...
+        return f"{len(self.variance)} {self.kind} of {self.source}, dimension {self.dim}"
 
     def project(self, samples: Tensor) -> Tensor:
-        """Observables about the data's mean, float64, replicate by replicate: ``[B, *S] -> [B, R * M]``."""
-        ...
+        """Observables about the data's mean, float64, replicate by replicate: ``[B, *S] -> [B, R * M]``.
+
+        Cost: ``B R p M`` operations.
+
+        Raises:
+            ValueError: for samples of another size.
+        """
+        vectors, mean = self._on(samples.device)
+        flat = samples.detach().flatten(1).to(vectors)
+        if flat.shape[1] != self.dim:
+            raise ValueError(
+                f"`samples` must have shape [B, {', '.join(map(str, self.shape))}], got {tuple(samples.shape)}."
+            )
+        centred = flat - mean
+        if self.positions is None:
+            return centred @ vectors
+        return (centred[:, self.positions.to(centred.device)] @ vectors).flatten(1)
 
     def pool(self, values: Tensor) -> Tensor:
         """Average over the observables of each mode, ``[.., R * M] -> [.., K]``."""
-        ...
+        return self.observables.pool(values)
 
     def diffuse(self, latents: Tensor, sigma: float) -> Tensor:
-        """Latents ``[B, d]`` coloured to the noisy data's mean and covariance ``Sigma + sigma^2 I``, ``[B, *S]``."""
-        ...
+        """Turn white latents into noisy data: mean and covariance ``Sigma + sigma^2 I``, ``[B, d] -> [B, *S]``, float64.
+
+        ``mean + sigma eps + sum_k (sqrt(lambda_k + sigma^2) - sigma) u_k u_k' eps`` with the eigenmodes ``u_k`` of the
+        data.
+        """
+        eigen = self.data
+        u, mean = eigen._on(latents.device)
+        eps = latents.to(u)
+        stretch = (eigen.variance + sigma**2).sqrt().to(u) - sigma
+        return (mean + sigma * eps + ((eps @ u) * stretch) @ u.T).reshape(-1, *self.shape)
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values that the basis can be made from again."""
-        ...
+        """Tensors and plain values, without nesting, that :func:`basis_from_state` makes the basis from again."""
+        data = {} if self.data is self else {f"data_{name}": value for name, value in self.data.state().items()}
+        return {"kind": self.kind, **self.arguments(), **data}
 
     def save(self, path: str | Path) -> None:
-        """Write the basis to a file that :func:`~spectral_lightning.spectra.load_basis` reads."""
-        ...
+        """Write the basis to a file that :func:`load_basis` reads."""
+        with replacing(Path(path)) as part:
+            torch.save(self.state(), part)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Vectors and mean on a device."""
+        # Apple's devices have no float64; the projection then runs on the CPU.
+        target = torch.device("cpu") if device.type == "mps" else device
+        if self._placed is None or self._placed[0].device != target:
+            self._placed = (self.vectors.to(target), self.mean.to(target))
+        return self._placed
+
+
+def basis_from_state(state: Mapping[str, Any]) -> Basis:
+    """The basis that ``basis.state()`` describes, of any kind whose class has been imported.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    kind = state.get("kind")
+    if kind not in _KINDS:
+        raise ValueError(f"`kind` must be one of {', '.join(map(repr, _KINDS))}, got {kind!r}.")
+    data = {name.removeprefix("data_"): value for name, value in state.items() if name.startswith("data_")}
+    arguments = {name: value for name, value in state.items() if name != "kind" and not name.startswith("data_")}
+    if data:
+        arguments["data"] = basis_from_state(data)
+    return _KINDS[kind](**arguments)
+
+
+def load_basis(path: str | Path) -> Basis:
+    """Read what ``basis.save(path)`` wrote, of any kind; nothing in the file is executed.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    return basis_from_state(torch.load(path, weights_only=True, map_location="cpu"))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import positive_integer
+from spectral_lightning.spectra.bases.basis import Basis
 from spectral_lightning.spectra.bases.layout import channels_and_size
 from spectral_lightning.spectra.bases.pca import PCABasis
-from spectral_lightning.spectra.bases.vectors import VectorBasis
 
-__all__ = ["FourierBasis"]
+__all__ = ["FourierBasis", "FourierModes"]
 
 
-class FourierBasis(VectorBasis):
+class FourierBasis(Basis):
     """Frequencies ``k`` of the unitary DFT, ``X_k = N^(-1/2) sum_x exp(-2 pi i k x / N) x(x)``, N pixels.
 
     In this norm white noise of unit variance has variance 1 in every mode: it is flat. The frequencies k and -k of a
@@ -54,7 +55,7 @@ class FourierBasis(VectorBasis):
 
     def __init__(
         self,
-        data: PCABasis,
+        data: Basis,
         vectors: Tensor,
         variance: Tensor,
         mode_of: Tensor,
@@ -67,8 +68,8 @@ class FourierBasis(VectorBasis):
                 f"`vectors` must have shape [{data.dim}, M] with M the length of `mode_of` and `entries`, got "
                 f"{tuple(vectors.shape)}, {len(mode_of)} and {len(entries)}."
             )
-        super().__init__(vectors, variance, data.mean, data.shape, data.source, mode_of)
-        self._data, self.bands, self.axes = data, bands, axes
+        super().__init__(vectors, variance, data.mean, data.shape, data.source, mode_of, data=data)
+        self.bands, self.axes = bands, axes
         self.channels, self.size = channels_and_size(data.shape, axes)
         self.entries = entries.cpu().long()
 
@@ -90,7 +91,7 @@ class FourierBasis(VectorBasis):
             shape: of one example: ``[N]``, ``[C, N]`` or ``[C, H, W]``.
             bands: number of radial bands; single frequencies if None.
             axes: 2 for grey images ``[H, W]`` without an axis of channels.
-            source: what the moments are of.
+            source: what the moments describe.
 
         Raises:
             ValueError: for a shape that is no field of pixels, moments that do not fit it, or a band without frequency.
@@ -104,11 +105,6 @@ class FourierBasis(VectorBasis):
         group = place * channels + entries % channels if bands is None else _band(entries // channels, size, bands)
         variance, order, mode_of = _by_variance(power[place, entries % channels], group)
         return cls(data, vectors[:, order], variance, mode_of, entries[order], bands, axes)
-
-    @property
-    def data(self) -> PCABasis:
-        """All eigenmodes of the data's covariance."""
-        return self._data
 
     @property
     def labels(self) -> list[str]:
@@ -155,21 +151,31 @@ class FourierBasis(VectorBasis):
         kind = self.kind if self.bands is None else "radial Fourier bands"
         return f"{len(self.variance)} {kind} of {self.source}, dimension {self.dim}"
 
-    def state(self) -> dict[str, Any]:
-        """Everything the constructor takes, the data's eigenmodes as ``data_modes`` and ``data_variance``."""
+    def arguments(self) -> dict[str, Any]:
+        """Everything the constructor takes besides ``data``."""
         tensors = {"vectors": self.vectors, "variance": self.variance, "mode_of": self.mode_of, "entries": self.entries}
-        data = {"data_modes": self.data.modes, "data_variance": self.data.variance, "mean": self.mean}
-        plain = {"shape": list(self.shape), "source": self.source, "bands": self.bands, "axes": self.axes}
-        return {"kind": self.kind, **tensors, **data, **plain}
+        return {**tensors, "bands": self.bands, "axes": self.axes}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """The basis that :meth:`state` describes."""
-        names = ("vectors", "variance", "mode_of", "entries", "bands", "axes")
-        return cls(PCABasis.from_data_state(state), **{name: state[name] for name in names})
 
-    def _identity(self) -> tuple[Tensor, ...]:
-        return self.mean, self.variance, self.vectors, self.mode_of, self.data.variance, self.data.modes
+@dataclass(frozen=True)
+class FourierModes:
+    """The recipe of a :class:`FourierBasis`.
+
+    Args:
+        bands: number of radial bands; single frequencies if None.
+        axes: 2 for grey images ``[H, W]`` without an axis of channels.
+
+    Example:
+        >>> FourierModes().make(torch.zeros(4), torch.eye(4), (4,)).labels
+        ['k=0', 'k=1', 'k=2']
+    """
+
+    bands: int | None = None
+    axes: int | None = None
+
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
+        """The Fourier modes of data of this covariance."""
+        return FourierBasis.from_moments(mean, covariance, shape, self.bands, self.axes, source)
 
 
 def _wavevectors(size: tuple[int, ...]) -> Tensor:

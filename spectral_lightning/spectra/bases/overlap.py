@@ -1,4 +1,4 @@
-"""How the modes of two bases share directions."""
+"""The variances along one basis of data whose covariance is diagonal in another."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.spectra.bases.basis import Basis
-from spectral_lightning.spectra.bases.vectors import VectorBasis
 
 __all__ = ["overlap"]
 
 _NUMBERS_AT_ONCE = 2**24
 
 
-def overlap(basis: Basis, natural: VectorBasis) -> Tensor:
-    """The matrix that turns the spectrum along one basis into the variances along another, ``[K, K_natural]``.
+def overlap(basis: Basis, natural: Basis) -> Tensor:
+    """The matrix A that maps variances along ``natural`` to variances along ``basis``, ``[K, K_natural]``.
 
-    A Gaussian of covariance ``sum_j v_j P_j``, ``P_j`` the projector on the coordinates of natural mode j, has the
-    variances ``A v`` along ``basis``, ``A_kj = mean over observables o of mode k of |P_j o|^2``. Its rows sum to 1 where
-    the natural modes span the space. Cost: the projection of as many samples as natural vectors.
+    A Gaussian of covariance ``sum_j v_j P_j``, with ``P_j`` the projector on the coordinates of natural mode j, has the
+    variances ``A v`` along ``basis``: ``A_kj`` is the mean of ``|P_j o|^2`` over the observables o of mode k. Rows sum
+    to 1 if the natural modes span the space. Cost: the projection of as many samples as there are natural vectors.
 
     Args:
-        basis: where the variances are wanted.
-        natural: where the covariance is diagonal.
+        basis: the modes whose variances are wanted.
+        natural: the modes in which the covariance is diagonal.
 
     Raises:
-        ValueError: if the bases are of examples of different dimension.
+        ValueError: if the natural modes do not have the dimension of the examples of ``basis``.
 
     Example:
         >>> from spectral_lightning.spectra import FourierBasis, PCABasis
@@ -34,8 +33,11 @@ def overlap(basis: Basis, natural: VectorBasis) -> Tensor:
         ...         PCABasis.from_moments(torch.zeros(2), covariance)).round(decimals=3).tolist()
         [[0.5, 0.5], [0.5, 0.5]]
     """
-    if basis.dim != natural.dim:
-        raise ValueError(f"`natural` must have the dimension of `basis`, {basis.dim}, got {natural.dim}.")
+    if len(natural.vectors) != basis.dim:
+        raise ValueError(
+            f"`natural` must have vectors of the dimension of `basis`, {basis.dim}, got {len(natural.vectors)}. "
+            "Patch components are no natural modes."
+        )
     rows = natural.vectors.T.contiguous()
     most = max(1, _NUMBERS_AT_ONCE // (basis.replicates * max(basis.dim, len(basis.mode_of))))
     shares = [basis.pool(basis.project(part + basis.mean).square()) for part in torch.split(rows, most)]

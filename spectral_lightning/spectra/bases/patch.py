@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
+from spectral_lightning.spectra.bases.basis import Basis
 from spectral_lightning.spectra.bases.layout import channels_and_size
-from spectral_lightning.spectra.bases.observables import Observables
-from spectral_lightning.spectra.bases.observed import ObservedBasis
 from spectral_lightning.spectra.bases.pca import PCABasis
 
-__all__ = ["PatchBasis"]
+__all__ = ["PatchBasis", "PatchComponents"]
 
 Boundary = Literal["circular", "valid"]
 
 
-class PatchBasis(ObservedBasis):
+class PatchBasis(Basis):
     """Eigenvectors of the covariance of patches, all channels of a patch together.
 
     The patch covariance is the mean over positions r of that of the patches ``x_r`` there, ``S = mean_r Cov(x_r)``;
@@ -34,7 +33,7 @@ class PatchBasis(ObservedBasis):
 
     Args:
         data: all eigenmodes of the data's covariance.
-        components: orthonormal columns, ``[p, K]``, coordinates ordered as ``[C, size]`` or ``[C, size, size]``.
+        vectors: components as orthonormal columns, ``[p, K]``, coordinates ordered as ``[C, size]`` or ``[C, size, size]``.
         variance: data variance of each, falling, ``[K]``.
         size: pixels of a patch along each axis.
         stride: pixels from one patch to the next along each axis.
@@ -54,24 +53,22 @@ class PatchBasis(ObservedBasis):
 
     def __init__(
         self,
-        data: PCABasis,
-        components: Tensor,
+        data: Basis,
+        vectors: Tensor,
         variance: Tensor,
         size: int,
         stride: int = 1,
         boundary: Boundary = "circular",
         axes: int | None = None,
     ) -> None:
-        self.positions = patch_positions(data.shape, size, stride, boundary, axes)
-        replicates, coordinates = self.positions.shape
-        if components.shape != (coordinates, len(variance)):
+        positions = patch_positions(data.shape, size, stride, boundary, axes)
+        coordinates = positions.shape[1]
+        if vectors.shape != (coordinates, len(variance)):
             raise ValueError(
-                f"`components` must have shape [{coordinates}, K], K the length of `variance`, got "
-                f"{tuple(components.shape)} and {len(variance)}."
+                f"`vectors` must have shape [{coordinates}, K], K the length of `variance`, got "
+                f"{tuple(vectors.shape)} and {len(variance)}."
             )
-        observables = Observables(torch.arange(len(variance)), replicates)
-        super().__init__(variance, data.mean, data.shape, data.source, observables)
-        self.components, self._data = components.detach().cpu().double(), data
+        super().__init__(vectors, variance, data.mean, data.shape, data.source, positions=positions, data=data)
         self.size, self.stride, self.boundary, self.axes = size, stride, boundary, axes
 
     @classmethod
@@ -98,7 +95,7 @@ class PatchBasis(ObservedBasis):
             boundary: ``"circular"`` or ``"valid"``.
             num_modes: number of components to keep; all if None.
             axes: 2 for grey images ``[H, W]`` without an axis of channels.
-            source: what the moments are of.
+            source: what the moments describe.
 
         Raises:
             ValueError: as the class, and for moments that do not fit the shape or more modes than a patch has
@@ -114,11 +111,6 @@ class PatchBasis(ObservedBasis):
         return cls(data, own.modes, own.variance, size, stride, boundary, axes)
 
     @property
-    def data(self) -> PCABasis:
-        """All eigenmodes of the data's covariance."""
-        return self._data
-
-    @property
     def labels(self) -> list[str]:
         """``component 1`` for the component of largest variance, and so on."""
         return [f"component {k + 1}" for k in range(len(self.variance))]
@@ -128,30 +120,39 @@ class PatchBasis(ObservedBasis):
         where = f"size {self.size}, stride {self.stride}, {self.boundary}, {self.replicates} positions"
         return f"{len(self.variance)} {self.kind} ({where}) of {self.source}, dimension {self.dim}"
 
-    def project(self, samples: Tensor) -> Tensor:
-        """``v_k' (x_r - mean_r)`` in float64, position by position, ``[B, *S] -> [B, R * K]``. Cost: B R p K."""
-        centred, components = self._centred(samples)
-        return (centred[:, self.positions.to(centred.device)] @ components).flatten(1)
-
-    def state(self) -> dict[str, Any]:
-        """Everything the constructor takes, the data's eigenmodes as ``data_modes`` and ``data_variance``."""
-        tensors = {"components": self.components, "variance": self.variance}
-        data = {"data_modes": self.data.modes, "data_variance": self.data.variance, "mean": self.mean}
+    def arguments(self) -> dict[str, Any]:
+        """Everything the constructor takes besides ``data``."""
         plain = {"size": self.size, "stride": self.stride, "boundary": self.boundary, "axes": self.axes}
-        return {"kind": self.kind, **tensors, **data, **plain, "shape": list(self.shape), "source": self.source}
+        return {"vectors": self.vectors, "variance": self.variance, **plain}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """The basis that :meth:`state` describes."""
-        names = ("components", "variance", "size", "stride", "boundary", "axes")
-        return cls(PCABasis.from_data_state(state), **{name: state[name] for name in names})
 
-    @property
-    def _vectors(self) -> Tensor:
-        return self.components
+@dataclass(frozen=True)
+class PatchComponents:
+    """The recipe of a :class:`PatchBasis`.
 
-    def _identity(self) -> tuple[Tensor, ...]:
-        return self.mean, self.variance, self.components, self.positions, self.data.variance, self.data.modes
+    Args:
+        size: pixels of a patch along each axis.
+        stride: pixels from one patch to the next along each axis.
+        boundary: ``"circular"``, patches continue at the opposite side, or ``"valid"``, patches lie within the image.
+        num_modes: number of components to keep; all if None.
+        axes: 2 for grey images ``[H, W]`` without an axis of channels.
+
+    Example:
+        >>> PatchComponents(size=3).make(torch.zeros(8), torch.eye(8), (8,)).replicates
+        8
+    """
+
+    size: int = 5
+    stride: int = 1
+    boundary: Literal["circular", "valid"] = "circular"
+    num_modes: int | None = None
+    axes: int | None = None
+
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
+        """The patch components of data of this covariance."""
+        return PatchBasis.from_moments(
+            mean, covariance, shape, self.size, self.stride, self.boundary, self.num_modes, self.axes, source
+        )
 
 
 def patch_positions(
@@ -163,15 +164,10 @@ def patch_positions(
     one_of("boundary", boundary, ("circular", "valid"))
     if positive_integer("size", size) > min(pixels):
         raise ValueError(f"`size` must be at most {min(pixels)} for {pixels} pixels, got {size}.")
-    lines = []  # along each axis, the pixels of the patch at each position
-    for n in pixels:
-        starts = torch.arange(0, n if boundary == "circular" else n - size + 1, stride)
-        lines.append((starts[:, None] + torch.arange(size)) % n)
-    flat = torch.arange(channels * math.prod(pixels)).reshape(channels, *pixels)
-    patches = []
-    for place in itertools.product(*lines):
-        patch = flat
-        for axis, line in enumerate(place, start=1):
-            patch = patch.index_select(axis, line)
-        patches.append(patch.flatten())
-    return torch.stack(patches)
+    patches = torch.arange(channels * math.prod(pixels)).reshape(channels, *pixels)
+    for axis, n in enumerate(pixels, start=1):
+        if boundary == "circular":
+            patches = patches.index_select(axis, torch.arange(n + size - 1) % n)
+        patches = patches.unfold(axis, size, stride)
+    # [C, positions .., size ..] -> [positions, C * size ..]
+    return patches.movedim(0, len(pixels)).flatten(0, len(pixels) - 1).flatten(1)

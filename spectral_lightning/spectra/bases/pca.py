@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import positive_integer
-from spectral_lightning.spectra.bases.vectors import VectorBasis
+from spectral_lightning.spectra.bases.basis import Basis
 
-__all__ = ["PCABasis"]
+__all__ = ["Eigenmodes", "PCABasis"]
 
 
-class PCABasis(VectorBasis):
+class PCABasis(Basis):
     """Eigenvectors ``u_k`` of the covariance with its largest eigenvalues ``lambda_k``, descending.
 
     Each eigenvector's largest component is positive, so that signs do not depend on the solver. Modes with less than
-    1e-10 of the largest variance are null modes: the data do not leave their mean along them.
+    1e-10 of the largest variance are null modes: along them the data do not leave their mean.
 
     Args:
         modes: orthonormal columns, ``[d, K]``, float64.
         variance: data variance along each, ``[K]``.
         mean: mean of the data, ``[d]``.
         shape: shape of one example, with d entries.
-        source: what the moments are of, for logs and files.
+        source: what the moments describe, for logs and files.
 
     Raises:
         ValueError: if the shapes do not match.
@@ -59,16 +60,16 @@ class PCABasis(VectorBasis):
         shape: Sequence[int] | None = None,
         source: str = "given moments",
     ) -> PCABasis:
-        """The ``num_modes`` leading eigenvectors of ``covariance``, all where it is None.
+        """The ``num_modes`` leading eigenvectors of ``covariance``.
 
         Cost: d^3, once (0.1 s at d = 256, about 10 s at d = 3,072 on two cores).
 
         Args:
             mean: ``[d]``.
             covariance: ``[d, d]``, symmetric.
-            num_modes: number of modes to keep.
-            shape: shape of one example; ``[d]`` where it is not given.
-            source: what the moments are of.
+            num_modes: number of modes to keep; all if None.
+            shape: shape of one example; ``[d]`` by default.
+            source: what the moments describe.
 
         Raises:
             ValueError: for shapes that do not match, more modes than dimensions, or moments that are not finite.
@@ -100,32 +101,26 @@ class PCABasis(VectorBasis):
         """``mode 1`` for the mode of largest variance, and so on."""
         return [f"mode {k + 1}" for k in range(len(self.variance))]
 
-    @property
-    def data(self) -> PCABasis:
-        """This basis."""
-        return self
-
-    def diffuse(self, latents: Tensor, sigma: float) -> Tensor:
-        """``mean + sigma eps + sum_k (sqrt(lambda_k + sigma^2) - sigma) u_k u_k' eps``, ``[B, d] -> [B, *S]``, float64."""
-        modes, mean = self._on(latents.device)
-        eps = latents.to(modes)
-        stretch = (self.variance + sigma**2).sqrt().to(modes) - sigma
-        return (mean + sigma * eps + ((eps @ modes) * stretch) @ modes.T).reshape(-1, *self.shape)
-
-    def state(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """Modes, variances, mean, shape and source."""
         keep = {"modes": self.modes, "variance": self.variance, "mean": self.mean}
-        return {"kind": self.kind, **keep, "shape": list(self.shape), "source": self.source}
+        return {**keep, "shape": list(self.shape), "source": self.source}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """The basis that :meth:`state` describes."""
-        return cls(**{name: value for name, value in state.items() if name != "kind"})
 
-    @classmethod
-    def from_data_state(cls, state: Mapping[str, Any]) -> PCABasis:
-        """The eigenmodes that another basis keeps in its state as ``data_modes`` and ``data_variance``."""
-        return cls(state["data_modes"], state["data_variance"], state["mean"], state["shape"], state["source"])
+@dataclass(frozen=True)
+class Eigenmodes:
+    """The recipe of a :class:`PCABasis`.
 
-    def _identity(self) -> tuple[Tensor, ...]:
-        return self.mean, self.variance, self.modes
+    Args:
+        num_modes: number of modes of largest variance to keep; all if None.
+
+    Example:
+        >>> Eigenmodes(num_modes=1).make(torch.zeros(2), torch.eye(2), (2,)).describe()
+        '1 eigenmodes of the covariance of given moments, dimension 2'
+    """
+
+    num_modes: int | None = None
+
+    def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
+        """The eigenmodes of this covariance."""
+        return PCABasis.from_moments(mean, covariance, self.num_modes, shape, source)
