@@ -19,7 +19,6 @@ from spectral_lightning.spectra import (
     BasisRecipe,
     Groups,
     HasPopulationMoments,
-    ObservedBasis,
     Ranks,
     SpectralHistory,
     SpectralMoments,
@@ -102,7 +101,7 @@ class ReferenceReader:
         return classes.groups(sums, self.ranks)
 
     def _made(self, recipe: BasisRecipe | Basis) -> Basis:
-        if isinstance(recipe, ObservedBasis):
+        if isinstance(recipe, Basis):
             return recipe
         if self.settings.moments == "population":
             return population_basis(self.training.datamodule, recipe)
