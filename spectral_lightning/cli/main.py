@@ -30,7 +30,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from spectral_lightning.cli.training import train  # noqa: PLC0415
 
     train(None if arguments is None else given)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,11 +12,11 @@ from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.report.files import RunFiles, latest_run
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory
 
-__all__ = ["summarise", "summary_table"]
+__all__ = ["read_history", "summarise", "summary_lines", "summary_table"]
 
 
 def summary_table(run: RunFiles) -> Table:
-    """What a run measured: modes, exponents beside the theory's, and the share of time that tracking took.
+    """Modes that emerged and exponents, per direction, beside the theory's.
 
     Emergence is computed anew from ``history.npz`` (or, of a run that was killed, from ``history/``) and
     ``prediction.npz``.
@@ -25,36 +24,60 @@ def summary_table(run: RunFiles) -> Table:
     Raises:
         FileNotFoundError: if the directory holds no history.
     """
-    saved = run / "history.npz"
-    history = SpectralHistory.load(saved) if saved.exists() else HistoryDirectory(run.history).load()
-    predicted = run / "prediction.npz"
+    history, predicted = read_history(run), run / "prediction.npz"
     prediction = SpectralHistory.load(predicted) if predicted.exists() else None
     settings = run.read_json("emergence.json")
     criterion, gray = settings.get("criterion", "geometric"), float(settings.get("gray_factor", 2.0))
     result = compare(history, prediction, criterion, gray)
-
     table = Table(title=f"{history.metadata.get('basis', 'modes')}, {criterion} threshold, by step {history.last_step}")
     for column in ("", "rising modes", "falling modes"):
         table.add_column(column)
     for name, cells in _rows(result):
         table.add_row(name, *cells)
-    table.add_section()
-    table.add_row("modes tracked", f"{len(history.target)}", f"{len(history)} measurements")
-    table.add_row("theory's fit", *_fit(run.read_json("overlay.json")))
-    table.add_row("share of wall time", *_share(run.read_json("cost.json")))
     return table
 
 
+def summary_lines(run: RunFiles) -> list[str]:
+    """What concerns the whole run: its size, the theory's fit, the cost of tracking."""
+    history, fit, cost = (
+        read_history(run),
+        run.read_json("overlay.json").get("goodness_of_fit"),
+        run.read_json("cost.json"),
+    )
+    lines = [f"{len(history.target)} modes, {len(history)} measurements."]
+    if fit and fit["cells"]:
+        lines.append(f"Theory's fit: rms log error {fit['rms']:.2f}; {fit['baseline']:.2f} if nothing were learnt.")
+    if cost:
+        seconds, total = cost["seconds"], cost["total"]
+        parts = ", ".join(f"{kind} {value:.1f} s" for kind, value in sorted(seconds.items(), key=lambda item: -item[1]))
+        lines.append(f"Tracking took {sum(seconds.values()) / total:.0%} of {total:.0f} s: {parts}.")
+    else:
+        lines.append("The run has not ended, so its cost is not known.")
+    return lines
+
+
+def read_history(run: RunFiles) -> SpectralHistory:
+    """The history of a run that ended, or of one that was killed.
+
+    Raises:
+        FileNotFoundError: if the directory holds no history.
+    """
+    saved = run / "history.npz"
+    return SpectralHistory.load(saved) if saved.exists() else HistoryDirectory(run.history).load()
+
+
 def summarise(path: str, name: str = "spectral") -> None:
-    """Print where the results of a run lie and its short table.
+    """Print the short table of a run and where its results are.
 
     Args:
         path: directory of a run, or one above it; the newest run below it is taken.
-        name: of the tracker.
+        name: of the tracker or monitor.
     """
     run = latest_run(path, name)
     console = Console()
     console.print(summary_table(run))
+    for line in summary_lines(run):
+        console.print(line, highlight=False)
     console.print(f"Results: {run.path}", soft_wrap=True, highlight=False)
     for file in sorted(Path(run.path).rglob("*.png")):
         console.print(f"Figure:  {file}", soft_wrap=True, highlight=False)
@@ -66,7 +89,7 @@ def _rows(result: Comparison) -> list[tuple[str, list[str]]]:
     common = [result.measured_law(way, common=True) for way in ways]
     theory = [result.predicted_law(way) for way in ways]
     return [
-        ("crossed / could cross", [f"{law.count} / {law.total}" for law in measured]),
+        ("crossed / eligible", [f"{law.count} / {law.total}" for law in measured]),
         ("exponent alpha [95 %]", [_exponent(law) for law in measured]),
         ("R2", [f"{law.r2:.3f}" if law.determinable else "-" for law in measured]),
         ("alpha of the theory", ["no theory" if law is None else _exponent(law) for law in theory]),
@@ -79,18 +102,3 @@ def _exponent(law: PowerLaw) -> str:
     if not law.determinable:
         return f"not determinable: {law.reason}"
     return f"{law.exponent:.2f} [{law.low:.2f}, {law.high:.2f}]"
-
-
-def _fit(overlay: dict[str, Any]) -> tuple[str, str]:
-    fit = overlay.get("goodness_of_fit")
-    if not fit or not fit["cells"]:
-        return "-", "-"
-    return f"rms log error {fit['rms']:.2f}", f"{fit['baseline']:.2f} if nothing were learnt"
-
-
-def _share(cost: dict[str, Any]) -> tuple[str, str]:
-    if not cost:
-        return "-", "the run has not ended"
-    seconds, total = cost["seconds"], cost["total"]
-    parts = ", ".join(f"{kind} {value:.1f} s" for kind, value in sorted(seconds.items(), key=lambda item: -item[1]))
-    return f"{sum(seconds.values()) / total:.0%} of {total:.0f} s", parts
