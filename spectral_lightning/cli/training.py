@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -27,7 +25,7 @@ class SpectralCLI(LightningCLI):
         )
 
 
-def train(arguments: Sequence[str] | None) -> None:
+def train(arguments: list[str] | None) -> None:
     """Run Lightning's command line; ``sys.argv`` if no arguments are given."""
     SpectralCLI(
         LightningModule,
