@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from spectral_lightning.tracking.instrument import Instrument, Subject
 from torch import Tensor, distributed, multiprocessing
 
 from spectral_lightning.diffusion import undisturbed
@@ -188,12 +187,18 @@ def options(model: Model, probe: SpectralProbe, device: torch.device) -> dict[st
     share, target = torch.full((CLASSES,), 1 / CLASSES).double(), probe.basis.variance.expand(CLASSES, -1)
     told_apart = Groups(tuple("abcd"), share, target, lambda x: (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long())
     conditioned = Groups(tuple("abcd"), share, target)
-    subject = Subject(model.denoise, device, torch.float32)
     other = SpectralProbe(probe.basis, SAMPLER, probe.latents.count, seed=1)
 
     def one(by: SpectralProbe = probe, groups: Groups | None = None, track_gain: bool = False) -> None:
-        instrument = Instrument(by, groups, track_gain)
-        instrument.row(instrument.sums(instrument.generate(subject)), instrument.gain_sums(subject), 0)
+        labels = [None] if groups is None else groups.labels
+        conditions = [None if label is None else torch.tensor([label]) for label in labels]
+        samples = [by.generate(model.denoise, device, condition=condition) for condition in conditions]
+        if track_gain:
+            by.gain(model.denoise, device)
+        if groups is None:
+            by.row_of(by.sums(samples[0]), 0)
+        else:
+            groups.row(by, groups.sums(by, samples), 0)
 
     def shared() -> None:
         samples = probe.generate(model.denoise, device)
