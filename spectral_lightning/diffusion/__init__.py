@@ -1,9 +1,6 @@
 """What a diffusion model is here: a denoiser, its latents, its loss and its noise levels. Plain torch, no Trainer."""
 
-from spectral_lightning.diffusion.adapters.adapter import Adapter
-from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
-from spectral_lightning.diffusion.adapters.checks import self_check
-from spectral_lightning.diffusion.adapters.resolve import resolve_denoiser
+from spectral_lightning.diffusion.adapters import Adapter, BoundDenoiser, resolve_denoiser, self_check
 from spectral_lightning.diffusion.denoiser import (
     Denoiser,
     SupportsConditionalDenoise,
@@ -22,51 +19,30 @@ from spectral_lightning.diffusion.noise import (
     UniformTimeNoise,
     default_noise,
 )
-from spectral_lightning.diffusion.protocols import offers
-from spectral_lightning.diffusion.solvable import Departure, HasSampler, SupportsDynamics
-from spectral_lightning.diffusion.weights.averages import (
-    Average,
-    HasEmaScope,
-    Pairs,
-    recognised,
-)
-from spectral_lightning.diffusion.weights.source import (
-    AveragedWeights,
-    RawWeights,
-    ScopedWeights,
-    WeightSource,
-    holding,
-)
+from spectral_lightning.diffusion.solvable import Departure, SupportsDynamics
+from spectral_lightning.diffusion.weights import Weights, WeightSource, find_weights
 
 __all__ = [
     "Adapter",
-    "Average",
-    "AveragedWeights",
     "BoundDenoiser",
     "DDPMNoise",
     "Denoiser",
     "Departure",
     "GridNoise",
-    "HasEmaScope",
-    "HasSampler",
     "Latents",
     "LogNormalNoise",
     "NoiseDistribution",
-    "Pairs",
-    "RawWeights",
     "Reduction",
-    "ScopedWeights",
     "SupportsConditionalDenoise",
     "SupportsDenoise",
     "SupportsDynamics",
     "UniformTimeNoise",
     "WeightSource",
+    "Weights",
     "check_denoiser",
     "default_noise",
     "denoising_loss",
-    "holding",
-    "offers",
-    "recognised",
+    "find_weights",
     "resolve_denoiser",
     "self_check",
     "state_dtype",

@@ -1,4 +1,4 @@
-"""The one form in which every diffusion or flow model is measured."""
+"""The form in which every diffusion or flow model is measured: a denoiser of variance-exploding noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 @runtime_checkable
 class SupportsDenoise(Protocol):
-    """A module that offers its denoiser as ``denoise(z, sigma)``, in the form of :data:`Denoiser`."""
+    """A module with a method ``denoise(z, sigma)`` in the form of :data:`Denoiser`."""
 
     def denoise(self, z: Tensor, sigma: Tensor) -> Tensor:
         """Predict the clean data from ``z = x0 + sigma eps``."""
@@ -36,9 +36,10 @@ class SupportsDenoise(Protocol):
 
 @runtime_checkable
 class SupportsConditionalDenoise(Protocol):
-    """A module whose denoiser takes the class of each example; ``num_classes`` is None where it has no classes.
+    """A module whose denoiser takes the class of each example.
 
-    Label ``num_classes`` is the null class, the same as ``label=None``.
+    ``num_classes`` is None for an unconditional model. Label ``num_classes`` is the null class, the same as
+    ``label=None``.
     """
 
     num_classes: int | None
@@ -49,17 +50,16 @@ class SupportsConditionalDenoise(Protocol):
 
 
 def _eager() -> AbstractContextManager[Any]:
-    # Where the compiler has not been imported, which takes seconds, nothing is compiled.
+    # Importing the compiler takes seconds; if nobody has, nothing is compiled.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager
 def undisturbed(module: nn.Module | None = None) -> Iterator[None]:
-    """Evaluate a network without leaving a trace: no gradients, no autocast, eval mode, every random state put back.
+    """Evaluate a network without side effects: no gradients, no autocast, eval mode, random states restored.
 
-    A compiled network runs as it was written, because eval mode and another batch size would each compile it again.
-
-    The mode of every submodule is restored on its own, because ``module.train()`` would wake frozen ones.
+    Every submodule gets its mode back, so that frozen ones stay frozen. A compiled network runs eagerly, because eval
+    mode and another batch size would compile it again.
 
     Args:
         module: the module whose submodules are put in eval mode; None leaves modes alone.
@@ -81,9 +81,7 @@ def undisturbed(module: nn.Module | None = None) -> Iterator[None]:
 
 
 def check_denoiser(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
-    """Stop a denoiser that cannot be one, with the likely mistake: called with ``z`` close to clean data.
-
-    Checks that the output is a finite tensor of the shape of ``z``.
+    """Check that a denoiser returns a finite tensor of the shape of ``z``.
 
     Raises:
         TypeError: if the output is not a tensor.
@@ -93,7 +91,7 @@ def check_denoiser(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
     if not isinstance(out, Tensor):
         raise TypeError(
             f"`denoiser` must return a tensor of shape {tuple(z.shape)}, got {type(out).__name__}. "
-            "Many libraries wrap their output: return its `.sample` or first element."
+            "Many libraries wrap their output: return its `.sample` or its first element."
         )
     if out.shape != z.shape:
         raise ValueError(f"`denoiser` must return the shape of its input, {tuple(z.shape)}, got {tuple(out.shape)}.")
@@ -102,6 +100,6 @@ def check_denoiser(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
 
 
 def state_dtype(module: nn.Module) -> torch.dtype:
-    """What the sampler's state is kept in: double precision for a network in double precision, else single."""
+    """Precision of the sampler's state: double for a network in double precision, else single."""
     doubles = any(p.dtype == torch.float64 for p in module.parameters())
     return torch.float64 if doubles else torch.float32

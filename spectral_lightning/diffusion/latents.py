@@ -1,4 +1,4 @@
-"""The fixed set of latents that a measurement starts from."""
+"""The fixed set of latents from which a measurement starts."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Latents:
 
     ``"orthogonal"``: antithetic orthonormal blocks. A block holds ``+q_i`` and ``-q_i`` times ``sqrt(dim)`` for the
     columns q_i of a Haar-distributed orthogonal matrix, 2 ``dim`` latents whose second moment is exactly the identity:
-    a linear denoiser is then measured without sampling error. With fewer than 2 ``dim`` latents they are no better than
+    a linear denoiser is then measured without sampling error. Fewer than 2 ``dim`` latents are no better than
     independent ones. Their norm is fixed at ``sqrt(dim)``, which biases high moments in very low dimension.
 
     ``"independent"``: independent draws.
 
-    Drawn in float64 from generators of their own, one per block, so that any part can be made on its own.
+    Every block has its own generator, so that any part can be drawn separately, in float64.
 
     Args:
         count: number of latents; even for ``"orthogonal"``.
         dim: dimension d.
         kind: ``"orthogonal"`` or ``"independent"``.
-        seed: of the generators.
+        seed: seed of the generators.
 
     Raises:
         ValueError: for an argument out of range.
@@ -61,16 +61,11 @@ class Latents:
         """Latents in a full block, 2 ``dim``."""
         return 2 * self.dim
 
-    @property
-    def exact(self) -> bool:
-        """Whether the second moment of the whole set is exactly the identity."""
-        return self.kind == "orthogonal" and self.count % self.block == 0
-
     def rows(self, start: int, stop: int) -> Tensor:
         """Latents ``start`` to ``stop``, ``[stop - start, dim]``, float64 on the CPU.
 
         Raises:
-            ValueError: for a range that is empty or not within the set.
+            ValueError: for an empty range or one beyond the set.
         """
         if not 0 <= start < stop <= self.count:
             raise ValueError(
@@ -84,14 +79,14 @@ class Latents:
 
     @staticmethod
     def condition(rows: Tensor, start: int, stop: int) -> Tensor:
-        """The conditions of latents ``start`` to ``stop``, ``[stop - start, ...]``, always the same for the same latent.
+        """The conditions of latents ``start`` to ``stop``, ``[stop - start, ...]``.
 
-        Latents 2i and 2i + 1, an antithetic pair, take row i modulo n.
+        Latents 2i and 2i + 1, an antithetic pair, have row i modulo n.
 
         Args:
             rows: ``[n, ...]``.
-            start: the first latent.
-            stop: the one after the last.
+            start: first latent.
+            stop: one past the last latent.
 
         Example:
             >>> Latents.condition(torch.tensor([7, 8]), 1, 6).tolist()
@@ -106,6 +101,6 @@ class Latents:
             return torch.randn(size, self.dim, generator=generator, dtype=torch.float64)
         gaussian = torch.randn(self.dim, size // 2, generator=generator, dtype=torch.float64)
         q, r = torch.linalg.qr(gaussian)
-        # Without the signs of R's diagonal the distribution of Q is not Haar's.
+        # Without the signs of R's diagonal, Q is not Haar-distributed.
         directions = (q * torch.sign(torch.diagonal(r))).T * self.dim**0.5
         return torch.stack([directions, -directions], dim=1).reshape(size, self.dim)

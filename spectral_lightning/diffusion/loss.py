@@ -19,8 +19,8 @@ def denoising_loss(
 ) -> Tensor:
     """``mean over the batch of weight(sigma) ||D - x0||^2``, the square summed or averaged over the coordinates.
 
-    The theory's rates are those of the sum; a mean over d coordinates divides the learning rate by d, which plain
-    gradient descent feels and Adam does not.
+    The theory's rates hold for the sum. The mean over d coordinates divides the gradient by d, which slows plain
+    gradient descent but not Adam.
 
     Reference: Karras et al. 2022, equation 8 and table 1.
 
@@ -29,7 +29,7 @@ def denoising_loss(
         clean: the data, ``[B, *S]``.
         sigma: noise levels, ``[B]``.
         preconditioning: gives the weight.
-        reduction: over coordinates, ``"sum"`` or ``"mean"``.
+        reduction: over the coordinates, ``"sum"`` or ``"mean"``.
 
     Returns:
         Scalar.

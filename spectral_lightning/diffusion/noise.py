@@ -1,4 +1,4 @@
-"""Distributions of noise levels in training."""
+"""Distributions of the noise level in training."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class NoiseDistribution(Protocol):
     """Draws the noise level of each training example."""
 
     def sample(self, count: int, device: torch.device) -> Tensor:
-        """``count`` noise levels, ``[count]``, from the global generator (it is part of the training)."""
+        """``count`` noise levels, ``[count]``, from the global generator, as part of the training."""
         ...
 
 
 def _dtype() -> torch.dtype:
-    """Single precision at least: in half precision levels would be good to 1 % only."""
+    """At least single precision: half precision would resolve levels to 1 % only."""
     return torch.promote_types(torch.get_default_dtype(), torch.float32)
 
 
 class LogNormalNoise:
-    """``ln sigma ~ N(mean, std^2)``, the distribution EDM trains on.
+    """``ln sigma ~ N(mean, std^2)``, the training noise of EDM.
 
     With ``mean=0, std=1`` the flow time ``g = sigma / (1 + sigma)`` is logit-normal, as Stable Diffusion 3 draws it.
 
@@ -60,13 +60,13 @@ class LogNormalNoise:
 class UniformTimeNoise:
     """``sigma = g / (1 - g)`` with g uniform in ``[min_time, 1 - min_time]``, the plain time of flow matching.
 
-    In ``x_t = (1 - g) x0 + g eps`` that is the ratio of noise to data. The ends are cut off, because sigma is 0 at one
-    and infinite at the other: the levels lie between ``min_time / (1 - min_time)`` and its inverse.
+    This is the ratio of noise to data in ``x_t = (1 - g) x0 + g eps``. The ends are cut off because sigma is 0 at one
+    and infinite at the other: levels lie between ``min_time / (1 - min_time)`` and its inverse.
 
     Reference: Lipman et al. 2023, section 4.1; Liu et al. 2023, equation 1.
 
     Args:
-        min_time: what is cut off at either end of the flow's time.
+        min_time: length cut off at either end of the flow's time.
 
     Raises:
         ValueError: if ``min_time`` does not lie between 0 and 1/2.
@@ -79,7 +79,7 @@ class UniformTimeNoise:
     def __init__(self, min_time: float = 1e-3) -> None:
         self.min_time = fraction("min_time", min_time)
         if self.min_time >= 0.5:
-            raise ValueError(f"`min_time` must be below 1/2, got {min_time!r}. It is cut off at either end.")
+            raise ValueError(f"`min_time` must be below 1/2, got {min_time!r}: it is cut off at either end.")
 
     def sample(self, count: int, device: torch.device) -> Tensor:
         """``count`` noise levels, ``[count]``."""
@@ -95,14 +95,14 @@ class UniformTimeNoise:
 
 
 class GridNoise:
-    """One of the given noise levels, each with equal or a given probability.
+    """One of the given noise levels, with equal or given probabilities.
 
     Args:
         sigmas: the levels; positive.
-        probabilities: one per level, up to a common factor; zero is allowed. Equal if not given.
+        probabilities: one per level, up to a common factor, zero or more; equal by default.
 
     Raises:
-        ValueError: if there is no level, or one is not above 0; for probabilities that do not fit them.
+        ValueError: for no levels, a level that is not positive, or probabilities that do not fit the levels.
 
     Example:
         >>> GridNoise([80.0, 1.0], [1.0, 3.0]).probabilities
@@ -118,7 +118,7 @@ class GridNoise:
 
     @property
     def probabilities(self) -> tuple[float, ...]:
-        """Of the levels; their sum is 1."""
+        """Probability of each level; the sum is 1."""
         return (1 / len(self.sigmas),) * len(self.sigmas) if self._shares is None else tuple(self._shares.tolist())
 
     def sample(self, count: int, device: torch.device) -> Tensor:
@@ -135,7 +135,7 @@ def _shares(probabilities: Sequence[float], count: int) -> Tensor:
     shares = torch.tensor(probabilities, dtype=torch.float64)
     if shares.shape != (count,) or not ((shares >= 0) & (shares < math.inf)).all() or not shares.any():
         raise ValueError(
-            f"`probabilities` must hold {count} finite numbers of zero or more that are not all zero, one per level, "
+            f"`probabilities` must hold {count} finite numbers of zero or more, one per level and not all zero, "
             f"got {tuple(probabilities)!r}."
         )
     return shares / shares.sum()
@@ -146,8 +146,8 @@ class DDPMNoise:
 
     ``abar_i = prod_(j <= i) (1 - beta_j)``; the betas of ``"linear"`` are evenly spaced from ``beta_start`` to
     ``beta_end``, those of ``"cosine"`` are ``min(1 - f(i) / f(i-1), 0.999)`` with
-    ``f(i) = cos^2(pi/2 (i/num_steps + 0.008) / 1.008)``. The levels (:attr:`sigmas`) ascend: 0.01 to 157 for the first,
-    0.0064 to 20,291 for the second.
+    ``f(i) = cos^2(pi/2 (i/num_steps + 0.008) / 1.008)``. The levels (:attr:`sigmas`) ascend, from 0.01 to 157 for
+    ``"linear"`` and from 0.0064 to 20,291 for ``"cosine"``.
 
     Reference: Ho et al. 2020, section 4 (linear); Nichol & Dhariwal 2021, equation 17 (cosine).
 
@@ -155,7 +155,7 @@ class DDPMNoise:
         schedule: ``"linear"`` or ``"cosine"``.
         num_steps: number of levels.
         beta_start: first beta of ``"linear"``.
-        beta_end: last beta of ``"linear"``; as given, whatever the number of levels.
+        beta_end: last beta of ``"linear"``, for any number of levels.
 
     Raises:
         ValueError: for an argument out of range.
@@ -193,7 +193,7 @@ class DDPMNoise:
 
 
 def default_noise(preconditioning: Preconditioning) -> NoiseDistribution:
-    """The training noise of the paper a preconditioning comes from.
+    """The training noise of the paper that introduced a preconditioning.
 
     =================== ==================================== ==========================
     kind                noise                                paper
@@ -204,7 +204,7 @@ def default_noise(preconditioning: Preconditioning) -> NoiseDistribution:
     flow                ``UniformTimeNoise()``               Lipman et al. 2023
     =================== ==================================== ==========================
 
-    Salimans & Ho train on the continuous cosine schedule without the offset; the discrete one is that of most code.
+    Salimans & Ho use the continuous cosine schedule without offset; most code uses the discrete one given here.
     """
     if preconditioning.kind == "flow":
         return UniformTimeNoise()

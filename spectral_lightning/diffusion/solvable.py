@@ -1,23 +1,22 @@
-"""What a module declares of its own theory."""
+"""What a module declares about the theory of its training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import LearningDynamics
 
-__all__ = ["Departure", "HasSampler", "SupportsDynamics"]
+__all__ = ["Departure", "SupportsDynamics"]
 
 
 @dataclass(frozen=True)
 class Departure:
-    """One assumption of the theory that a training does not meet.
+    """An assumption of the theory that a training does not meet.
 
     Attributes:
-        text: the assumption and what holds instead, in one sentence.
-        affects_clock: whether the theory's time can then no longer be had from the learning rate.
+        text: the assumption and what holds instead, in one phrase.
+        affects_clock: whether the learning rate then no longer determines the theory's time.
     """
 
     text: str
@@ -26,19 +25,12 @@ class Departure:
 
 @runtime_checkable
 class SupportsDynamics(Protocol):
-    """A module that names the solvable family it is compared with."""
+    """A module that names the solvable family it should be compared with."""
 
     def dynamics(self) -> LearningDynamics:
         """The family, with the learning rate of the optimizer; one unit of time is one optimizer update."""
         ...
 
     def departures(self) -> list[Departure]:
-        """Where the module's training departs from that family."""
+        """The assumptions of that family which the training does not meet."""
         ...
-
-
-@runtime_checkable
-class HasSampler(Protocol):
-    """A module that can be sampled at certain noise levels only."""
-
-    sampler: Sampler

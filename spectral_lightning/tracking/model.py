@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from spectral_lightning.diffusion import (
     BoundDenoiser,
     Denoiser,
-    HasSampler,
     resolve_denoiser,
     undisturbed,
 )
@@ -103,7 +102,8 @@ class MeasuredModel:
             return given if isinstance(given, Sampler) else "given"
         if isinstance(self.denoiser, BoundDenoiser):
             return self.denoiser.sampler()
-        return module.sampler if isinstance(module, HasSampler) and isinstance(module.sampler, Sampler) else Sampler()
+        own = getattr(module, "sampler", None)
+        return own if isinstance(own, Sampler) else Sampler()
 
     @contextmanager
     def held(self, module: nn.Module) -> Iterator[Denoiser]:

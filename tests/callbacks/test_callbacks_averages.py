@@ -95,7 +95,7 @@ def test_the_files_say_which_weights_were_measured(tmp_path):
     raw, mean = tracker(name="raw"), tracker(name="mean", weights="ema")
     run(tmp_path, [raw, EMAWeightAveraging(decay=DECAY), mean], "in mid-epoch")
     said = [SpectralHistory.load(tmp_path / n / "history.npz").metadata["weights"] for n in ("raw", "mean")]
-    assert said[0] == "raw weights, kept aside where callback EMAWeightAveraging may replace them"
+    assert said[0] == "raw weights, kept while callback EMAWeightAveraging may replace them"
     assert said[1].startswith("averaged weights of callback EMAWeightAveraging")
 
 

@@ -258,7 +258,7 @@ def test_the_scope_of_latent_diffusion_code(tmp_path):
 
 
 def test_a_scope_that_is_switched_off_is_no_average():
-    with pytest.raises(ValueError, match="where there is no average"):
+    with pytest.raises(ValueError, match="`weights`"):
         find_weights("ema", Latent(Body(), use_ema=False))
 
 

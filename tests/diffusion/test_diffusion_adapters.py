@@ -161,7 +161,7 @@ def noisy(sigma, count=4, seed=3):
 @pytest.mark.parametrize("name", CASES)
 def test_every_convention_is_the_wiener_filter(name):
     adapter, make = CASES[name]
-    denoiser = adapter.bind(make())
+    denoiser = BoundDenoiser(adapter, make())
     levels = levels_of(denoiser)
     assert len(levels) >= 4
     for sigma in levels:
@@ -173,7 +173,7 @@ def test_every_convention_is_the_wiener_filter(name):
 @pytest.mark.parametrize("name", CASES)
 def test_every_convention_in_single_precision(name):
     adapter, make = CASES[name]
-    denoiser = adapter.bind(make().float())
+    denoiser = BoundDenoiser(adapter, make().float())
     for sigma in levels_of(denoiser):
         z, s = noisy(sigma), torch.full((4,), sigma, dtype=F64)
         out = denoiser(z.float(), s.float())
@@ -185,14 +185,14 @@ def test_every_convention_in_single_precision(name):
 @pytest.mark.parametrize("name", CASES)
 def test_levels_differ_within_a_batch(name):
     adapter, make = CASES[name]
-    denoiser = adapter.bind(make())
+    denoiser = BoundDenoiser(adapter, make())
     sigma = torch.tensor(levels_of(denoiser)[:4], dtype=F64)
     z = torch.cat([noisy(s, 1, seed=i) for i, s in enumerate(sigma.tolist())])
     torch.testing.assert_close(denoiser(z, sigma), wiener(z, sigma), rtol=1e-11, atol=1e-11)
 
 
 def test_images_keep_their_shape():
-    denoiser = Adapter("diffusers-v").bind(indexed("v"))
+    denoiser = BoundDenoiser(Adapter("diffusers-v"), indexed("v"))
     sigma = torch.full((5,), denoiser.sigma_grid[80], dtype=F64)
     z = noisy(sigma[0].item(), 5)
     out = denoiser(z.reshape(5, 1, 2, 3), sigma)
@@ -207,14 +207,14 @@ def test_data_range_is_a_change_of_units():
         def forward(self, y, sigma):
             return 2 * wiener((y + 1) / 2, sigma / 2) - 1
 
-    denoiser = scaled.bind(module(net=OnTwice()))
+    denoiser = BoundDenoiser(scaled, module(net=OnTwice()))
     z, s = noisy(0.7), torch.full((4,), 0.7, dtype=F64)
     torch.testing.assert_close(denoiser(z, s), wiener(z, s), rtol=1e-12, atol=1e-12)
     assert denoiser.describe().endswith("; the network sees 2 x -1")
 
 
 def test_data_range_halves_a_grid():
-    plain, scaled = (Adapter("diffusers-epsilon", data_scale=c).bind(indexed("epsilon")) for c in (1.0, 2.0))
+    plain, scaled = (BoundDenoiser(Adapter("diffusers-epsilon", data_scale=c), indexed("epsilon")) for c in (1.0, 2.0))
     assert scaled.sigma_grid == pytest.approx([s / 2 for s in plain.sigma_grid], rel=1e-15)
     for s in scaled.sampler(10).levels:
         scaled(torch.zeros(1, DIM), torch.tensor([s]))
@@ -224,14 +224,14 @@ def test_data_range_halves_a_grid():
 
 
 def test_grid_is_that_of_the_scheduler():
-    denoiser = Adapter("diffusers-epsilon").bind(indexed("epsilon"))
+    denoiser = BoundDenoiser(Adapter("diffusers-epsilon"), indexed("epsilon"))
     assert denoiser.sigma_grid == pytest.approx([math.sqrt((1 - a) / a) for a in ABAR.tolist()], rel=1e-14)
     assert (denoiser.sigma_min, denoiser.sigma_max) == (denoiser.sigma_grid[0], denoiser.sigma_grid[-1])
 
 
 @pytest.mark.parametrize("sigma", [1.0, 500.0, 0.0, 1e-9])
 def test_off_the_grid_raises(sigma):
-    denoiser = Adapter("diffusers-epsilon").bind(indexed("epsilon"))
+    denoiser = BoundDenoiser(Adapter("diffusers-epsilon"), indexed("epsilon"))
     with pytest.raises(ValueError, match=r"`sigma` must be one of the 200 noise levels.*not an index; use `sampler"):
         denoiser(torch.zeros(2, DIM), torch.tensor([denoiser.sigma_min, sigma]))
 
@@ -303,7 +303,7 @@ def test_subset_beyond_the_grid_is_refused():
 @pytest.mark.parametrize("solver", ["heun", "euler"])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_sampler_stays_on_the_grid(final, solver, dtype):
-    denoiser = Adapter("diffusers-v").bind(indexed("v"))
+    denoiser = BoundDenoiser(Adapter("diffusers-v"), indexed("v"))
     sampler = denoiser.sampler(12, solver, final)
     assert len(sampler.sigmas) == 13
     assert sampler.sigmas[-1] == (0.0 if final == "zero" else denoiser.sigma_min)
@@ -317,14 +317,14 @@ def test_sampler_stays_on_the_grid(final, solver, dtype):
 
 
 def test_sampler_of_a_continuous_network_spans_its_range():
-    denoiser = Adapter("flow-matching", sigma_min=0.01, sigma_max=40.0).bind(CASES["flow-matching"][1]())
+    denoiser = BoundDenoiser(Adapter("flow-matching", sigma_min=0.01, sigma_max=40.0), CASES["flow-matching"][1]())
     assert denoiser.sigma_grid is None
     assert denoiser.sampler(7) == Sampler(num_steps=7, sigma_min=0.01, sigma_max=40.0)
 
 
 def test_range_cuts_a_grid():
-    denoiser = Adapter("diffusers-v", sigma_min=0.1, sigma_max=3.0).bind(indexed("v"))
-    full = Adapter("diffusers-v").bind(indexed("v")).sigma_grid
+    denoiser = BoundDenoiser(Adapter("diffusers-v", sigma_min=0.1, sigma_max=3.0), indexed("v"))
+    full = BoundDenoiser(Adapter("diffusers-v"), indexed("v")).sigma_grid
     assert denoiser.sigma_grid == tuple(s for s in full if 0.1 <= s <= 3.0)
     sigma = torch.full((4,), denoiser.sigma_max, dtype=F64)
     z = noisy(denoiser.sigma_max)
@@ -368,7 +368,7 @@ class Recorder(nn.Module):
 
 
 def recorded(adapter, network, z, sigma, *more):
-    return adapter.bind(module(net=network))(z, sigma, *more), network.calls
+    return BoundDenoiser(adapter, module(net=network))(z, sigma, *more), network.calls
 
 
 @pytest.mark.parametrize("convention", ["edm", "flow-matching-xt", "edm-backbone", "log-snr"])
@@ -445,7 +445,7 @@ def test_learned_variance_is_left_out():
 
 
 def test_wrapped_output_names_the_field():
-    denoiser = Adapter("edm", "unet").bind(module(unet=Ideal(ideal.of_sigma, "x0", wrap=in_sample)))
+    denoiser = BoundDenoiser(Adapter("edm", "unet"), module(unet=Ideal(ideal.of_sigma, "x0", wrap=in_sample)))
     with pytest.raises(TypeError, match=r"got SimpleNamespace.*`output`, now ''"):
         denoiser(torch.ones(2, DIM), torch.ones(2))
 
@@ -457,7 +457,9 @@ def test_scheduler_is_only_read():
         def set_timesteps(self, *args):
             raise AssertionError("a shared scheduler was changed")
 
-    Adapter("diffusers-v").bind(module(unet=Ideal(ideal.of_index(ABAR), "v"), noise_scheduler=Touchy())).sampler(5)
+    BoundDenoiser(
+        Adapter("diffusers-v"), module(unet=Ideal(ideal.of_index(ABAR), "v"), noise_scheduler=Touchy())
+    ).sampler(5)
 
 
 @pytest.mark.parametrize(
@@ -466,8 +468,8 @@ def test_scheduler_is_only_read():
     ids=["object", "attribute", "list", "tensor"],
 )
 def test_where_a_schedule_may_come_from(schedule):
-    denoiser = Adapter("diffusers-v", schedule=schedule).bind(indexed("v"))
-    assert denoiser.sigma_grid == Adapter("diffusers-v").bind(indexed("v")).sigma_grid
+    denoiser = BoundDenoiser(Adapter("diffusers-v", schedule=schedule), indexed("v"))
+    assert denoiser.sigma_grid == BoundDenoiser(Adapter("diffusers-v"), indexed("v")).sigma_grid
 
 
 # Names, errors, YAML.
@@ -511,14 +513,14 @@ def test_bad_fields(fields, message):
 )
 def test_what_is_not_found(adapter, message):
     with pytest.raises(ValueError, match=message):
-        adapter.bind(indexed("v"))
+        BoundDenoiser(adapter, indexed("v"))
 
 
 def test_description():
-    assert Adapter("diffusers-v").bind(indexed("v")).describe() == (
+    assert BoundDenoiser(Adapter("diffusers-v"), indexed("v")).describe() == (
         "diffusers-v: unet(x, time) predicts v, time index, path variance-preserving, sigma 0.01 to 21.46, 200 levels"
     )
-    turned = Adapter("flow-matching", reverse_time=True, output_scale=-1).bind(CASES["flow-matching"][1]())
+    turned = BoundDenoiser(Adapter("flow-matching", reverse_time=True, output_scale=-1), CASES["flow-matching"][1]())
     assert turned.describe() == (
         "flow-matching: net(time, x) predicts x0-eps times -1, time data-share reversed, path linear, sigma 0.002 to 80"
     )
@@ -582,7 +584,7 @@ def test_resolution(denoiser, value, says):
 
 
 def test_a_bound_denoiser_describes_itself():
-    bound = Adapter("diffusers-epsilon").bind(Own())
+    bound = BoundDenoiser(Adapter("diffusers-epsilon"), Own())
     assert isinstance(bound, BoundDenoiser)
     assert resolve_denoiser(nn.Identity(), bound) == (bound, bound.describe())
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_lightning.diffusion import Adapter, self_check
+from spectral_lightning.diffusion import Adapter, BoundDenoiser, self_check
 from spectral_lightning.diffusion.adapters.readings import unexplained
 from tests.support import ideal_networks as ideal
 from tests.support.ideal_networks import DIM, F64, Backbone, Ideal, abar, draw, wiener
@@ -53,7 +53,7 @@ RIGHT = [
 
 @pytest.mark.parametrize(("adapter", "module"), RIGHT)
 def test_trained_networks_pass(adapter, module):
-    self_check(adapter.bind(module), CLEAN)
+    self_check(BoundDenoiser(adapter, module), CLEAN)
 
 
 WRONG = [
@@ -81,12 +81,12 @@ WRONG = [
 @pytest.mark.parametrize(("adapter", "module", "message"), WRONG)
 def test_wrong_readings_are_named(adapter, module, message):
     with pytest.raises(ValueError, match=f"another reading of the same network does: .*{message}"):
-        self_check(adapter.bind(module), CLEAN)
+        self_check(BoundDenoiser(adapter, module), CLEAN)
 
 
 def test_reversed_index_is_named():
     with pytest.raises(ValueError, match="the time is reversed"):
-        self_check(DIFFUSERS["epsilon"].bind(by_time(reversed_index, "epsilon")), CLEAN)
+        self_check(BoundDenoiser(DIFFUSERS["epsilon"], by_time(reversed_index, "epsilon")), CLEAN)
 
 
 def test_an_index_in_place_of_sigma_is_named():
@@ -97,7 +97,7 @@ def test_an_index_in_place_of_sigma_is_named():
 
     adapter = Adapter("log-snr", "net", time="sigma")
     with pytest.raises(ValueError, match=r"an index in place of 'sigma' \(time='index', schedule='linear'\)"):
-        self_check(adapter.bind(by_time(of_time, "epsilon")), CLEAN)
+        self_check(BoundDenoiser(adapter, by_time(of_time, "epsilon")), CLEAN)
 
 
 def test_time_before_x_is_named():
@@ -113,7 +113,7 @@ def test_time_before_x_is_named():
 
     module.net = Concat()
     with pytest.raises(ValueError, match=r"\(time, x\), order='time-x'"):
-        self_check(FLOW.bind(module), CLEAN.float())
+        self_check(BoundDenoiser(FLOW, module), CLEAN.float())
 
 
 def test_an_embedding_that_is_given_sigma():
@@ -126,7 +126,7 @@ def test_an_embedding_that_is_given_sigma():
             return x + self.table(t)
 
     with pytest.raises(ValueError, match="index in place of sigma"):
-        self_check(Adapter("edm").bind(user(Embedded())), CLEAN.float())
+        self_check(BoundDenoiser(Adapter("edm"), user(Embedded())), CLEAN.float())
 
 
 # Callables, of which nothing is known.
@@ -215,7 +215,7 @@ UNTRAINED = [
 def test_no_untrained_model_is_refused(adapter, gain, residual):
     white = torch.randn(64, DIM, generator=torch.Generator().manual_seed(0))
     for clean in (white, CLEAN.float()):
-        self_check(adapter.bind(user(Net(0, gain, residual))), clean)
+        self_check(BoundDenoiser(adapter, user(Net(0, gain, residual))), clean)
 
 
 @pytest.mark.parametrize("gain", [0.0, 1.0])
@@ -238,7 +238,7 @@ def test_no_half_trained_model_is_refused(name, share):
         def forward(self, x, t):
             return share * ideal_net(x, t) + (1 - share) * start(x, t)
 
-    self_check(DIFFUSERS[name].bind(user(Mixed())), CLEAN)
+    self_check(BoundDenoiser(DIFFUSERS[name], user(Mixed())), CLEAN)
 
 
 # What holds whatever the weights.
@@ -246,7 +246,7 @@ def test_no_half_trained_model_is_refused(name, share):
 
 def test_a_diverged_network():
     with pytest.raises(ValueError, match="D\\(z, sigma_min\\) must be close to z, got a deviation"):
-        self_check(DIFFUSERS["epsilon"].bind(user(Net(0, 1e6, 0.0))), CLEAN.float())
+        self_check(BoundDenoiser(DIFFUSERS["epsilon"], user(Net(0, 1e6, 0.0))), CLEAN.float())
 
 
 def test_not_finite_at_the_highest_level_only():
@@ -257,7 +257,8 @@ def test_not_finite_at_the_highest_level_only():
 def test_wrapped_output():
     with pytest.raises(TypeError, match=r"got SimpleNamespace.*`output`"):
         self_check(
-            Adapter("edm").bind(user(Ideal(ideal.of_sigma, "x0", wrap=lambda o: SimpleNamespace(sample=o)))), CLEAN
+            BoundDenoiser(Adapter("edm"), user(Ideal(ideal.of_sigma, "x0", wrap=lambda o: SimpleNamespace(sample=o)))),
+            CLEAN,
         )
     with pytest.raises(TypeError, match=r"got SimpleNamespace.*`\.sample`"):
         self_check(lambda z, s: SimpleNamespace(sample=z), CLEAN)
@@ -289,7 +290,7 @@ def test_rounding_of_half_precision_passes():
         def forward(self, x, t):
             return self.layer(x) * (1 + 0.004 * (len(x) == 1))  # as another kernel might round
 
-    self_check(LOG_SNR.bind(user(Rounded())), CLEAN.float())
+    self_check(BoundDenoiser(LOG_SNR, user(Rounded())), CLEAN.float())
 
 
 def test_conditions_go_with_their_examples():
@@ -319,7 +320,7 @@ class Owner(nn.Module):
 def test_data_outside_the_normalised_range_are_noticed():
     unit = torch.rand(16, DIM, generator=torch.Generator().manual_seed(0))
     signed = nn.ModuleDict({"diffusion": Owner(lambda x: 2 * x - 1)})
-    denoiser = Adapter("ddpm-v", self_conditioning="off").bind(signed)
+    denoiser = BoundDenoiser(Adapter("ddpm-v", self_conditioning="off"), signed)
     assert denoiser.describe().endswith("; D lives where `normalize` puts the data, [0, 1] at [-1, 1]")
     with pytest.warns(
         UserWarning, match=r"trained on \[-1, 1\], its own normalised range.*data_scale=2, data_shift=-1"
@@ -329,8 +330,10 @@ def test_data_outside_the_normalised_range_are_noticed():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         self_check(denoiser, 2 * unit - 1)
-        self_check(Adapter("ddpm-v", data_scale=2.0, data_shift=-1.0, self_conditioning="off").bind(signed), unit)
-        self_check(Adapter("ddpm-v", self_conditioning="off").bind(plain), unit)
+        self_check(
+            BoundDenoiser(Adapter("ddpm-v", data_scale=2.0, data_shift=-1.0, self_conditioning="off"), signed), unit
+        )
+        self_check(BoundDenoiser(Adapter("ddpm-v", self_conditioning="off"), plain), unit)
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from spectral_lightning.diffusion import AveragedWeights, RawWeights, ScopedWeights, holding, recognised
-from spectral_lightning.diffusion.weights import averages
+from spectral_lightning.diffusion.weights import AveragedWeights, RawWeights, ScopedWeights, averages, recognised
+from spectral_lightning.diffusion.weights.source import holding
 
 
 def network(seed=0):
@@ -354,7 +354,7 @@ def test_kept_raw_weights_until_they_are_released():
     source = RawWeights(["A", "B"])
     raw = values(net)
     source.keep(net)
-    assert source.describe() == "raw weights, kept aside where A or B may replace them"
+    assert source.describe() == "raw weights, kept while A or B may replace them"
     assert not source.replaced(net)
     moved(net)
     replacement = values(net)

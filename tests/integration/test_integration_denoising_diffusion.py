@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.diffusion import Adapter, self_check
+from spectral_lightning.diffusion import Adapter, BoundDenoiser, self_check
 from tests.support.gaussian_images import UserModule, images, measured, trained
 
 library = pytest.importorskip("denoising_diffusion_pytorch")
@@ -34,10 +34,10 @@ def noisy(sigma):
 @pytest.mark.parametrize("self_condition", [False, True])
 def test_gaussian_diffusion(objective, self_condition):
     module = trained(UserDiffusion(objective, self_condition), images())
-    denoiser = Adapter(OBJECTIVES[objective]).bind(module)
+    denoiser = BoundDenoiser(Adapter(OBJECTIVES[objective]), module)
     self_check(denoiser, images(16))
-    zeros = Adapter(OBJECTIVES[objective], self_conditioning="zeros").bind(module)
-    twice = Adapter(OBJECTIVES[objective], self_conditioning="estimate").bind(module)
+    zeros = BoundDenoiser(Adapter(OBJECTIVES[objective], self_conditioning="zeros"), module)
+    twice = BoundDenoiser(Adapter(OBJECTIVES[objective], self_conditioning="estimate"), module)
     for i in (0, 3, 20, 50, 80):
         sigma = denoiser.sigma_grid[i]
         z, s = noisy(sigma), torch.full((3,), sigma)
@@ -57,11 +57,11 @@ def test_gaussian_diffusion(objective, self_condition):
 @pytest.mark.slow
 def test_auto_normalized_models_measured_in_the_units_of_the_data():
     module = trained(UserDiffusion("pred_v", False, auto_normalize=True), images().sigmoid())
-    plain = Adapter("ddpm-v").bind(module)
+    plain = BoundDenoiser(Adapter("ddpm-v"), module)
     assert "[0, 1] at [-1, 1]" in plain.describe()
     with pytest.warns(UserWarning, match="data_scale=2, data_shift=-1"):
         self_check(plain, images(16).sigmoid())
-    denoiser = Adapter("ddpm-v", data_scale=2.0, data_shift=-1.0).bind(module)
+    denoiser = BoundDenoiser(Adapter("ddpm-v", data_scale=2.0, data_shift=-1.0), module)
     owner, i = module.diffusion, 30
     z, sigma = noisy(denoiser.sigma_grid[i]).sigmoid(), denoiser.sigma_grid[i]
     with torch.no_grad():

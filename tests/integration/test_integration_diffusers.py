@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.diffusion import Adapter, resolve_denoiser, self_check
+from spectral_lightning.diffusion import Adapter, BoundDenoiser, resolve_denoiser, self_check
 from tests.support.diffusers_training import UserDDPM, UserFlow, diffusers, dit, unet
 from tests.support.gaussian_images import images, measured, trained
 
@@ -66,7 +66,7 @@ def test_ddpm_scheduler(prediction, schedule):
 )
 def test_flow_match_scheduler(make, adapter):
     module = trained(make(), images())
-    denoiser = adapter.bind(module)
+    denoiser = BoundDenoiser(adapter, module)
     self_check(denoiser, images(16))
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(8)
@@ -92,7 +92,7 @@ def test_flow_match_scheduler(make, adapter):
 def test_classes_of_a_dit():
     module = UserDiT(dit()).eval()
     torch.nn.init.normal_(module.transformer.proj_out_2.weight)
-    denoiser = Adapter("diffusers-flow-match", condition="class_labels").bind(module)
+    denoiser = BoundDenoiser(Adapter("diffusers-flow-match", condition="class_labels"), module)
     z, sigma = noisy(1.0), torch.ones(3)
     with torch.no_grad():
         by_class = [denoiser(z, sigma, torch.full((3,), c)) for c in (0, 1)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.diffusion import Adapter, self_check
+from spectral_lightning.diffusion import Adapter, BoundDenoiser, self_check
 from tests.support.gaussian_images import images, measured, trained
 from tests.support.torchcfm_training import Flat, UserFlow, unet
 
@@ -13,7 +13,7 @@ from tests.support.torchcfm_training import Flat, UserFlow, unet
 @pytest.mark.parametrize("make", [Flat, unet], ids=["mlp", "unet"])
 def test_conditional_flow_matching(make):
     module = trained(UserFlow(make()), images())
-    denoiser = Adapter("flow-matching").bind(module)
+    denoiser = BoundDenoiser(Adapter("flow-matching"), module)
     self_check(denoiser, images(16))
     x1, x0 = images(3, seed=5), torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(5))
     for time in (0.02, 0.3, 0.5, 0.9, 0.998):
@@ -32,6 +32,6 @@ def test_conditional_flow_matching(make):
 def test_the_flow_read_backwards_is_refused_once_it_has_learnt():
     torch.manual_seed(0)
     module = trained(UserFlow(Flat(width=256)), images(4096), steps=1500)
-    self_check(Adapter("flow-matching").bind(module), images(seed=3))
+    self_check(BoundDenoiser(Adapter("flow-matching"), module), images(seed=3))
     with pytest.raises(ValueError, match="wrong sign"):
-        self_check(Adapter("flow-matching", prediction="eps-x0").bind(module), images(seed=3))
+        self_check(BoundDenoiser(Adapter("flow-matching", prediction="eps-x0"), module), images(seed=3))

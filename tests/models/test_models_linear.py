@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 from spectral_lightning.datamodules import GaussianDataModule
 from spectral_lightning.diffusion import (
     GridNoise,
-    HasSampler,
     LogNormalNoise,
     SupportsDenoise,
     SupportsDynamics,
@@ -321,7 +320,7 @@ def test_declarations():
     assert module.dynamics().noise_density is None
     assert isinstance(module, SupportsDenoise)
     assert isinstance(module, SupportsDynamics)
-    assert isinstance(module, HasSampler)
+    assert isinstance(module.sampler, Sampler)
     assert module.departures() == []
     sampled = linear(objective="samples").departures()
     assert ["mini-batches" in d.text for d in sampled] == [True]

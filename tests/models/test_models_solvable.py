@@ -9,13 +9,14 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from spectral_lightning.datamodules import GaussianDataModule
-from spectral_lightning.diffusion import HasSampler, SupportsDenoise, SupportsDynamics
+from spectral_lightning.diffusion import SupportsDenoise, SupportsDynamics
 from spectral_lightning.models import (
     CircularConvPerLevel,
     DeepLinearPerLevel,
     LocalConvPerLevel,
     SolvableDenoiser,
 )
+from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Preconditioning
 from tests.support.solvable_training import (
     CONVOLUTIONS,
@@ -256,7 +257,7 @@ def test_declarations(family):
     assert isinstance(module, SolvableDenoiser)
     assert isinstance(module, SupportsDenoise)
     assert isinstance(module, SupportsDynamics)
-    assert isinstance(module, HasSampler)
+    assert isinstance(module.sampler, Sampler)
     assert module.departures() == []
     sampled = made(family, init=0.3, objective="samples").departures()
     assert [("mini-batches" in d.text, d.affects_clock) for d in sampled] == [(True, False)]

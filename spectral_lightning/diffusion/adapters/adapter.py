@@ -1,7 +1,4 @@
-"""From anybody's network to ``D(z, sigma)``: a description of how it is called and what it returns.
-
-Nothing here imports the libraries whose conventions it names.
-"""
+"""How a network is called and what it returns, as data. The libraries whose conventions are named are never imported."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import one_of, positive, positive_integer
-from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, PRESETS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
 from spectral_lightning.diffusion.adapters.paths import attribute_at, object_at
@@ -37,7 +33,7 @@ _FALLBACK = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """How a network is called and what it returns; bound to a module it is a denoiser.
+    """How a network is called and what it returns; with a module it makes a :class:`BoundDenoiser`.
 
     A network trained on ``x_t = a x0 + s eps`` with output F works at ``sigma = s / a``:
     ``D(z, sigma) = skip z + out F(a z, time(sigma))`` with ``z = x0 + sigma eps``. A convention sets the fields left at
@@ -60,51 +56,48 @@ class Adapter:
     latent-diffusion      ``apply_model(a z, i, cond)``  index             z - sigma F          apply_model, the module
     ===================== ============================== ================= ==================== =======================
 
-    with ``a = 1/sqrt(1 + sigma^2)`` and ``b = 1/(1 + sigma)``. Guidance is off: the network is called once, with the
-    condition it is given. Optimal-transport couplings and offset noise leave the call unchanged but not the theory.
+    with ``a = 1/sqrt(1 + sigma^2)`` and ``b = 1/(1 + sigma)``. The network is called once, with the condition it is
+    given, without guidance. Optimal-transport couplings and offset noise change the theory, not the call.
 
     Reference: Karras et al. 2022, table 1; Salimans & Ho 2022, appendix D; Lipman et al. 2023.
 
     Args:
         convention: a name of the table, or ``"affine"``.
-        network: attribute path of the network on the module, or of a method; ``""`` is the module itself.
-        schedule: levels of a network that is told an index, or the path of its input. An attribute path to something
-            with ``alphas_cumprod`` or to the numbers; such an object; ``"linear"``, ``"scaled-linear"`` or ``"cosine"``;
-            numbers; a callable ``t -> (alpha, sigma)``, its attribute path or its import path ``package.module:name``.
+        network: attribute path of the network, or of a method, on the module; ``""`` is the module itself.
+        schedule: noise levels of a network that takes an index, or its path ``t -> (alpha, sigma)``: an object with
+            ``alphas_cumprod``, the numbers, a callable, or ``"linear"``, ``"scaled-linear"`` or ``"cosine"``. Objects
+            can be named by their attribute path on the module, or by an import path ``package.module:name``.
         prediction: ``"epsilon"``, ``"x0"``, ``"v"``, ``"eps-x0"`` or ``"x0-eps"`` (velocities of the straight path),
             ``"score"`` or ``"edm"``.
         time: ``"index"``, ``"sigma"``, ``"log-sigma/4"``, ``"log-snr"``, ``"noise-share"`` (sigma/(1+sigma)),
-            ``"data-share"`` (1/(1+sigma)), or ``"schedule"`` for the time of a schedule that is a callable.
+            ``"data-share"`` (1/(1+sigma)), or ``"schedule"``, the t of a callable schedule.
         path: how the input is scaled: ``"variance-preserving"`` (a), ``"linear"`` (b), ``"variance-exploding"`` (1),
             ``"edm"``, or ``"schedule"`` (alpha(t)).
         order: ``"x-time"`` or ``"time-x"``.
-        output: what to take of the output: an attribute name, an index, or ``""`` for the output itself.
-        condition: keyword a condition is passed by; None passes it as a third positional argument.
-        default_condition: class passed to every example where no condition is given, such as the null class.
-        self_conditioning: third positional argument of a self-conditioned network: none (``"off"``), ``"none"``,
-            ``"zeros"``, or ``"estimate"``: its own estimate of the data from a first pass with None.
+        output: the part of the output that holds the prediction: an attribute name, an index, or ``""`` for all of it.
+        condition: keyword for the condition; None passes it as a third positional argument.
+        default_condition: class of every example when no condition is given, such as the null class.
+        self_conditioning: third positional argument of a self-conditioned network: ``"off"`` passes none, ``"none"``
+            passes None, ``"zeros"`` zeros, ``"estimate"`` the network's estimate of the data from a first pass.
         extra: further keyword arguments of every call.
         time_scale: factor on the time.
-        reverse_time: whether the network's time runs the other way.
+        reverse_time: whether the network's time runs backwards.
         output_scale: factor on the output; -1 for the opposite sign.
-        learned_variance: whether the output holds as many channels again, of the variance, which are left out.
-        sigma_data: of ``"edm"``.
-        data_scale: the network was trained on ``data_scale x + data_shift`` where x are the data measured.
-        data_shift: see ``data_scale``; 2 and -1 for data in [0, 1] and a network that lives in [-1, 1].
-        sigma_min: lowest level; of a grid, its own by default; 0.002 otherwise.
-        sigma_max: highest level; of a grid, its own by default; 80 otherwise.
-        schedule_values: what the numbers of a schedule are: ``"alphas_cumprod"``, ``"betas"`` or ``"sigmas"``.
+        learned_variance: whether the output has twice the channels, the second half a variance, which is ignored.
+        sigma_data: standard deviation of the data in EDM's coefficients.
+        data_scale: the network was trained on ``data_scale x + data_shift``, with x the data measured.
+        data_shift: see ``data_scale``; 2 and -1 for data in [0, 1] and a network trained on [-1, 1].
+        sigma_min: lowest noise level; by default that of the grid, or 0.002 without a grid.
+        sigma_max: highest noise level; by default that of the grid, or 80 without a grid.
+        schedule_values: meaning of the schedule's numbers: ``"alphas_cumprod"``, ``"betas"`` or ``"sigmas"``.
         num_train_steps: number of levels of a named schedule.
 
     Raises:
-        ValueError: for an unknown name, or fields that do not go together.
+        ValueError: for an unknown name or inconsistent fields.
 
     Example:
-        >>> module = nn.Module()
-        >>> module.net = nn.Linear(3, 3)
-        >>> denoiser = Adapter("affine", "net", prediction="epsilon", time="sigma").bind(module)
-        >>> denoiser.describe()
-        'affine: net(x, time) predicts epsilon, time sigma, path variance-preserving, sigma 0.002 to 80'
+        >>> Adapter("diffusers-v", "model.unet").time
+        'index'
     """
 
     convention: str = "affine"
@@ -154,25 +147,32 @@ class Adapter:
         if "schedule" in (self.time, self.path) and self.time != self.path:
             raise ValueError(
                 f"`time` and `path` must both be 'schedule' or neither, got {self.time!r} and {self.path!r}. A callable "
-                "schedule gives the two together."
+                "schedule defines both."
             )
         if self.time in ("index", "schedule") and self.schedule is None:
-            raise ValueError(f"`schedule` must be given for time={self.time!r}, got None. It holds the noise levels.")
+            raise ValueError(f"`schedule` must hold the noise levels for time={self.time!r}, got None.")
         if self.output_scale == 0 or not math.isfinite(self.output_scale):
             raise ValueError(f"`output_scale` must be finite and not 0, got {self.output_scale!r}.")
 
-    def bind(self, module: nn.Module) -> BoundDenoiser:
-        """The denoiser of ``module``; the module and its scheduler are read, never changed.
+    def network_of(self, module: nn.Module) -> Callable[..., Any]:
+        """The network on a module.
 
         Raises:
-            ValueError: if the network or the schedule is not found, or is none.
+            ValueError: if ``network`` leads nowhere, or to something that cannot be called.
         """
         network = attribute_at(module, self.network or "", "network")
         if not callable(network):
             raise ValueError(f"`network` must lead to something callable, got {type(network).__name__}.")
-        return BoundDenoiser(self, module, network, self._levels(module))
+        return network  # type: ignore[no-any-return]
 
-    def _levels(self, module: nn.Module) -> LevelGrid | ScheduleTime | None:
+    def levels_of(self, module: nn.Module) -> LevelGrid | ScheduleTime | None:
+        """The noise levels or the path that ``schedule`` gives on a module; None if the network needs neither.
+
+        The scheduler is read, never changed.
+
+        Raises:
+            ValueError: if ``schedule`` leads nowhere, or to something else.
+        """
         if self.time not in ("index", "schedule"):
             return None
         low, high = self.sigma_min or 0.0, self.sigma_max or math.inf

@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from spectral_lightning.diffusion.adapters.adapter import Adapter
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
 from spectral_lightning.diffusion.adapters.paths import attribute_at
-from spectral_lightning.diffusion.protocols import offers
 from spectral_lightning.sampling import Sampler
-
-if TYPE_CHECKING:
-    from spectral_lightning.diffusion.adapters.adapter import Adapter
 
 __all__ = ["BoundDenoiser"]
 
 _SIGMA_MIN, _SIGMA_MAX = 0.002, 80.0
 
 
-@runtime_checkable
-class Normalizes(Protocol):
-    """A diffusion object that maps data to the range its network sees."""
-
-    def normalize(self, img: Tensor) -> Tensor:
-        """Data as the network sees them."""
-        ...
-
-
 class BoundDenoiser:
-    """``D(z, sigma)``, and ``D(z, sigma, condition)``, of the network an adapter found on a module.
+    """``D(z, sigma)``, and ``D(z, sigma, condition)``, of a network on a module.
 
-    Made by :meth:`Adapter.bind`. The network runs in its own dtype on an input, time and condition of its own; levels, factors
-    and what is returned are in the dtype of ``z``. Modes, gradients and autocast are the caller's business, see
+    The network gets copies of its input, time and condition in its own dtype; levels, factors and the result have the
+    dtype of ``z``. Modes, gradients and autocast are up to the caller, see
     :func:`~spectral_lightning.diffusion.undisturbed`.
 
     Args:
-        adapter: the convention.
-        module: where the network was found; gives its dtype.
-        network: what is called.
-        levels: the grid of an index-conditioned network, or the time of a schedule.
+        adapter: how the network is called and what it returns.
+        module: holds the network and its schedule; neither is changed.
+
+    Attributes:
+        network: the object that is called.
+        levels: the grid of a network that takes an index, or the time of a schedule.
+        sigma_min: lowest noise level.
+        sigma_max: highest noise level.
+
+    Raises:
+        ValueError: if the network or the schedule is not found.
+
+    Example:
+        >>> module = nn.Module()
+        >>> module.net = nn.Linear(3, 3)
+        >>> BoundDenoiser(Adapter("affine", "net", prediction="epsilon", time="sigma"), module).describe()
+        'affine: net(x, time) predicts epsilon, time sigma, path variance-preserving, sigma 0.002 to 80'
     """
 
-    def __init__(
-        self,
-        adapter: Adapter,
-        module: nn.Module,
-        network: Callable[..., Any],
-        levels: LevelGrid | ScheduleTime | None = None,
-    ) -> None:
-        self.adapter, self.module, self.network, self.levels = adapter, module, network, levels
+    def __init__(self, adapter: Adapter, module: nn.Module) -> None:
+        self.adapter, self.module = adapter, module
+        self.network, self.levels = adapter.network_of(module), adapter.levels_of(module)
         self.sigma_min, self.sigma_max = self._range()
 
     def _range(self) -> tuple[float, float]:
@@ -66,32 +61,32 @@ class BoundDenoiser:
 
     @property
     def sigma_grid(self) -> tuple[float, ...] | None:
-        """The only noise levels there are, ascending; None where every level of the range will do."""
+        """The noise levels of a discrete network, ascending; None if it takes every level of its range."""
         if not isinstance(self.levels, LevelGrid):
             return None
         return tuple(s / self.adapter.data_scale for s in self.levels.sigmas)
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """Floating type of the network's parameters; None where it has none."""
+        """Floating type of the network's parameters; None without any."""
         source = self.network if isinstance(self.network, nn.Module) else self.module
         return next((p.dtype for p in source.parameters() if p.is_floating_point()), None)
 
     @property
     def near_identity(self) -> bool:
-        """Whether ``D(z, sigma_min)`` is close to z whatever the weights, which holds unless the network predicts x0."""
+        """Whether ``D(z, sigma_min)`` is close to z for any weights, which holds unless the network predicts x0."""
         return self.adapter.prediction != "x0"
 
     @property
     def normalized(self) -> tuple[float, float] | None:
-        """What a diffusion object's own ``normalize`` makes of 0 and 1; None where it leaves them or there is none."""
+        """Images of 0 and 1 under the ``normalize`` of a GaussianDiffusion object; None if it leaves data as they are."""
         path = self.adapter.schedule
         if not self.adapter.convention.startswith("ddpm") or not isinstance(path, str) or path in NAMED_SCHEDULES:
             return None
-        owner: Any = attribute_at(self.module, path, "schedule")
-        if not offers(owner, Normalizes):
+        normalize = getattr(attribute_at(self.module, path, "schedule"), "normalize", None)
+        if not callable(normalize):
             return None
-        low, high = owner.normalize(torch.tensor([0.0, 1.0])).tolist()
+        low, high = normalize(torch.tensor([0.0, 1.0])).tolist()
         return None if (low, high) == (0.0, 1.0) else (low, high)
 
     def sampler(
@@ -101,7 +96,7 @@ class BoundDenoiser:
         final: Literal["zero", "sigma_min"] = "zero",
         rho: float = 7.0,
     ) -> Sampler:
-        """A sampler over this denoiser's levels; on a discrete grid it steps on a subset, so that nothing is rounded.
+        """A sampler over the levels of this denoiser; on a discrete grid it uses a subset and rounds nothing.
 
         Args:
             num_steps: number of solver steps.
@@ -133,7 +128,7 @@ class BoundDenoiser:
         if (a.data_scale, a.data_shift) != (1, 0):
             return f"{line}; the network sees {a.data_scale:g} x {a.data_shift:+g}"
         if self.normalized is not None:
-            return f"{line}; D lives where `normalize` puts the data, [0, 1] at [{self.normalized[0]:g}, {self.normalized[1]:g}]"
+            return f"{line}; data in [0, 1] are normalised to [{self.normalized[0]:g}, {self.normalized[1]:g}]"
         return line
 
     def __call__(self, z: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -142,14 +137,14 @@ class BoundDenoiser:
         Args:
             z: ``x0 + sigma eps``, ``[B, *S]``.
             sigma: noise levels, ``[B]``, within the range or on the grid.
-            condition: one row per example, ``[B, ...]``, in the form the network takes.
+            condition: one row per example, ``[B, ...]``, as the network expects it.
 
         Returns:
             ``[B, *S]``, in the dtype of ``z``.
 
         Raises:
             ValueError: for a level that is not on the grid, or an output of another shape.
-            TypeError: if what the network returns is no tensor.
+            TypeError: if the network does not return a tensor.
         """
         scale, shift = self.adapter.data_scale, self.adapter.data_shift
         inner, level = scale * z + shift, scale * sigma
@@ -184,9 +179,9 @@ class BoundDenoiser:
         return sigma, PATHS[adapter.path or ""](sigma, adapter.sigma_data), time
 
     def _run(self, x: Tensor, time: Tensor, third: Tensor | None, condition: Tensor | None) -> Tensor:
-        """The network's output for a scaled input, in its own dtype."""
+        """The network's output for a scaled input, in the network's dtype."""
         dtype = self.dtype or x.dtype
-        # Half precision would know the time to 1 % only, and half-precision networks embed it in single precision.
+        # Half precision resolves the time to 1 % only, and half-precision networks embed it in single precision.
         of_time = torch.float32 if dtype.itemsize < 4 else dtype
         time = time.to(x.device, of_time) if time.is_floating_point() else time.to(x.device)
         x = x.to(dtype)
@@ -207,9 +202,7 @@ class BoundDenoiser:
         if condition is None:
             return None
         if len(condition) != len(x):
-            raise ValueError(
-                f"`condition` must hold one row per example, {len(x)}, got {len(condition)}. Bind it to the latents."
-            )
+            raise ValueError(f"`condition` must hold one row per example, {len(x)}, got {len(condition)}.")
         return condition.to(x.device, x.dtype if condition.is_floating_point() else condition.dtype, copy=True)
 
     def _selected(self, output: Any, x: Tensor) -> Tensor:
@@ -220,14 +213,14 @@ class BoundDenoiser:
             output = getattr(output, take)
         if not isinstance(output, Tensor):
             raise TypeError(
-                f"The network must return a tensor of shape {tuple(x.shape)}, got {type(output).__name__}. Its output is "
-                f"wrapped: name the attribute or index that holds it with `output`, now {take!r}."
+                f"The network must return a tensor of shape {tuple(x.shape)}, got {type(output).__name__}. Set `output`, now "
+                f"{take!r}, to the attribute or index that holds the tensor."
             )
         if self.adapter.learned_variance:
             output = output[:, : x.shape[1]]
         if output.shape != x.shape:
             doubled = output.ndim > 1 and output.shape[1] == 2 * x.shape[1]
-            remedy = " It predicts its variance too: set `learned_variance`." if doubled else ""
+            remedy = " It also predicts a variance: set `learned_variance`." if doubled else ""
             raise ValueError(
                 f"The network must return the shape of its input, {tuple(x.shape)}, got {tuple(output.shape)}.{remedy}"
             )
@@ -236,6 +229,6 @@ class BoundDenoiser:
 
 
 def _like(factor: Any, x: Tensor) -> Tensor:
-    """A factor per example, or one for all, on the axes and in the type of ``x``."""
+    """A factor per example, or one for all, broadcast to the axes and cast to the type of ``x``."""
     per_example = torch.as_tensor(factor, dtype=x.dtype).to(x.device)
     return per_example.reshape(-1, *(1,) * (x.ndim - 1))

@@ -1,4 +1,4 @@
-"""A look at a denoiser before it is measured, which names the likely mistake."""
+"""Checks of a denoiser before it is measured; an error names the likely mistake."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spectral_lightning.diffusion.denoiser import Denoiser, check_denoiser
 __all__ = ["self_check"]
 
 _HALF = (torch.float16, torch.bfloat16)
-_SEED = 790_519  # not one that data are drawn with: noise that equals the data would be easy to take away
+_SEED = 790_519  # unlikely to be a seed of the data: noise equal to the data would be easy to remove
 
 
 def self_check(
@@ -27,42 +27,40 @@ def self_check(
     condition: Tensor | None = None,
     levels: Sequence[float] | None = None,
 ) -> None:
-    """Stop a denoiser that is called or read in the wrong way. No correct model is refused, however little it is trained.
+    """Refuse a denoiser that is called or interpreted in the wrong way; accept every correct one, trained or not.
 
-    What holds whatever the weights, looked at from ``sigma_min`` to ``sigma_max``:
+    Two properties hold for any weights, and are checked from ``sigma_min`` to ``sigma_max``:
 
-    - the output is a finite tensor of the shape of z, and that of one example does not depend on the others;
-    - if the network is known to predict anything but x0, ``D(z, sigma_min) = z + O(sigma_min)``: deviations above half
-      of z and ten times ``sigma_min`` are refused. An x0-prediction, or a callable that may be one, owes nothing there;
-      it is refused only where it returns -z, or returns z at ``sigma_max`` and not at ``sigma_min``.
+    - the output is a finite tensor of the shape of z, and each example is treated independently of the others;
+    - a network that is known to predict anything but x0 has ``D(z, sigma_min) = z + O(sigma_min)``: deviations above
+      half of z plus ten times ``sigma_min`` are refused. An x0-prediction, or a callable that may be one, is refused
+      only if it returns -z, or returns z at ``sigma_max`` but not at ``sigma_min``.
 
-    Beyond that an untrained network has no convention yet: with another sign or time it is just as good. Once trained it
-    denoises in one reading only. So the squared error of D at sigma = 0.3, 1 and 3 times the spread of the data is held
-    against that of the best ``mean + g (z - mean)``, a number g per level, which no untrained network beats but by
-    the spectrum of the data. If D is worse than that, while another reading of the same network (sign, target, time)
-    takes away more than 15 % of that error and half of D's, the reading is named and refused. Call it again on a
-    trained or resumed model.
+    Other mistakes show on a trained network only, which denoises in one reading of its sign, target and time. At
+    sigma = 0.3, 1 and 3 times the standard deviation of the data, the squared error of D is compared with that of the
+    best scalar filter ``mean + g (z - mean)``. If D is worse, and another reading of the network removes more than 15 %
+    of the filter's error and half of D's, the error names that reading. Check a resumed model again.
 
-    Draws from its own generator; 3 to 60 evaluations of the network for each example.
+    Draws from its own generator; evaluates the network 3 to 60 times per example.
 
     Args:
-        denoiser: the denoiser; much more is known of a :class:`BoundDenoiser`.
-        clean: clean examples, or Gaussian ones of the data's mean and covariance, ``[B, *S]``; 16 or more for the
-            last of the checks, 2 at least.
-        sigma_min: lowest level; a :class:`BoundDenoiser` knows its own.
-        sigma_max: highest level.
-        condition: of each example, as the denoiser takes it.
-        levels: the only levels to evaluate, where not all of the range will do; a :class:`BoundDenoiser` knows its own.
+        denoiser: the denoiser; more can be checked of a :class:`BoundDenoiser`.
+        clean: clean examples, or Gaussian ones with the data's mean and covariance, ``[B, *S]``; at least 2, and at
+            least 16 for the comparison with a scalar filter.
+        sigma_min: lowest level; ignored for a :class:`BoundDenoiser`, which has its own.
+        sigma_max: highest level; likewise.
+        condition: condition of each example, as the denoiser takes it.
+        levels: the noise levels of a discrete denoiser; ignored for a :class:`BoundDenoiser`.
 
     Raises:
         TypeError: if the output is not a tensor.
-        ValueError: for each of the above.
+        ValueError: if a check fails.
 
     Example:
         >>> self_check(lambda z, sigma: z / (1 + sigma[:, None] ** 2), torch.randn(8, 3))
     """
     if len(clean) < 2:
-        raise ValueError(f"`clean` must hold two examples at least, got {len(clean)}.")
+        raise ValueError(f"`clean` must hold at least two examples, got {len(clean)}.")
     bound = denoiser if isinstance(denoiser, BoundDenoiser) else None
     low, high = (bound.sigma_min, bound.sigma_max) if bound is not None else (sigma_min, sigma_max)
     call = _fixed(denoiser, condition)
@@ -102,12 +100,12 @@ def _called(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
     except (IndexError, RuntimeError) as error:
         raise ValueError(
             f"The denoiser failed on input of shape {tuple(z.shape)} and {z.dtype} at sigma = {sigma:g}: {error}. If it "
-            "takes an index in place of sigma, use an Adapter with time='index'; if it takes (time, x), order='time-x'."
+            "takes an index instead of sigma, use an Adapter with time='index'; if it takes (time, x), order='time-x'."
         ) from error
 
 
 def _one_by_one(call: Denoiser, denoiser: Any, z: Tensor, sigma: float, condition: Tensor | None) -> None:
-    """Batch of one equals batch of many, up to the rounding of other batch sizes (float32: 1e-6, a sum in bfloat16: 1 %)."""
+    """One example alone gives what it gives in a batch, up to rounding (float32: 1e-6, a sum in bfloat16: 1 %)."""
     together = _at(call, z, sigma)
     alone = torch.cat(
         [
@@ -120,9 +118,9 @@ def _one_by_one(call: Denoiser, denoiser: Any, z: Tensor, sigma: float, conditio
     difference = _rms(together - alone) / max(_rms(together), 1e-12)
     if difference > tolerance:
         raise ValueError(
-            f"`denoiser` must treat examples one by one, but a batch of one and a batch of {len(z)} differ by "
-            f"{difference:.1%} at sigma = {sigma:g}. Likely batch normalisation in train mode, dropout, noise drawn inside "
-            "the denoiser, or sigma used as one number for all."
+            f"`denoiser` must treat examples independently, but a batch of one and a batch of {len(z)} differ by "
+            f"{difference:.1%} at sigma = {sigma:g}. Likely causes: batch normalisation in train mode, dropout, noise "
+            "drawn inside the denoiser, or one sigma applied to the whole batch."
         )
 
 
@@ -136,16 +134,16 @@ def _at_the_ends(
         if away > 0.5 * _rms(z) + 10 * low:
             raise ValueError(
                 f"D(z, sigma_min) must be close to z, got a deviation of {away:.3g} at sigma = {low:.3g} for z of size "
-                f"{_rms(z):.3g}. The output is far larger than its target: a wrong `prediction`, a wrong `output_scale`, or "
-                "weights that have diverged."
+                f"{_rms(z):.3g}. The output is far larger than its target: check `prediction` and `output_scale`, and "
+                "whether the weights have diverged."
             )
         return
     if bound is None and _rms(out + z) < 0.1 * _rms(z):
-        raise ValueError("D(z, sigma_min) must be close to z, got -z. The whole denoiser has the wrong sign.")
+        raise ValueError("D(z, sigma_min) must be close to z, got -z. The denoiser has the wrong sign.")
     if bound is None and away > 0.5 * _rms(z) and _rms(_at(call, far, high) - far) < 0.1 * _rms(far):
         raise ValueError(
             f"D must return z at low noise and the data's mean at high noise, got z at sigma = {high:g} but not at "
-            f"sigma = {low:g}. The time runs the other way (0 is the data, or 0 is the noise): exchange the two."
+            f"sigma = {low:g}. Reverse the time: 0 and 1 are exchanged between data and noise."
         )
 
 
@@ -155,7 +153,7 @@ def _in_range(bound: BoundDenoiser | None, clean: Tensor) -> None:
     low, high = bound.normalized
     if low < 0 <= clean.min().item() and clean.max().item() <= 1:
         warnings.warn(
-            f"The data lie in [0, 1], but the network is trained on [{low:g}, {high:g}], its own normalised range. Measure "
-            f"data as the network sees them (`transform=`), or set data_scale={high - low:g}, data_shift={low:g}.",
+            f"The data lie in [0, 1], but the network is trained on its normalised range [{low:g}, {high:g}]. Measure data "
+            f"as the network sees them (`transform=`), or set data_scale={high - low:g}, data_shift={low:g}.",
             stacklevel=3,
         )

@@ -1,7 +1,7 @@
-"""What networks in the wild predict, at which time, from which input: the tables that adapters are made of.
+"""Tables of what published networks predict, at which time, from which input.
 
-A network trained on ``x_t = a x0 + s eps`` works at the noise level ``sigma = s / a`` and sees ``a z`` where
-``z = x0 + sigma eps``. With F its output, every convention is ``D(z, sigma) = skip z + out F(a z, time(sigma))``.
+A network F trained on ``x_t = a x0 + s eps`` works at the noise level ``sigma = s / a`` and takes ``a z`` with
+``z = x0 + sigma eps``. Every convention has the form ``D(z, sigma) = skip z + out F(a z, time(sigma))``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ PREDICTIONS: Mapping[str, Coefficients] = {
     "score": lambda sigma, a, _: (1, a * sigma**2),
     "edm": _edm,
 }
-"""Target of the network: the noise, the data, ``v = a eps - s x0``, either velocity of the straight path, the score
-``grad log p(x_t) = -eps / s``, or EDM's F."""
+"""``(skip, out)`` by target: the noise, the data, ``v = a eps - s x0``, either velocity of the straight path, the score
+``grad log p(x_t) = -eps / s``, EDM's F."""
 
 PATHS: Mapping[str, Callable[[Any, float], Any]] = {
     "variance-preserving": lambda sigma, _: 1 / (1 + sigma**2) ** 0.5,
@@ -52,7 +52,7 @@ TIMES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
     "noise-share": (lambda sigma: sigma / (1 + sigma), lambda t: 1 - t),
     "data-share": (lambda sigma: 1 / (1 + sigma), lambda t: 1 - t),
 }
-"""Time passed to the network as a function of sigma, and the same time read from the other end."""
+"""The network's time as a function of sigma, and the map that reverses the direction of time."""
 
 _DIFFUSERS: Mapping[str, Any] = {
     "network": "unet",
@@ -109,4 +109,4 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "extra": {"cond": None},
     },
 }
-"""Fields of :class:`~spectral_lightning.diffusion.Adapter` that each named convention sets."""
+"""The fields of :class:`~spectral_lightning.diffusion.Adapter` that each named convention sets."""

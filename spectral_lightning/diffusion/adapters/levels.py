@@ -1,4 +1,4 @@
-"""The noise levels a network knows: a discrete grid, or a range of a continuous time."""
+"""The noise levels that a network accepts: a discrete grid, or the path of a continuous time."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ Values = Literal["alphas_cumprod", "betas", "sigmas"]
 
 
 class LevelGrid:
-    """The levels ``sigma_i = sqrt((1 - abar_i) / abar_i)`` of a network that is told the index i.
+    """The levels ``sigma_i = sqrt((1 - abar_i) / abar_i)`` of a network that takes the index i.
 
-    An infinite level (``abar_i = 0``, zero terminal signal-to-noise ratio) and one of zero are left out; the others keep
-    their index. Off the grid the network has no level at all, so that asking there raises, and nothing is rounded.
+    Infinite levels (``abar_i = 0``, zero terminal signal-to-noise ratio) and levels of zero are left out; the others
+    keep their index. A level off the grid raises; nothing is rounded.
 
     Reference: Ho et al. 2020, equation 4; Lin et al. 2024 (zero terminal signal-to-noise ratio).
 
     Args:
         values: one number per index.
-        kind: what the numbers are, ``"alphas_cumprod"``, ``"betas"`` or the levels themselves, ``"sigmas"``.
-        sigma_min: levels below are left out.
-        sigma_max: levels above are left out.
+        kind: meaning of the numbers, ``"alphas_cumprod"``, ``"betas"`` or ``"sigmas"``, the levels themselves.
+        sigma_min: drops lower levels.
+        sigma_max: drops higher levels.
 
     Attributes:
         levels: the levels, ascending, float64 on the CPU.
-        indices: the index the network knows each by.
-        size: number of indices, left out levels included.
+        indices: the index of each level.
+        size: number of indices, including those of dropped levels.
 
     Raises:
-        ValueError: if fewer than two levels are left, or they neither rise nor fall throughout.
+        ValueError: if fewer than two levels are left, or they are not monotonic.
 
     Example:
         >>> grid = LevelGrid([0.8, 0.5, 0.0])
@@ -62,9 +62,9 @@ class LevelGrid:
         steps = sigma.diff()
         if given.ndim != 1 or not ((steps > 0).all() or (steps < 0).all()) or torch.isnan(sigma).any():
             raise ValueError(
-                f"`schedule` must give noise levels that rise or fall throughout, got {kind} of shape "
-                f"{tuple(given.shape)} from {given.flatten()[0]:g} to {given.flatten()[-1]:g}. "
-                "Say what its numbers are with `schedule_values`: alphas_cumprod, betas or sigmas."
+                f"`schedule` must give monotonic noise levels, got {kind} of shape {tuple(given.shape)} from "
+                f"{given.flatten()[0]:g} to {given.flatten()[-1]:g}. "
+                "Set `schedule_values` to what its numbers are: alphas_cumprod, betas or sigmas."
             )
         keep = torch.isfinite(sigma) & (sigma > 0) & (sigma >= sigma_min) & (sigma <= sigma_max)
         self.size = len(given)
@@ -72,7 +72,7 @@ class LevelGrid:
         self.indices = torch.arange(self.size)[keep][order]
         if len(self.levels) < 2:
             raise ValueError(
-                f"`schedule` must hold two finite noise levels at least, got {len(self.levels)} of {self.size}."
+                f"`schedule` must hold at least two finite noise levels, got {len(self.levels)} of {self.size}."
             )
 
     @classmethod
@@ -105,26 +105,26 @@ class LevelGrid:
         if bool(off.any()):
             raise ValueError(
                 f"`sigma` must be one of the {len(self.levels)} noise levels of the network's own grid, "
-                f"{self.sigmas[0]:.4g} to {self.sigmas[-1]:.4g}, got {asked[off][0].item():g}. It is a noise level, not "
-                "an index; use `sampler(num_steps)` of the denoiser, which steps on that grid."
+                f"{self.sigmas[0]:.4g} to {self.sigmas[-1]:.4g}, got {asked[off][0].item():g}. Pass noise levels, not "
+                "indices, and sample with the denoiser's `sampler(num_steps)`, which stays on the grid."
             )
         return nearest
 
     def subset(self, count: int, rho: float = 7.0) -> tuple[float, ...]:
-        """``count`` different levels, descending, both ends among them, as near to Karras' spacing as the grid allows."""
+        """``count`` distinct levels, descending, with both ends, as close to Karras' spacing as the grid allows."""
         total = len(self.levels)
         if positive_integer("num_steps", count, minimum=2) > total:
-            raise ValueError(f"`num_steps` must be at most {total}, the levels of the network's grid, got {count!r}.")
+            raise ValueError(f"`num_steps` must be at most {total}, the size of the network's grid, got {count!r}.")
         wanted = np.log(karras_sigmas(max(count, 3) - 1, self.sigmas[0], self.sigmas[-1], rho, "sigma_min"))[::-1]
         wanted = wanted[[0, -1]] if count == 2 else wanted
         nearest = np.abs(np.log(self.levels.numpy())[:, None] - wanted).argmin(0)
         rank = np.arange(count)
-        apart = np.maximum.accumulate(nearest - rank) + rank  # strictly rising, where Karras is denser than the grid
+        apart = np.maximum.accumulate(nearest - rank) + rank  # strictly rising even if Karras is denser than the grid
         chosen = np.minimum(apart, total - count + rank)
         return tuple(self.levels[torch.from_numpy(chosen)].flip(0).tolist())
 
     def sampler(self, num_steps: int, solver: Literal["heun", "euler"], final: str, rho: float) -> Sampler:
-        """A sampler whose every evaluation lies on the grid."""
+        """A sampler that evaluates on the grid only."""
         one_of("final", final, ("zero", "sigma_min"))
         levels = self.subset(num_steps if final == "zero" else num_steps + 1, rho)
         return Sampler(solver, grid=(*levels, 0.0) if final == "zero" else levels)
@@ -134,9 +134,9 @@ class ScheduleTime:
     """The time t at which a schedule ``t -> (alpha, sigma)`` has a given ratio ``sigma(t) / alpha(t)``, by bisection.
 
     Args:
-        schedule: gives ``alpha`` and ``sigma`` of float64 times ``[B]``.
+        schedule: maps float64 times ``[B]`` to ``alpha`` and ``sigma``.
         start: first time.
-        end: last time; the ratio rises or falls from one to the other.
+        end: last time; the ratio is monotonic between the two.
 
     Example:
         >>> straight = ScheduleTime(lambda t: (1 - t, t))
@@ -161,7 +161,7 @@ class ScheduleTime:
         return (low + high) / 2
 
     def alpha(self, time: Tensor) -> Tensor:
-        """Factor on the data at ``time [B]``."""
+        """Factor on the data, ``[B]``, at ``time [B]``."""
         return torch.as_tensor(self.schedule(time)[0]).detach().cpu().double()
 
     def _ratio(self, time: Tensor) -> Tensor:

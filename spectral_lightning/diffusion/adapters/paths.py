@@ -1,4 +1,4 @@
-"""Finding things by name: an attribute of a module, an object of a package."""
+"""Look things up by name: an attribute of a module, an object in a package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def attribute_at(module: nn.Module, path: str, argument: str) -> Any:
     """The attribute ``path``, such as ``"model.unet"``, of ``module``; the module itself for ``""``.
 
     Raises:
-        ValueError: if there is none; names the submodules there are.
+        ValueError: if there is none; lists the submodules.
     """
     try:
         return reduce(getattr, path.split("."), module) if path else module
@@ -31,7 +31,7 @@ def object_at(path: str, argument: str) -> Any:
     """The object ``"package.module:name"`` or ``"package.module.name"``, imported.
 
     Raises:
-        ValueError: if the module cannot be imported or holds no such name.
+        ValueError: if the module cannot be imported or does not define the name.
     """
     home, _, name = path.partition(":") if ":" in path else path.rpartition(".")
     try:

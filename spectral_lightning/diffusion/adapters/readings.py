@@ -1,4 +1,4 @@
-"""Whether a trained network denoises better when its output, its time or its input is read in another way."""
+"""Does a trained network denoise better if its output, time or input is read in another way?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Reading = tuple[str, Denoiser]
 
 
 def level_near(levels: Sequence[float] | None, sigma: float) -> float:
-    """``sigma``, or the one of the levels next to it, where there are only these."""
+    """The level closest to ``sigma``; ``sigma`` itself if there is no grid."""
     return min(levels, key=lambda level: abs(level - sigma)) if levels else sigma
 
 
@@ -32,10 +32,10 @@ def _own_grid(denoiser: Any) -> Sequence[float] | None:
 def unexplained(
     denoiser: Callable[..., Any], clean: Tensor, noise: Tensor, levels: list[float], condition: Tensor | None = None
 ) -> float:
-    """Squared error of D over that of ``mean + g (z - mean)`` with the best number g, averaged over levels.
+    """Squared error of D divided by that of the best scalar filter ``mean + g (z - mean)``, averaged over levels.
 
-    The best g leaves ``s^2 sigma^2 / (s^2 + sigma^2)`` per coordinate of data with variance s^2. Exactly 1 for that
-    filter, below 1 for one that knows the data's spectrum, infinite for NaN.
+    The best g leaves ``s^2 sigma^2 / (s^2 + sigma^2)`` per coordinate of data with variance s^2. The ratio is 1 for
+    that filter, below 1 for a filter that knows the data's spectrum, and infinite for NaN.
     """
     spread = max((clean - clean.mean(0)).square().mean().item(), 1e-30)
     more = () if condition is None else (condition,)
@@ -51,22 +51,22 @@ def unexplained(
 def best_reading(
     denoiser: Callable[..., Any], clean: Tensor, noise: Tensor, levels: list[float], condition: Tensor | None = None
 ) -> None:
-    """Refuse a denoiser that is no better than a scalar filter while another reading of it is much better.
+    """Refuse a denoiser that is worse than a scalar filter if another reading of it is much better.
 
     Args:
         denoiser: a :class:`BoundDenoiser`, or any denoiser.
         clean: clean examples, ``[B, *S]``.
         noise: standard normal, of the same shape.
-        levels: where to look.
-        condition: of each example.
+        levels: noise levels at which to compare.
+        condition: condition of each example.
 
     Raises:
-        ValueError: names the reading.
+        ValueError: naming the better reading.
     """
     given = unexplained(denoiser, clean, noise, levels, condition)
     if given <= 1:
         return
-    # A time out of the range of an embedding raises on the CPU; on a GPU it would end the whole process.
+    # An index beyond an embedding raises on the CPU; on a GPU it would make the process unusable.
     foreign = clean.device.type == "cpu"
     bound = isinstance(denoiser, BoundDenoiser)
     readings = _of_adapter(denoiser, foreign) if bound else _of_callable(denoiser, foreign)
@@ -75,24 +75,24 @@ def best_reading(
         try:
             fit = unexplained(other, clean, noise, levels, condition)
         except Exception:
-            continue  # a network that refuses a time, in whatever way, cannot have been trained on it
+            continue  # a network that refuses a time was not trained on it
         if fit < best:
             best, what = fit, name
-    # What is left to chance: the mean square of n numbers scatters by sqrt(2 / n).
+    # Sampling error: the mean square of n numbers scatters by sqrt(2 / n).
     better = 1 - max(0.15, 4 * (2 / clean.numel()) ** 0.5)
     if best < min(better, 0.5 * given):
         raise ValueError(
-            f"The denoiser does not denoise, but another reading of the same network does: {what}. As given, its squared "
-            f"error is {given:.2f} times that of the best scalar filter, then {best:.2f} times."
+            f"The denoiser does not denoise, but another reading of the same network does: {what}. Its squared error is "
+            f"{given:.2f} times that of the best scalar filter as given, and {best:.2f} times in that reading."
         )
 
 
 def _of_adapter(bound: Any, foreign_times: bool) -> Iterator[Reading]:
-    """The network under the other sign, the other direction of time, other targets, times and inputs."""
+    """The network with another sign, direction of time, target, time or input."""
     now = bound.adapter
 
-    def read(levels: Any = bound.levels, **changes: Any) -> Denoiser:
-        return BoundDenoiser(replace(now, **changes), bound.module, bound.network, levels)
+    def read(**changes: Any) -> Denoiser:
+        return BoundDenoiser(replace(now, **changes), bound.module)
 
     sign, turned = -now.output_scale, not now.reverse_time
     yield f"the target has the wrong sign (output_scale={sign:g})", read(output_scale=sign)
@@ -100,25 +100,24 @@ def _of_adapter(bound: Any, foreign_times: bool) -> Iterator[Reading]:
     both = f"the time is reversed and the target has the wrong sign (reverse_time={turned}, output_scale={sign:g})"
     yield both, read(reverse_time=turned, output_scale=sign)
     for prediction in PREDICTIONS:
-        yield f"prediction={prediction!r} in place of {now.prediction!r}", read(prediction=prediction)
+        yield f"prediction={prediction!r} instead of {now.prediction!r}", read(prediction=prediction)
     if now.path == "schedule":
         return
     for path in PATHS:
-        yield f"path={path!r} in place of {now.path!r}", read(path=path)
+        yield f"path={path!r} instead of {now.path!r}", read(path=path)
     if not foreign_times:
         return
     for time in TIMES:
         for scale in (1.0, 1000.0):
             change = {"time": time, "time_scale": scale, "reverse_time": False}
-            yield f"time={time!r} times {scale:g} in place of {now.time!r}", read(None, **change)
+            yield f"time={time!r} times {scale:g} instead of {now.time!r}", read(**change)
     for schedule in NAMED_SCHEDULES:
-        grid = LevelGrid.named(schedule)
         change = {"time": "index", "schedule": schedule, "reverse_time": False}
-        yield f"an index in place of {now.time!r} (time='index', schedule={schedule!r})", read(grid, **change)
+        yield f"an index instead of {now.time!r} (time='index', schedule={schedule!r})", read(**change)
 
 
 def _of_callable(denoiser: Callable[..., Any], foreign_times: bool) -> Iterator[Reading]:
-    """What a callable may return in place of the data, or take in place of z and sigma."""
+    """What a callable may return instead of the data, or take instead of z and sigma."""
 
     def of_output(combine: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Denoiser:
         def read(z: Tensor, sigma: Tensor, *more: Tensor) -> Tensor:
@@ -154,6 +153,6 @@ def _of_callable(denoiser: Callable[..., Any], foreign_times: bool) -> Iterator[
     if not foreign_times:
         return
     yield (
-        "it takes an index in place of sigma, and z/sqrt(1 + sigma^2)",
+        "it takes an index instead of sigma, and z/sqrt(1 + sigma^2)",
         lambda z, sigma, *more: denoiser(scaled(z, sigma), index(sigma), *more),
     )

@@ -1,4 +1,4 @@
-"""Which denoiser a module is measured by."""
+"""Which denoiser of a module is measured."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ __all__ = ["resolve_denoiser"]
 
 
 def resolve_denoiser(module: nn.Module, denoiser: Denoiser | Adapter | str | None = None) -> tuple[Denoiser, str]:
-    """The denoiser of ``module`` and one line that says how it was found.
+    """The denoiser of ``module`` and one line on where it comes from.
 
     In this order:
 
-    1. ``denoiser``, if given: an :class:`Adapter`; the name of a convention, ``"diffusers-v"``, or with the attribute
-       path of the network, ``"diffusers-v:model.unet"``; a callable ``f(z, sigma)``; or the import path of a function
-       ``"package.module:f"``, which is called as ``f(module, z, sigma)``, because a name in a file knows no module.
-       An import path may also lead to an adapter.
+    1. ``denoiser``, if given: an :class:`Adapter`; the name of a convention, optionally with the attribute path of the
+       network, ``"diffusers-v"`` or ``"diffusers-v:model.unet"``; a callable ``f(z, sigma)``; or the import path
+       ``"package.module:name"`` of an adapter or of a function, which is called as ``f(module, z, sigma)``.
     2. ``module.denoise(z, sigma)``.
 
     Raises:
         TypeError: if there is none.
-        ValueError: if a name leads nowhere.
+        ValueError: if nothing has the name.
 
     Example:
         >>> resolve_denoiser(nn.Identity(), lambda z, sigma: z)[1]
@@ -37,7 +36,7 @@ def resolve_denoiser(module: nn.Module, denoiser: Denoiser | Adapter | str | Non
     if isinstance(denoiser, str):
         return _named(module, denoiser)
     if isinstance(denoiser, Adapter):
-        denoiser = denoiser.bind(module)
+        denoiser = BoundDenoiser(denoiser, module)
     if isinstance(denoiser, BoundDenoiser):
         return denoiser, denoiser.describe()
     if callable(denoiser):
@@ -82,6 +81,6 @@ def _ways(module: nn.Module, denoiser: Any) -> str:
     return (
         f"{problem} Give the module a method `denoise(z, sigma)` that predicts the clean data from z = x0 + sigma eps, "
         "z [B, *S], sigma [B]; or pass `denoiser=`: such a callable, the import path of a function (module, z, sigma), "
-        f"an Adapter, or the name of a convention with the network's attribute path, such as 'diffusers-epsilon:unet' "
-        f"({', '.join(PRESETS)})."
+        "an Adapter, or the name of a convention with the attribute path of the network, such as "
+        f"'diffusers-epsilon:unet' ({', '.join(PRESETS)})."
     )

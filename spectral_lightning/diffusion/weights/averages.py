@@ -1,4 +1,4 @@
-"""Averages of weights that other libraries keep, recognised by what they offer."""
+"""Averages of weights that other libraries keep, recognised by their attributes without importing the libraries."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from spectral_lightning.diffusion.protocols import offers
-
-__all__ = ["Average", "HasEmaScope", "ModuleAverage", "Pairs", "ParameterAverage", "recognised"]
+__all__ = ["Average", "HasEmaScope", "ModuleAverage", "Pairs", "ParameterAverage", "offers", "recognised"]
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
-"""Tensors of a module, each with the values it is to hold."""
+"""Tensors of a module, each with the value to copy into it."""
 
 
 class Average(Protocol):
@@ -28,17 +26,17 @@ class Average(Protocol):
 
     @property
     def swaps(self) -> bool:
-        """Whether its library swaps it with the weights of the module at times, so that it holds the raw ones."""
+        """Whether its library sometimes swaps it with the weights of the module and so holds the raw ones."""
         ...
 
     def pairs(self, module: nn.Module) -> Pairs:
-        """The tensors of ``module`` it is the average of, with their averages; raises ``ValueError`` if that is unclear."""
+        """The averaged tensors of ``module`` with their averages; raises ``ValueError`` if they are ambiguous."""
         ...
 
 
 @runtime_checkable
 class HasEmaScope(Protocol):
-    """A module of the latent-diffusion family, which holds its averages inside ``with module.ema_scope():``."""
+    """A module of the latent-diffusion family, which holds its averages within ``with module.ema_scope():``."""
 
     use_ema: bool
 
@@ -47,7 +45,7 @@ class HasEmaScope(Protocol):
         ...
 
 
-# A protocol here lists no submodule or buffer: from Python 3.12 on, a runtime check does not see what nn.Module registers.
+# These protocols list no submodules or buffers: from Python 3.12 on, runtime checks do not see what nn.Module registers.
 
 
 @runtime_checkable
@@ -86,13 +84,13 @@ class _EMAModel(Protocol):
 
 @dataclass(frozen=True)
 class ModuleAverage:
-    """An average held as a copy of a module: its counterpart has parameters of the same names and shapes.
+    """An average kept as a copy of a module; the averaged part has parameters of the same names and shapes.
 
     Attributes:
-        holder: torch's ``AveragedModel``, timm's ``ModelEmaV2`` or ``ModelEmaV3``, ema-pytorch's ``EMA``, or like one of them.
-        copy: name of its submodule that is the copy; it may be made later.
-        counter: name of its buffer that is above zero once the average was updated; without one it counts as updated.
-        swaps: whether it is swapped with the weights of the module at times.
+        holder: torch's ``AveragedModel``, timm's ``ModelEmaV2`` or ``ModelEmaV3``, ema-pytorch's ``EMA``, or similar.
+        copy: name of the submodule that is the copy; it may be created later.
+        counter: name of the buffer that is positive once the average was updated; None if it always counts as updated.
+        swaps: whether it is sometimes swapped with the weights of the module.
     """
 
     holder: nn.Module
@@ -106,7 +104,7 @@ class ModuleAverage:
         return self.counter is None or bool(self.holder.get_buffer(self.counter) > 0)
 
     def pairs(self, module: nn.Module) -> Pairs:
-        """Parameters of the counterpart in ``module``, and the buffers that both have, with their averages."""
+        """Parameters of the averaged part of ``module``, and the buffers that both have, with their averages."""
         copy = dict(self.holder.named_children()).get(self.copy)
         if copy is None:
             return []
@@ -117,10 +115,10 @@ class ModuleAverage:
 
 @dataclass(frozen=True)
 class ParameterAverage:
-    """An average held as a list of tensors, aligned with the parameters, or the trainable ones, of some part of a module.
+    """An average kept as a list of tensors, one per parameter or per trainable parameter of a part of a module.
 
     Attributes:
-        holder: diffusers' ``EMAModel``, or like it.
+        holder: diffusers' ``EMAModel``, or similar.
     """
 
     holder: _EMAModel
@@ -132,7 +130,7 @@ class ParameterAverage:
         return self.holder.optimization_step > 0
 
     def pairs(self, module: nn.Module) -> Pairs:
-        """The one list of parameters in ``module`` that has the shapes of the averages, with them; buffers stay."""
+        """The only list of parameters in ``module`` with the shapes of the averages; buffers are not averaged."""
         shapes = [value.shape for value in self.holder.shadow_params]
         found: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for part in module.modules():
@@ -145,11 +143,22 @@ class ParameterAverage:
         return list(zip(*found.values(), self.holder.shadow_params, strict=True))
 
 
-def recognised(thing: Any) -> Average | None:
-    """The average that ``thing`` is, or None if it is none.
+def offers(thing: Any, protocol: Any) -> bool:
+    """``isinstance(thing, protocol)``, False if looking up the attributes raises.
 
-    Known are torch's ``AveragedModel``, timm's ``ModelEmaV2`` and ``ModelEmaV3``, ema-pytorch's ``EMA`` and diffusers'
-    ``EMAModel``, each by what it offers.
+    Some models of other libraries forward every attribute to their configuration and raise arbitrary errors.
+    """
+    try:
+        return isinstance(thing, protocol)
+    except Exception:
+        return False
+
+
+def recognised(thing: Any) -> Average | None:
+    """``thing`` as an average of torch, timm, ema-pytorch or diffusers; None if it is not one.
+
+    Recognises torch's ``AveragedModel``, timm's ``ModelEmaV2`` and ``ModelEmaV3``, ema-pytorch's ``EMA`` and
+    ``KarrasEMA``, and diffusers' ``EMAModel``.
 
     Example:
         >>> recognised(AveragedModel(nn.Linear(1, 1))).started
@@ -182,6 +191,6 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 def _unclear(count: int, what: str) -> ValueError:
     return ValueError(
-        f"`weights` must be a callable where it is unclear of what an average is, got 'ema': the average is of {what}, and "
-        f"{count} parts of the module have parameters like that. Let it return a context manager that puts the average in."
+        f"`weights` must be a callable that returns a context manager for this average of {what}, got 'ema': {count} parts "
+        "of the module have such parameters."
     )

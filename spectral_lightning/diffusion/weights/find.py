@@ -1,4 +1,4 @@
-"""Finds the weights to measure: averages among the callbacks of a Trainer and on its module."""
+"""Find the weights to measure: raw ones, or the average that a module or its trainer keeps."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import nn
 
 from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion.protocols import offers
-from spectral_lightning.diffusion.weights.averages import Average, HasEmaScope, Pairs, recognised
+from spectral_lightning.diffusion.weights.averages import Average, HasEmaScope, Pairs, offers, recognised
 from spectral_lightning.diffusion.weights.source import AveragedWeights, RawWeights, ScopedWeights, WeightSource
 
 __all__ = ["Weights", "find_weights"]
 
 Weights = Literal["raw", "ema"] | Callable[[Any], AbstractContextManager[Any]]
-"""``"raw"``, ``"ema"``, or a callable that takes the module and returns a context in which it holds the weights."""
+"""``"raw"``, ``"ema"``, or a callable that maps the module to a context manager in which it holds the weights."""
 
 
 @runtime_checkable
@@ -29,14 +28,14 @@ class _KeepsAverageModel(Protocol):
 
 @runtime_checkable
 class _WeightAveraging(_KeepsAverageModel, Protocol):
-    """Lightning's ``WeightAveraging`` and what derives from it, such as ``EMAWeightAveraging``."""
+    """Lightning's ``WeightAveraging`` and its subclasses, such as ``EMAWeightAveraging``."""
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool: ...
 
 
 @dataclass(frozen=True)
 class _CallbackAverage:
-    """The average of a callback that makes it in its ``setup``, perhaps after ours, and anew for every fit."""
+    """The average of a callback that creates it in its ``setup``, perhaps after ours, and again for every fit."""
 
     callback: _WeightAveraging
     swaps = True
@@ -54,52 +53,50 @@ class _CallbackAverage:
         return recognised(self.callback._average_model)
 
 
-def find_weights(kind: Weights, module: nn.Module, callbacks: Iterable[object] = ()) -> WeightSource:
+def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = ()) -> WeightSource:
     """The source of the weights to measure.
 
-    An average is one that a callback *is* (Lightning's ``WeightAveraging`` and ``EMAWeightAveraging``), ``ema_scope()`` of
-    the module, or an attribute of a callback, of the module or of a part of it that
-    :func:`~spectral_lightning.diffusion.recognised` knows.
+    Averages are looked for among the keepers and their attributes (Lightning's ``WeightAveraging`` and
+    ``EMAWeightAveraging``, and everything :func:`recognised` accepts), among the attributes of the module and its
+    submodules, and in ``ema_scope()`` of the module.
 
     Args:
-        kind: ``"raw"``; ``"ema"``, the only average to be found; an average itself; or a callable that is called with the
-            module for every measurement and returns a context manager inside which the module holds the weights.
+        kind: ``"raw"``; ``"ema"``, the only average there is; an average itself; or a callable that is called with the
+            module for every measurement and returns a context manager within which the module holds the weights.
         module: the module that trains.
-        callbacks: those of its Trainer.
+        keepers: objects that may keep an average, such as the callbacks of a Trainer.
 
     Raises:
-        ValueError: for another kind; for ``"ema"`` if there is no average or more than one, or it is unclear of which part
-            of the module it is the average.
+        ValueError: for another kind; for ``"ema"`` without exactly one average; for an average of an unknown part of the
+            module.
 
     Example:
         >>> from lightning.pytorch.callbacks import EMAWeightAveraging
         >>> find_weights("ema", nn.Linear(1, 1), [EMAWeightAveraging()]).describe()
         'averaged weights of callback EMAWeightAveraging, raw until its first update'
     """
-    callbacks = list(callbacks)
+    keepers = list(keepers)
     if not isinstance(kind, str) and (given := recognised(kind)) is not None:
-        given.pairs(module)  # raises now for what would raise later
+        given.pairs(module)  # raises now, not at the first measurement
         return AveragedWeights(given, f"the {type(kind).__name__} given")
     if not isinstance(kind, str) and callable(kind):
         return ScopedWeights(kind, f"the context of {getattr(kind, '__qualname__', type(kind).__name__)}")
     kind = one_of("weights", kind, ("raw", "ema"))  # type: ignore[assignment]
-    found = list(_averages(module, callbacks))
+    found = list(_averages(module, keepers))
     if kind == "raw":
-        others = [
-            _name(c) for c in callbacks if isinstance(c, _KeepsAverageModel) and not isinstance(c, _WeightAveraging)
-        ]
-        return RawWeights([*(source.where for source in found), *others])
+        others = [k for k in keepers if isinstance(k, _KeepsAverageModel) and not isinstance(k, _WeightAveraging)]
+        return RawWeights([*(source.where for source in found), *map(_name, others)])
     if len(found) != 1:
-        raise _not_one(module, callbacks, found)
+        raise _not_one(module, keepers, found)
     (source,) = found
     if isinstance(source, AveragedWeights):
-        source.average.pairs(module)  # raises now for what would raise later
+        source.average.pairs(module)  # raises now, not at the first measurement
     return source
 
 
-def _averages(module: nn.Module, callbacks: list[object]) -> Iterator[AveragedWeights | ScopedWeights]:
+def _averages(module: nn.Module, keepers: list[object]) -> Iterator[AveragedWeights | ScopedWeights]:
     seen: set[int] = set()
-    for thing, where in _places(module, callbacks):
+    for thing, where in _places(module, keepers):
         if id(thing) in seen:
             continue
         seen.add(id(thing))
@@ -111,14 +108,14 @@ def _averages(module: nn.Module, callbacks: list[object]) -> Iterator[AveragedWe
         yield ScopedWeights(lambda m: m.ema_scope(), f"{type(module).__name__}.ema_scope()")
 
 
-def _places(module: nn.Module, callbacks: list[object]) -> Iterator[tuple[Any, str]]:
-    """What may be an average, with a name for it; a module that offers ``ema_scope()`` speaks for itself."""
-    for callback in callbacks:
-        yield callback, _name(callback)
-        if not isinstance(callback, _KeepsAverageModel):
-            yield from ((value, f"{_name(callback)}.{key}") for key, value in vars(callback).items())
+def _places(module: nn.Module, keepers: list[object]) -> Iterator[tuple[Any, str]]:
+    """Everything that may be an average, with a name for it."""
+    for keeper in keepers:
+        yield keeper, _name(keeper)
+        if not isinstance(keeper, _KeepsAverageModel):
+            yield from ((value, f"{_name(keeper)}.{key}") for key, value in vars(keeper).items())
     if _has_scope(module):
-        return
+        return  # its averages are those of the scope
     for path, part in module.named_modules():
         name = ".".join(filter(None, ("module", path)))
         yield part, name
@@ -129,19 +126,19 @@ def _has_scope(module: nn.Module) -> bool:
     return isinstance(module, HasEmaScope) and module.use_ema
 
 
-def _name(callback: object) -> str:
-    return f"callback {type(callback).__name__}"
+def _name(keeper: object) -> str:
+    return f"callback {type(keeper).__name__}"
 
 
-def _not_one(module: nn.Module, callbacks: list[object], found: list[Any]) -> ValueError:
+def _not_one(module: nn.Module, keepers: list[object], found: list[Any]) -> ValueError:
     if not found:
-        looked = ", ".join([f"module {type(module).__name__}", *map(_name, callbacks)])
+        looked = ", ".join([f"module {type(module).__name__}", *map(_name, keepers)])
         return ValueError(
-            f"`weights` must be 'raw' or a callable where there is no average, got 'ema'. Looked at {looked}. Add Lightning's "
+            f"`weights` must be 'raw' or a callable if no average is kept, got 'ema'. Looked at {looked}. Add Lightning's "
             "EMAWeightAveraging() to the callbacks, or pass a callable that returns a context manager."
         )
     names = ", ".join(source.where for source in found)
     return ValueError(
-        f"`weights` must be a callable where there are several averages, got 'ema': found {names}. Let it return a context "
-        "manager that puts the right one into the module."
+        f"`weights` must be one of several averages, or a callable that returns a context manager for one, got 'ema': found "
+        f"{names}."
     )

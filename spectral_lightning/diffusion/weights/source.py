@@ -1,8 +1,8 @@
 """Contexts in which a module holds the weights to be measured: the raw ones, or an average of them.
 
-Values are copied into the module's own tensors and back, through ``.data``: whoever holds a parameter keeps it, a compiled
-network is not compiled again, and no version counter moves, so that not even a live autograd graph notices. Nothing here
-draws a random number or waits for another process.
+Values are copied into the module's tensors and back through ``.data``. Parameters keep their identity, a compiled network
+is not compiled again, and no version counter moves, so that a live autograd graph stays valid. Nothing here draws a random
+number or waits for another process.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["AveragedWeights", "RawWeights", "ScopedWeights", "WeightSource", "ho
 class WeightSource(Protocol):
     """Which weights are measured.
 
-    A callback that foreign code may call while the weights are replaced, as Lightning's weight averaging replaces them
-    during validation and for good when training ends, calls :meth:`keep` in ``on_validation_start`` and in
-    ``on_train_epoch_end``, and :meth:`release` in ``on_train_batch_start``. The raw weights do not change in between.
+    Lightning's weight averaging replaces the weights during validation, and for good when training ends. A callback that
+    may run meanwhile calls :meth:`keep` in ``on_validation_start`` and ``on_train_epoch_end``, and :meth:`release` in
+    ``on_train_batch_start``. The raw weights do not change in between.
     """
 
     def describe(self) -> str:
@@ -32,21 +32,21 @@ class WeightSource(Protocol):
         ...
 
     def keep(self, module: nn.Module) -> None:
-        """Remember the raw weights, which ``module`` holds now, where something may replace them from here on."""
+        """Remember the raw weights, which ``module`` holds now, if something may replace them."""
         ...
 
     def release(self) -> None:
-        """Forget what was kept: ``module`` holds the raw weights again and is about to change them."""
+        """Forget them: ``module`` holds the raw weights again and is about to change them."""
         ...
 
     def applied(self, module: nn.Module) -> AbstractContextManager[None]:
-        """``module`` holds the wanted parameters and buffers inside, and bit by bit what it held before after."""
+        """A context in which ``module`` holds these weights; afterwards it holds the same bits as before."""
         ...
 
 
 @contextmanager
 def restored(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """The tensors have their values back afterwards, whatever was copied into them and after an exception too.
+    """Restore the values of the tensors on exit, also after an exception.
 
     Memory: a copy of the tensors, on their device, while the context is open.
     """
@@ -60,7 +60,7 @@ def restored(tensors: Iterable[Tensor]) -> Iterator[None]:
 
 @contextmanager
 def holding(pairs: Pairs) -> Iterator[None]:
-    """Each first tensor has the values of the second inside, and its own afterwards.
+    """Copy the second of each pair into the first; restore the first on exit.
 
     Memory: a copy of the first tensors, on their device, while the context is open.
 
@@ -79,14 +79,14 @@ def holding(pairs: Pairs) -> Iterator[None]:
 
 
 class RawWeights:
-    """The weights the optimizer works on.
+    """The weights that the optimizer updates.
 
-    They are what the module holds, but where something has replaced them; then the values that :meth:`keep` remembered
-    are put in. Between ``keep`` and ``release`` that takes one copy of parameters and buffers in host memory; where
-    ``replaced_by`` is empty nothing is ever copied.
+    The module usually holds them. If something has replaced them, the values that :meth:`keep` remembered are put back.
+    Memory: between ``keep`` and ``release`` a copy of parameters and buffers on the host; nothing if ``replaced_by`` is
+    empty.
 
     Args:
-        replaced_by: names of what may replace the weights of the module by others.
+        replaced_by: names of everything that may replace the weights of the module.
 
     Example:
         >>> net = nn.Linear(1, 1)
@@ -109,10 +109,10 @@ class RawWeights:
         """One line for the log."""
         if not self.replaced_by:
             return "raw weights"
-        return f"raw weights, kept aside where {' or '.join(self.replaced_by)} may replace them"
+        return f"raw weights, kept while {' or '.join(self.replaced_by)} may replace them"
 
     def keep(self, module: nn.Module) -> None:
-        """Copy the raw weights, which ``module`` holds now, unless they are kept already."""
+        """Copy the raw weights, which ``module`` holds now, unless a copy exists."""
         if self.replaced_by and not self._kept:
             self._kept = {name: t.detach().to("cpu", copy=True) for name, t in _tensors(module).items()}
 
@@ -121,11 +121,11 @@ class RawWeights:
         self._kept = {}
 
     def replaced(self, module: nn.Module) -> bool:
-        """Whether ``module`` is known to hold other weights than the raw ones."""
+        """Whether ``module`` holds other weights than those that were kept."""
         return any(not _same(target, value) for target, value in self._pairs(module))
 
     def applied(self, module: nn.Module) -> AbstractContextManager[None]:
-        """``module`` holds the raw weights inside."""
+        """A context in which ``module`` holds the raw weights."""
         pairs = self._pairs(module)
         return holding(pairs) if pairs else nullcontext()
 
@@ -135,17 +135,17 @@ class RawWeights:
 
 
 class AveragedWeights:
-    """An average that some library keeps of the weights, read by reference at the moment it is applied.
+    """An average of the weights that some library keeps, read when it is applied.
 
-    Parameters, and buffers where the average has them, are those of the average; all others stay. Before the first update
-    of the average it *is* the raw weights: what libraries hold until then are the weights of the moment they made it.
+    Parameters, and the buffers that the average includes, are those of the average; all others stay. Before its first
+    update the average counts as equal to the raw weights, because libraries initialise it with those of an earlier step.
 
     Args:
-        average: the average, see :func:`~spectral_lightning.diffusion.weights.averages.recognised`.
-        where: what it is called in messages.
+        average: the average, see :func:`recognised`.
+        where: its name in messages.
 
     Example:
-        >>> from spectral_lightning.diffusion import recognised
+        >>> from spectral_lightning.diffusion.weights import recognised
         >>> net = nn.Linear(1, 1)
         >>> mean = torch.optim.swa_utils.AveragedModel(net)
         >>> mean.update_parameters(net)
@@ -166,7 +166,7 @@ class AveragedWeights:
         return f"averaged weights of {self.where}" + ("" if self.average.started else ", raw until its first update")
 
     def keep(self, module: nn.Module) -> None:
-        """Remember the raw weights, to know when they were swapped with the average."""
+        """Remember the raw weights, to notice when they are swapped with the average."""
         self._raw.keep(module)
 
     def release(self) -> None:
@@ -174,26 +174,25 @@ class AveragedWeights:
         self._raw.release()
 
     def applied(self, module: nn.Module) -> AbstractContextManager[None]:
-        """``module`` holds the average inside."""
+        """A context in which ``module`` holds the average."""
         if not self.average.started:
             return self._raw.applied(module)
-        # Swapped: the module holds the average, and the average the raw weights.
+        # After a swap the module holds the average, and the average the raw weights.
         swapped = self.average.swaps and self._raw.replaced(module)
         return nullcontext() if swapped else holding(self.average.pairs(module))
 
 
 class ScopedWeights:
-    """The weights that a module holds inside a context of the user's own.
+    """The weights that a module holds within a context manager supplied by the user.
 
-    Whatever that context leaves behind, parameters and buffers have their values back afterwards. It must copy values, not
-    exchange the tensors themselves.
+    The context must copy values, not exchange tensors. Parameters and buffers are restored afterwards in any case.
 
     Args:
         scope: called with the module each time; returns the context manager.
-        where: what it is called in messages.
+        where: its name in messages.
 
     Raises:
-        TypeError: when applied, if ``scope`` returns no context manager.
+        TypeError: when applied, if ``scope`` does not return a context manager.
     """
 
     def __init__(self, scope: Callable[[Any], AbstractContextManager[Any]], where: str) -> None:
@@ -204,19 +203,19 @@ class ScopedWeights:
         return f"weights inside {self.where}"
 
     def keep(self, module: nn.Module) -> None:
-        """Nothing: the context is trusted at any time."""
+        """Do nothing: the context supplies the weights at any time."""
 
     def release(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
-        """``module`` holds inside what it holds inside ``scope(module)``."""
+        """The context of ``scope(module)``, with all values restored afterwards."""
         scope: Any = self.scope(module)
         if not isinstance(scope, AbstractContextManager):
             raise TypeError(
-                f"`weights` must return a context manager, got {type(scope).__name__}. It is called with the module; inside "
-                "the context the module holds the weights to measure."
+                f"`weights` must return a context manager, got {type(scope).__name__}. It is called with the module, which "
+                "holds the weights to measure within the context."
             )
         with restored(_tensors(module).values()), scope:
             yield
