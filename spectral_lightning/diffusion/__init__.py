@@ -5,7 +5,6 @@ from spectral_lightning.diffusion.denoiser import (
     Denoiser,
     SupportsConditionalDenoise,
     SupportsDenoise,
-    check_denoiser,
     state_dtype,
     undisturbed,
 )
@@ -39,7 +38,6 @@ __all__ = [
     "UniformTimeNoise",
     "WeightSource",
     "Weights",
-    "check_denoiser",
     "default_noise",
     "denoising_loss",
     "find_weights",

@@ -16,7 +16,6 @@ __all__ = [
     "Denoiser",
     "SupportsConditionalDenoise",
     "SupportsDenoise",
-    "check_denoiser",
     "state_dtype",
     "undisturbed",
 ]
@@ -78,25 +77,6 @@ def undisturbed(module: nn.Module | None = None) -> Iterator[None]:
             m.training = training
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def check_denoiser(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
-    """Check that a denoiser returns a finite tensor of the shape of ``z``.
-
-    Raises:
-        TypeError: if the output is not a tensor.
-        ValueError: if its shape is not that of ``z``, or it is not finite.
-    """
-    out: Any = denoiser(z, torch.full((len(z),), sigma, dtype=z.dtype, device=z.device))
-    if not isinstance(out, Tensor):
-        raise TypeError(
-            f"`denoiser` must return a tensor of shape {tuple(z.shape)}, got {type(out).__name__}. "
-            "Many libraries wrap their output: return its `.sample` or its first element."
-        )
-    if out.shape != z.shape:
-        raise ValueError(f"`denoiser` must return the shape of its input, {tuple(z.shape)}, got {tuple(out.shape)}.")
-    if not torch.isfinite(out).all():
-        raise ValueError(f"`denoiser` must return finite values, got NaN or infinity at sigma = {sigma:g}.")
 
 
 def state_dtype(module: nn.Module) -> torch.dtype:

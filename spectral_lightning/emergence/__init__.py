@@ -1,7 +1,6 @@
-"""When a mode is learnt: thresholds, first passage, the gray zone and the power law. NumPy only.
+"""When a mode is learnt: thresholds, first passage, the gray zone and the power law. NumPy and SciPy only.
 
-Measured and predicted variance trajectories go through the same functions here, so that a comparison of the two is one
-of like with like.
+Measured and predicted trajectories of the variance go through the same functions.
 """
 
 from spectral_lightning.emergence.criteria import CRITERIA, StaysWithin, direction, gray_zone, threshold

@@ -1,7 +1,7 @@
-"""Thresholds between the initial and the target variance, and the modes that have nowhere to go.
+"""Thresholds between the initial and the target variance, and the modes that start too close to the target.
 
 Notation: ``v0`` is the variance of the generated samples before training, ``v1`` the target (the sampler's own fixed
-point, or the data's variance). A mode is rising where ``v1 > v0`` and falling where ``v1 < v0``.
+point, or the data's variance). A mode is rising if ``v1 > v0`` and falling if ``v1 < v0``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ CRITERIA = ("geometric", "harmonic", "arithmetic")
 
 @dataclass(frozen=True)
 class StaysWithin:
-    """The criterion that a variance is within ``share`` of its target from then on, to be asked of a prediction.
+    """A criterion for predictions: the variance stays within ``share`` of its target from some time on.
 
-    Falling modes undershoot on their way, so that a first passage is not yet "learnt": this is the last entry into the
-    band from ``(1 - share) v1`` to ``(1 + share) v1``.
+    This is the last entry into the band from ``(1 - share) v1`` to ``(1 + share) v1``. Falling modes undershoot their
+    target, so that their first passage does not mean that they are learnt.
 
     Args:
         share: half the width of the band, between 0 and 1.
@@ -48,7 +48,7 @@ class StaysWithin:
 
 
 def threshold(initial: ArrayLike, target: ArrayLike, criterion: str | float = "geometric") -> NDArray[np.float64]:
-    """The variance a mode has to pass to count as learnt, shape of ``initial`` and ``target`` broadcast.
+    """The variance that a mode must pass to count as learnt, in the broadcast shape of ``initial`` and ``target``.
 
     - ``"geometric"``: ``sqrt(v0 v1)``; ``"harmonic"``: ``2 v0 v1 / (v0 + v1)``; ``"arithmetic"``: ``(v0 + v1) / 2``;
     - a number f in (0, 1): within a factor f of the target, ``f v1`` for rising and ``v1 / f`` for falling modes.
@@ -84,13 +84,13 @@ def threshold(initial: ArrayLike, target: ArrayLike, criterion: str | float = "g
 
 
 def direction(initial: ArrayLike, target: ArrayLike) -> NDArray[np.int64]:
-    """+1 where the variance has to rise, -1 where it has to fall, 0 where it starts at its target or either is NaN."""
+    """+1 if the variance has to rise, -1 if it has to fall, 0 if it starts at its target or either is NaN."""
     v0, v1 = np.asarray(initial, np.float64), np.asarray(target, np.float64)
     return np.asarray((v1 > v0).astype(np.int64) - (v1 < v0).astype(np.int64))
 
 
 def gray_zone(initial: ArrayLike, target: ArrayLike, factor: float = 2.0) -> NDArray[np.bool_]:
-    """Modes whose initial variance lies within ``factor`` of the target: their passage says nothing about learning.
+    """Modes whose initial variance is within ``factor`` of the target: their passage says nothing about learning.
 
     Reference: Wang & Pehlevan 2025, figure 3.
 
@@ -98,8 +98,6 @@ def gray_zone(initial: ArrayLike, target: ArrayLike, factor: float = 2.0) -> NDA
         ValueError: if ``factor`` is below 1.
     """
     if not factor >= 1:
-        raise ValueError(
-            f"`factor` must be a number of at least 1, got {factor!r}. 1 leaves out no mode but exact ties."
-        )
+        raise ValueError(f"`factor` must be a number of at least 1, got {factor!r}. 1 leaves out exact ties only.")
     v0, v1 = np.broadcast_arrays(np.asarray(initial, np.float64), np.asarray(target, np.float64))
     return np.asarray((v0 <= factor * v1) & (v1 <= factor * v0), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""From a table of variances [step, mode] to one emergence time, direction and status per mode."""
+"""Emergence time, direction and status of every mode in a table of variances [step, mode]."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["STATUS", "ModeEmergence", "emergence"]
 Array = NDArray[np.float64]
 
 STATUS = ("crossed", "not yet", "gray zone", "null mode", "undefined")
-"""What can be said of a mode: it passed its threshold; it did not yet; it started within the gray zone; the data
-have no variance there; its start or its target is not finite or its threshold is zero, so that no passage exists."""
+"""A mode has crossed its threshold; has not crossed it yet; started in the gray zone; has no variance in the data; or has
+no threshold to cross, because its start or target is not finite or the threshold is zero."""
 
 DIRECTIONS = {"rising": 1, "falling": -1}
 
 
 @dataclass(frozen=True)
 class ModeEmergence:
-    """Emergence of every mode of one trajectory table.
+    """Emergence of every mode in one table of variances.
 
     Attributes:
         variance: the data's variance of the modes, ``[K]``; the x axis of the law.
         initial: variance before training that decided on direction and gray zone, ``[K]``.
         target: variance at the end of learning, ``[K]``.
         threshold: variance to pass, ``[K]``.
-        direction: +1 rising, -1 falling, 0 where neither can be said, ``[K]``.
+        direction: +1 rising, -1 falling, 0 undefined, ``[K]``.
         status: index into :data:`STATUS`, ``[K]``.
         time: step of first passage, NaN unless the status is "crossed", ``[K]``.
-        criterion: the criterion the threshold came from.
+        criterion: the criterion of the threshold.
     """
 
     variance: Array
@@ -48,7 +48,7 @@ class ModeEmergence:
     criterion: str | float
 
     def eligible(self, way: str) -> NDArray[np.bool_]:
-        """Modes of one direction (``"rising"`` or ``"falling"``) that could cross: no gray zone, no null mode."""
+        """Modes of one direction, ``"rising"`` or ``"falling"``, that can cross: no gray zone, no null mode."""
         one_of("way", way, DIRECTIONS)
         return np.asarray((self.direction == DIRECTIONS[way]) & (self.status <= STATUS.index("not yet")))
 
@@ -61,7 +61,7 @@ class ModeEmergence:
 
         Args:
             way: ``"rising"`` or ``"falling"``.
-            modes: only those of this mask, ``[K]``.
+            modes: mask of the modes to use, ``[K]``; all by default.
             min_decades: a narrower range of variance gives no exponent.
         """
         chosen = self.eligible(way) if modes is None else self.eligible(way) & np.asarray(modes, np.bool_)
@@ -85,16 +85,15 @@ def emergence(
         steps: steps of the records, ``[T]``.
         variance: variance of the generated samples, ``[T, K]``.
         mode_variance: the data's variance per mode, ``[K]``.
-        target: variance at the end of learning, ``[K]``; the data's where it is not given.
+        target: variance at the end of learning, ``[K]``; the data's by default.
         criterion: a name from :data:`CRITERIA`, or a fraction of the target.
         gray_factor: modes that start within this factor of the target are left out.
-        null_variance: modes of the data with this variance or less are null modes, reported apart.
-        initial: variance before training that decides on direction and gray zone, ``[K]``; the first record of
-            ``variance`` where it is not given. A prediction takes the measurement's, so that both leave out the same
-            modes.
+        null_variance: modes with at most this variance in the data are null modes.
+        initial: variance before training, which decides on direction and gray zone, ``[K]``; by default the first
+            record of ``variance``. A prediction uses that of the measurement, so that both leave out the same modes.
 
     Raises:
-        ValueError: if the shapes do not match, or as :func:`threshold`, :func:`gray_zone` and :func:`first_passage`.
+        ValueError: if the shapes do not match; see also :func:`threshold`, :func:`gray_zone` and :func:`first_passage`.
     """
     table, lam = np.asarray(variance, np.float64), np.asarray(mode_variance, np.float64)
     end = lam if target is None else np.asarray(target, np.float64)

@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def _carry_forward(values: Array, steps: Array) -> tuple[Array, Array]:
-    """For every record the last finite value up to it, and its step; NaN before the first."""
+    """The last finite value up to each record, and its step; NaN before the first."""
     rows = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
     last = np.maximum.accumulate(rows, axis=0)
     picked = np.take_along_axis(values, np.maximum(last, 0), axis=0)
@@ -19,7 +19,7 @@ def _carry_forward(values: Array, steps: Array) -> tuple[Array, Array]:
 
 
 def _interpolate(step: tuple[Array, Array], value: tuple[Array, Array], level: Array) -> Array:
-    """Where a segment meets ``level``: log variance against log step, against the step itself if it starts at 0."""
+    """Step at which a segment meets ``level``: log variance over log step, or over the step if it starts at 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         in_logs = (np.log(level) - np.log(value[0])) / (np.log(value[1]) - np.log(value[0]))
         plain = (level - value[0]) / (value[1] - value[0])
@@ -30,11 +30,11 @@ def _interpolate(step: tuple[Array, Array], value: tuple[Array, Array], level: A
 
 
 def first_passage(steps: ArrayLike, variance: ArrayLike, threshold: ArrayLike, direction: ArrayLike) -> Array:
-    """Step at which each trajectory first reaches its threshold; NaN where it never does.
+    """Step at which each trajectory first reaches its threshold; NaN if it never does.
 
-    Between two records log variance is taken as linear in log step, and from step 0 to the first later record as linear
-    in the step. A variance of exactly 0, which has no logarithm, is interpolated linearly. Records that are not finite
-    are passed over.
+    Between two records, log variance is interpolated linearly in log step; from step 0 to the next record, linearly in
+    the step. A variance of exactly 0, which has no logarithm, is interpolated linearly. Records that are not finite are
+    skipped.
 
     Args:
         steps: increasing steps (or times) of the records, ``[T]``; may start at 0.
@@ -43,8 +43,7 @@ def first_passage(steps: ArrayLike, variance: ArrayLike, threshold: ArrayLike, d
         direction: +1 for a passage upwards, -1 downwards, 0 for none, ``[K]``.
 
     Returns:
-        Steps of first passage, ``[K]``. A trajectory already past its threshold at the first record gives that record's
-        step.
+        Steps of first passage, ``[K]``; the step of the first record for a trajectory that starts past its threshold.
 
     Raises:
         ValueError: if the shapes do not match or the steps do not increase.

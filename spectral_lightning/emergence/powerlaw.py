@@ -1,4 +1,4 @@
-"""The power law ``tau* = C lambda^(-alpha)`` through emergence times, or the reason why there is none."""
+"""The power law ``tau* = C lambda^(-alpha)`` of emergence times, or the reason why it cannot be determined."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["PowerLaw", "fit_power_law"]
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """Least-squares line of log time on log variance; ``exponent`` is ``alpha`` in ``tau* ~ lambda^(-alpha)``.
+    """Least-squares line of log time over log variance; ``exponent`` is ``alpha`` in ``tau* ~ lambda^(-alpha)``.
 
     Attributes:
-        exponent: alpha, NaN where not determinable.
+        exponent: alpha, NaN if not determinable.
         low: lower end of the exponent's confidence interval.
         high: upper end of the exponent's confidence interval.
         prefactor: C, the time at variance 1.
-        r2: share of the variance of log time the line explains.
-        count: modes in the fit, those that crossed.
-        total: modes that could have crossed.
-        decades: decades of variance the fit spans.
-        reason: empty, or why no exponent is given.
+        r2: share of the variance of log time that the line explains.
+        count: number of modes in the fit, those that crossed.
+        total: number of eligible modes.
+        decades: range of variance of the fit in decades.
+        reason: why there is no exponent; empty if there is one.
     """
 
     exponent: float
@@ -42,11 +42,11 @@ class PowerLaw:
 
     @property
     def determinable(self) -> bool:
-        """Whether the data carry an exponent."""
+        """Whether there is an exponent."""
         return not self.reason
 
     def __str__(self) -> str:
-        """The exponent with its interval, or the reason for its absence."""
+        """The exponent with its interval, or the reason why there is none."""
         crossed = f"{self.count} of {self.total} crossed"
         if self.reason:
             return f"not determinable ({self.reason}; {crossed})"
@@ -63,15 +63,15 @@ def fit_power_law(
 ) -> PowerLaw:
     """Fit ``log tau* = log C - alpha log lambda`` by least squares over the modes that crossed.
 
-    The interval is Student's, from the scatter of the modes about the line: it holds what the modes disagree on, not
-    what another seed, criterion or smoothing would change. Modes that did not cross are left out and counted; where
-    they are many the exponent is biased towards the quick ones.
+    The interval is Student's, from the scatter of the modes about the line. It does not include the effect of another
+    seed, criterion or smoothing. Modes that did not cross are left out and counted; if there are many, the exponent is
+    biased towards the fast modes.
 
     Args:
         variance: target variance of each mode, ``[K]``; positive.
-        time: emergence time of each mode, ``[K]``; NaN where it did not cross.
-        min_modes: fewer crossed modes than this give no exponent.
-        min_decades: a narrower range of variance than this gives no exponent.
+        time: emergence time of each mode, ``[K]``; NaN if it did not cross.
+        min_modes: fewer crossed modes give no exponent.
+        min_decades: a narrower range of variance gives no exponent.
         confidence: coverage of the interval.
 
     Raises:
@@ -84,10 +84,8 @@ def fit_power_law(
     """
     lam, tau = np.asarray(variance, np.float64), np.asarray(time, np.float64)
     if lam.shape != tau.shape or lam.ndim != 1:
-        raise ValueError(
-            f"`variance` and `time` must have one and the same shape [K], got {lam.shape} and {tau.shape}."
-        )
-    positive_integer("min_modes", min_modes, minimum=3, remedy="Three points are the least a line with an error needs.")
+        raise ValueError(f"`variance` and `time` must have the same shape [K], got {lam.shape} and {tau.shape}.")
+    positive_integer("min_modes", min_modes, minimum=3, remedy="A line with an error needs three points.")
     non_negative("min_decades", min_decades)
     fraction("confidence", confidence)
     keep = np.isfinite(tau) & (tau > 0) & np.isfinite(lam) & (lam > 0)

@@ -1,7 +1,7 @@
 """Noise grids and probability-flow solvers, array-agnostic.
 
-Only ``+ - * /`` touch the state, so one and the same solver integrates torch samples through a network and NumPy modes
-through the theory: this is how a prediction is "pushed through the same sampler" as a measurement.
+The state is changed by ``+ - * /`` only, so that one solver integrates torch samples through a network and NumPy modes
+through the theory: predictions go through the same sampler as measurements.
 """
 
 from spectral_lightning.sampling.grid import karras_sigmas

@@ -1,4 +1,4 @@
-"""A sampler as one value: which solver over which noise levels."""
+"""A sampler as one value: a solver and its noise levels."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["Sampler"]
 class Sampler:
     """Deterministic sampling from ``z ~ N(0, sigma_max^2 I)`` down the probability-flow ODE.
 
-    The sampler is part of every measurement: with few steps even the exact denoiser does not reproduce the data's
-    variances. The levels are those of :func:`karras_sigmas`, or ``grid`` where one is given.
+    The sampler is part of every measurement: with few steps even the exact denoiser does not reproduce the variances of
+    the data. The levels are those of :func:`karras_sigmas`, or ``grid``.
 
     Args:
         solver: ``"heun"`` (second order) or ``"euler"`` (first order).
         num_steps: number of solver steps.
         sigma_min: lowest positive noise level.
         sigma_max: noise level at which sampling starts.
-        rho: spacing of the levels; larger values put more of them near ``sigma_min``.
+        rho: spacing of the levels; larger values put more near ``sigma_min``.
         final: where the last step ends, ``"zero"`` or ``"sigma_min"``.
-        grid: explicit, strictly decreasing noise levels instead of all of the above but ``solver``; may end at 0.
+        grid: strictly decreasing noise levels that replace all arguments but ``solver``; may end at 0.
 
     Raises:
         ValueError: for an unknown name, or levels that are not positive and strictly decreasing.
@@ -68,13 +68,13 @@ class Sampler:
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The noise levels at which the denoiser is evaluated (a Euler step does not look at its end)."""
+        """The noise levels at which the denoiser is evaluated; an Euler step does not evaluate its end."""
         looks_at_end = self.solver != "euler" and self.sigmas[-1] > 0
         return self.sigmas if looks_at_end else self.sigmas[:-1]
 
     @property
     def start(self) -> float:
-        """The noise level at which sampling starts, the standard deviation of the initial state."""
+        """The highest noise level, the standard deviation of the initial state."""
         return self.sigmas[0]
 
     @property

@@ -17,10 +17,10 @@ __all__ = ["read_arrays", "replacing", "write_arrays"]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to inside, which becomes ``path`` when all is written.
+    """A path to write to; on success it replaces ``path``.
 
-    ``path`` holds either what it held before or all of the new file, whenever the process dies. What is left of a file
-    that could not be written is removed, as it may be what the disk is full of.
+    If the process dies, ``path`` holds either its former content or the whole new file. If writing fails, the incomplete
+    file is removed, because it may be what filled the disk.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -34,16 +34,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays so that ``path`` holds either what it held before or all of them, whenever the process dies."""
+    """Write named arrays; if the process dies, ``path`` holds either its former content or all of them."""
     with replacing(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file; nothing in it is executed.
+    """Read the arrays of a file; nothing in it is executed.
 
     Raises:
-        ValueError: if it is not an npz file, or holds pickled objects.
+        ValueError: if it is not an npz file, or contains pickled objects.
     """
     with path.open("rb") as opened:
         if not zipfile.is_zipfile(opened):

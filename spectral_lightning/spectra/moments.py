@@ -1,4 +1,4 @@
-"""Mean and covariance of a stream of batches."""
+"""Mean and covariance from a stream of batches."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MAX_DIM = 12_288
 
 
 class SpectralMoments(Metric):
-    """First and second moments of data seen batch by batch, in float64.
+    """Mean and covariance of data that arrive in batches, in float64.
 
-    ``mean = sum x / n``, ``covariance = sum x x' / n - mean mean'``: the covariance of the empirical distribution, which
-    is what training on these data sees.
+    ``mean = sum x / n``, ``covariance = sum x x' / n - mean mean'``: those of the empirical distribution, which is what
+    training on these data sees.
 
-    Cost: d^2 per example in time, d^2 in memory (75 MB at d = 3,072), whatever their number.
+    Cost: d^2 operations per example; memory d^2 (75 MB at d = 3,072) for any number of examples.
 
     Args:
         dim: dimension d of the flattened examples.

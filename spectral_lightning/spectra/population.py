@@ -1,4 +1,4 @@
-"""The protocols of data whose moments are known without reading them batch by batch."""
+"""Protocols of data that know their moments without being read batch by batch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["HasPopulationMoments", "HasTrainingMoments"]
 
 @runtime_checkable
 class HasPopulationMoments(Protocol):
-    """A source of data that knows the mean and covariance of the distribution it draws from.
+    """A source of data that knows the mean and covariance of the distribution from which it draws.
 
-    The moments are those of the population, not of the samples, and are there before any sample is drawn.
+    The moments are those of the population, not of samples, and are known before any sample is drawn.
 
     Example:
         >>> from spectral_lightning.datamodules import GaussianDataModule
@@ -28,9 +28,9 @@ class HasPopulationMoments(Protocol):
 
 @runtime_checkable
 class HasTrainingMoments(Protocol):
-    """A source of data that tells the mean and covariance of its training set, as the network sees it.
+    """A source of data that knows the mean and covariance of its training set, as the network sees it.
 
-    A descent that takes the expectation over the noise, but sees these samples only, depends on nothing else of them.
+    Gradient descent on these samples with the exact expectation over the noise depends on nothing else about them.
     """
 
     def training_moments(self) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Several processes as one: sums and copies across ranks, or nothing at all where there is one."""
+"""Sums, copies and gathered objects across the processes of a run; nothing to do in a single process."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ __all__ = ["DistributedRanks", "OneProcess", "Ranks", "current_ranks"]
 
 
 class Ranks(Protocol):
-    """Which share of the work is this process's, and how the shares come together."""
+    """Which share of the work this process does, and how the shares are combined. Every rank must call each method."""
 
     rank: int
     size: int
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks, the same on every rank. Every rank has to call it."""
+        """The sum over all ranks, the same on every rank."""
         ...
 
     def copy_from_first(self, tensor: Tensor) -> Tensor:
-        """Rank 0's tensor on every rank. Every rank has to call it."""
+        """Rank 0's tensor on every rank."""
         ...
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, in the order of the ranks. Every rank has to call it."""
+        """The values of all ranks, in the order of the ranks."""
         ...
 
 
 class OneProcess:
-    """The only process there is."""
+    """A single process."""
 
     rank, size = 0, 1
 
@@ -52,10 +52,10 @@ class DistributedRanks:
     """The ranks of the default process group of ``torch.distributed``.
 
     Args:
-        device: where the collectives run: the rank's GPU under NCCL, the CPU under gloo.
+        device: where collectives run: the GPU of the rank under NCCL, the CPU under gloo.
 
     Raises:
-        RuntimeError: if no process group has been set up.
+        RuntimeError: if there is no process group.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -76,14 +76,14 @@ class DistributedRanks:
         return on_device.to(tensor.device)
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value, pickled on the way."""
+        """The values of all ranks, which must be picklable."""
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         return found
 
 
 def current_ranks(device: torch.device) -> Ranks:
-    """The ranks of this run: all of the process group where there is one, else this process alone."""
+    """The ranks of the default process group, or this process alone."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         return DistributedRanks(device)
     return OneProcess()

@@ -1,4 +1,4 @@
-"""The data a spectrum is computed from, read without touching the training's own loader or random states."""
+"""Read the data of a spectrum without touching the training's loader or random states."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DataSource = Tensor | Dataset[Any] | DataLoader[Any]
 
 
 def examples(batch: Any, batch_key: int | str | None) -> Tensor:
-    """The tensor of examples in a batch: the batch itself, its first element, or what ``batch_key`` names.
+    """The tensor of examples in a batch: the batch itself, its first element, or the element ``batch_key``.
 
     Raises:
-        ValueError: if the batch has no such element, or it is a mapping and no key is given.
-        TypeError: if what is found is not a tensor of floating-point numbers.
+        ValueError: if the batch has no such element, or is a mapping and no key is given.
+        TypeError: if the element is not a tensor of floating-point numbers.
     """
     if isinstance(batch, Mapping):
         if batch_key is None or batch_key not in batch:
@@ -48,7 +48,7 @@ def examples(batch: Any, batch_key: int | str | None) -> Tensor:
     if not found.is_floating_point():
         raise TypeError(
             f"Examples must be floating-point numbers as the network sees them, got {found.dtype}. "
-            "Pass `transform=` to SpectralTracker that scales them as the training does."
+            "Scale them with `transform=` as the training does."
         )
     return found
 
@@ -64,8 +64,17 @@ def reference_batches(
 ) -> Iterator[Tensor]:
     """This rank's share of at most ``limit`` examples, evenly spread over the data, in batches.
 
-    A loader is rebuilt from its dataset and collate function, without its sampler: a sampler may shuffle, repeat or pad.
-    The data are split by index, so that no example counts twice.
+    A loader is rebuilt from its dataset and collate function, without its sampler, which may shuffle, repeat or pad.
+    Ranks split the data by index, so that no example counts twice.
+
+    Args:
+        source: a tensor of examples, a dataset or a loader.
+        ranks: the processes that share the data.
+        limit: the most examples read, over all ranks.
+        batch_key: position or name of the examples in a batch.
+        transform: applied to the examples of a batch.
+        batch_size: of the batches.
+        seen: applied to a whole batch before its examples are taken.
 
     Raises:
         ValueError: if there are no data.
@@ -85,7 +94,7 @@ def labelled_batches(
     batch_size: int = 256,
     seen: Callable[[Any], Any] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same examples as :func:`reference_batches`, each batch with its labels.
+    """The examples of :func:`reference_batches`, each batch with its integer labels, found under ``label_key``.
 
     Raises:
         ValueError: if a batch has no labels.
@@ -96,7 +105,7 @@ def labelled_batches(
 
 
 def _labels(batch: Any, label_key: int | str | None) -> Tensor:
-    """The integer labels of a batch: its second element, or what ``label_key`` names."""
+    """The integer labels of a batch: its second element, or the element ``label_key``."""
     key = 1 if label_key is None and not isinstance(batch, Mapping) else label_key
     found = None
     if (isinstance(batch, Mapping) and key in batch) or (
@@ -115,7 +124,7 @@ def _labels(batch: Any, label_key: int | str | None) -> Tensor:
 def _parts_of(
     source: DataSource, ranks: Ranks, limit: int, batch_size: int, seen: Callable[[Any], Any] | None
 ) -> Iterator[Any]:
-    """This rank's batches as the loader makes them, and the training sees them."""
+    """This rank's batches as the training sees them."""
     data = source.dataset if isinstance(source, DataLoader) else source
     total = len(data)  # type: ignore[arg-type]
     if total == 0:
@@ -133,7 +142,7 @@ def _rebuilt(source: Any, subset: Subset[Any], batch_size: int) -> DataLoader[An
         return DataLoader(subset, batch_size)
     return DataLoader(
         subset,
-        # Without automatic batching an item of the dataset is a batch.
+        # Without automatic batching, an item of the dataset is a batch.
         None if source.batch_sampler is None else batch_size,
         collate_fn=source.collate_fn,
         num_workers=source.num_workers,
@@ -145,7 +154,7 @@ def _rebuilt(source: Any, subset: Subset[Any], batch_size: int) -> DataLoader[An
 
 @contextmanager
 def preserved_generators(source: DataSource) -> Iterator[None]:
-    """Put back the random generators that a dataset or collate function holds, such as those of a random transform."""
+    """Restore the random generators that a dataset or collate function holds, such as those of a random transform."""
     holders = (source.dataset, source.collate_fn) if isinstance(source, DataLoader) else (source,)
     found = list(_generators(holders, set()))
     states = [_state(generator) for generator in found]
@@ -160,10 +169,10 @@ _Generator = torch.Generator | np.random.Generator | np.random.RandomState | ran
 
 
 def _generators(thing: Any, seen: set[int], depth: int = 12) -> Iterator[_Generator]:
-    """Every generator that can be reached from ``thing`` through attributes, containers, partials and closures."""
+    """All generators reachable from ``thing`` through attributes, containers, partials and closures."""
     if isinstance(thing, _Generator) and not isinstance(thing, random.SystemRandom):
         yield thing
-    # The operating system's generator has no state; what hangs on a class or an imported module belongs to everybody.
+    # The operating system's generator has no state; attributes of classes and imported modules are shared by all.
     if depth == 0 or id(thing) in seen or isinstance(thing, _Generator | TensorDataset | type | ModuleType):
         return
     seen.add(id(thing))
@@ -173,7 +182,7 @@ def _generators(thing: Any, seen: set[int], depth: int = 12) -> Iterator[_Genera
 
 def _parts(thing: Any) -> Iterable[Any]:
     if isinstance(thing, tuple | list):
-        # A long list holds the data, not the transforms.
+        # A long list is data, not transforms.
         return thing[:100]
     if isinstance(thing, dict):
         return list(thing.values())[:100]

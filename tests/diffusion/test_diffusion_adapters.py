@@ -158,37 +158,21 @@ def noisy(sigma, count=4, seed=3):
     return draw(count) + sigma * torch.randn(count, DIM, generator=generator, dtype=F64)
 
 
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
 @pytest.mark.parametrize("name", CASES)
-def test_every_convention_is_the_wiener_filter(name):
+def test_every_convention_is_the_wiener_filter(name, dtype):
     adapter, make = CASES[name]
-    denoiser = BoundDenoiser(adapter, make())
+    denoiser = BoundDenoiser(adapter, make().to(dtype))
     levels = levels_of(denoiser)
     assert len(levels) >= 4
-    for sigma in levels:
-        z, s = noisy(sigma), torch.full((4,), sigma, dtype=F64)
-        # 1e-12 of z: at high noise the target's noise is sigma times as large as what is left of it
-        torch.testing.assert_close(denoiser(z, s), wiener(z, s), rtol=1e-12, atol=2e-12 * max(1, sigma))
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_every_convention_in_single_precision(name):
-    adapter, make = CASES[name]
-    denoiser = BoundDenoiser(adapter, make().float())
-    for sigma in levels_of(denoiser):
-        z, s = noisy(sigma), torch.full((4,), sigma, dtype=F64)
-        out = denoiser(z.float(), s.float())
-        assert out.dtype == torch.float32
-        # the rounding of F (6e-8) times its factor, at most sigma, and of a time around 1 in its own place
-        torch.testing.assert_close(out.double(), wiener(z, s), rtol=1e-4, atol=2e-5 * max(1, sigma))
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_levels_differ_within_a_batch(name):
-    adapter, make = CASES[name]
-    denoiser = BoundDenoiser(adapter, make())
-    sigma = torch.tensor(levels_of(denoiser)[:4], dtype=F64)
-    z = torch.cat([noisy(s, 1, seed=i) for i, s in enumerate(sigma.tolist())])
-    torch.testing.assert_close(denoiser(z, sigma), wiener(z, sigma), rtol=1e-11, atol=1e-11)
+    sigma = torch.tensor(levels, dtype=F64).repeat_interleave(2)  # a batch of different levels
+    z = torch.cat([noisy(s, 2, seed=i) for i, s in enumerate(levels)])
+    out = denoiser(z.to(dtype), sigma.to(dtype))
+    assert out.dtype == dtype
+    # At high noise the target's noise is sigma times what is left of it: rounding of F (6e-8 in float32) times sigma
+    rtol, atol = (1e-12, 2e-12) if dtype == F64 else (1e-4, 2e-5)
+    error = (out.double() - wiener(z, sigma)).abs()
+    assert (error <= rtol * wiener(z, sigma).abs() + atol * sigma.clamp_min(1)[:, None]).all()
 
 
 def test_images_keep_their_shape():
@@ -232,7 +216,7 @@ def test_grid_is_that_of_the_scheduler():
 @pytest.mark.parametrize("sigma", [1.0, 500.0, 0.0, 1e-9])
 def test_off_the_grid_raises(sigma):
     denoiser = BoundDenoiser(Adapter("diffusers-epsilon"), indexed("epsilon"))
-    with pytest.raises(ValueError, match=r"`sigma` must be one of the 200 noise levels.*not an index; use `sampler"):
+    with pytest.raises(ValueError, match="`sigma`"):
         denoiser(torch.zeros(2, DIM), torch.tensor([denoiser.sigma_min, sigma]))
 
 
@@ -266,16 +250,16 @@ def test_named_schedules(name, ends):
 
 @pytest.mark.parametrize(
     ("values", "kind"),
-    [([0.5, 0.4, 0.45], "alphas_cumprod"), ([0.9, float("nan")], "alphas_cumprod"), ([0.1, 0.3, 0.2], "sigmas")],
+    [
+        ([0.5, 0.4, 0.45], "alphas_cumprod"),
+        ([0.9, float("nan")], "alphas_cumprod"),
+        ([0.1, 0.3, 0.2], "sigmas"),
+        ([0.5, 0.0], "alphas_cumprod"),  # one finite level
+    ],
 )
-def test_a_grid_that_turns_back_is_refused(values, kind):
-    with pytest.raises(ValueError, match="rise or fall throughout"):
+def test_a_grid_that_turns_back_or_is_too_small_is_refused(values, kind):
+    with pytest.raises(ValueError, match="`schedule`"):
         LevelGrid(values, kind)
-
-
-def test_betas_taken_for_alphas_are_noticed_where_they_can_be():
-    with pytest.raises(ValueError, match="two finite noise levels at least"):
-        LevelGrid([0.5, 0.0])
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 37, 199, 200])
@@ -295,7 +279,7 @@ def test_subset_of_a_dense_grid_is_karras():
 
 
 def test_subset_beyond_the_grid_is_refused():
-    with pytest.raises(ValueError, match="at most 200"):
+    with pytest.raises(ValueError, match="`num_steps`"):
         LevelGrid(ABAR).subset(201)
 
 
@@ -412,18 +396,13 @@ def test_orders_keywords_and_conditions():
     assert recorded(null, Recorder(), z, sigma)[1][0][1]["class_labels"].tolist() == [10, 10]
     assert recorded(null, Recorder(), z, sigma, label)[1][0][1]["class_labels"].tolist() == [4, 5]
     assert label.tolist() == [4, 5]  # the first network wrote into its own copy
-
-
-def test_text_embeddings_come_in_the_type_of_the_network():
     text = torch.ones(2, 5, 7)
-    call = recorded(
-        Adapter("edm", condition="encoder_hidden_states"), Recorder(F64), torch.ones(2, 3), torch.ones(2), text
-    )
-    assert call[1][0][1]["encoder_hidden_states"].dtype == F64
+    (_, keywords) = recorded(Adapter("edm", condition="text"), Recorder(F64), z, sigma, text)[1][0]
+    assert keywords["text"].dtype == F64  # in the type of the network
 
 
 def test_condition_of_another_length_is_refused():
-    with pytest.raises(ValueError, match="one row per example, 2, got 3"):
+    with pytest.raises(ValueError, match="`condition`"):
         recorded(Adapter("edm"), Recorder(), torch.ones(2, 3), torch.ones(2), torch.ones(3))
 
 
@@ -440,13 +419,13 @@ def test_self_conditioning(how, third):
 def test_learned_variance_is_left_out():
     out, _ = recorded(Adapter("edm", learned_variance=True), Recorder(channels=2), torch.ones(2, 3), torch.ones(2))
     assert out.shape == (2, 3)
-    with pytest.raises(ValueError, match=r"\(2, 3\), got \(2, 6\).*`learned_variance`"):
+    with pytest.raises(ValueError, match="`learned_variance`"):
         recorded(Adapter("edm"), Recorder(channels=2), torch.ones(2, 3), torch.ones(2))
 
 
 def test_wrapped_output_names_the_field():
     denoiser = BoundDenoiser(Adapter("edm", "unet"), module(unet=Ideal(ideal.of_sigma, "x0", wrap=in_sample)))
-    with pytest.raises(TypeError, match=r"got SimpleNamespace.*`output`, now ''"):
+    with pytest.raises(TypeError, match="`output`"):
         denoiser(torch.ones(2, DIM), torch.ones(2))
 
 
@@ -476,39 +455,37 @@ def test_where_a_schedule_may_come_from(schedule):
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("fields", "argument"),
     [
-        ({"convention": "edn"}, "`convention` must be one of 'affine', 'edm'"),
-        ({"convention": "affine"}, "`prediction` must be one of 'epsilon'"),
-        ({"convention": "edm", "time": "seconds"}, "`time` must be one of"),
-        ({"convention": "edm", "path": "straight"}, "`path` must be one of"),
-        ({"convention": "edm", "order": "xt"}, "`order` must be one of"),
-        ({"convention": "edm", "self_conditioning": "yes"}, "`self_conditioning` must be one of"),
-        ({"convention": "edm", "time": "index"}, "`schedule` must be given for time='index'"),
-        ({"convention": "edm", "path": "schedule"}, "must both be 'schedule' or neither"),
-        ({"convention": "edm", "sigma_data": 0.0}, "`sigma_data` must be a positive"),
-        ({"convention": "edm", "sigma_max": -1.0}, "`sigma_max` must be a positive"),
-        ({"convention": "edm", "data_scale": 0.0}, "`data_scale` must be a positive"),
-        ({"convention": "edm", "output_scale": 0.0}, "`output_scale` must be finite and not 0"),
+        ({"convention": "edn"}, "convention"),
+        ({"convention": "affine"}, "prediction"),
+        ({"time": "seconds"}, "time"),
+        ({"path": "straight"}, "path"),
+        ({"order": "xt"}, "order"),
+        ({"self_conditioning": "yes"}, "self_conditioning"),
+        ({"time": "index"}, "schedule"),
+        ({"path": "schedule"}, "path"),
+        ({"sigma_data": 0.0}, "sigma_data"),
+        ({"sigma_max": -1.0}, "sigma_max"),
+        ({"data_scale": 0.0}, "data_scale"),
+        ({"output_scale": 0.0}, "output_scale"),
+        ({"num_train_steps": 1}, "num_train_steps"),
     ],
 )
-def test_bad_fields(fields, message):
-    with pytest.raises(ValueError, match=message):
-        Adapter(**fields)
+def test_bad_fields(fields, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`"):
+        Adapter(**{"convention": "edm", **fields})
 
 
 @pytest.mark.parametrize(
     ("adapter", "message"),
     [
-        (
-            Adapter("edm", "model.unet"),
-            r"`network` must be an attribute path on Module, got 'model.unet'.*Its submodules: unet",
-        ),
-        (Adapter("diffusers-v", schedule="scheduler"), "`schedule` must be an attribute path"),
-        (Adapter("diffusers-v", network="noise_scheduler"), "must lead to something callable, got SimpleNamespace"),
-        (Adapter("diffusers-v", schedule="unet"), "object with `alphas_cumprod`, got Ideal"),
-        (Adapter("posterior", "unet", schedule="noise_scheduler"), r"callable t -> \(alpha, sigma\)"),
-        (Adapter("posterior", "unet", schedule="no.such:thing"), "importable as 'package.module:name'"),
+        (Adapter("edm", "model.unet"), "`network` .* submodules: unet"),
+        (Adapter("diffusers-v", schedule="scheduler"), "`schedule`"),
+        (Adapter("diffusers-v", network="noise_scheduler"), "`network`"),
+        (Adapter("diffusers-v", schedule="unet"), "`schedule`"),
+        (Adapter("posterior", "unet", schedule="noise_scheduler"), "`schedule`"),
+        (Adapter("posterior", "unet", schedule="no.such:thing"), "`schedule`"),
     ],
 )
 def test_what_is_not_found(adapter, message):
@@ -592,12 +569,12 @@ def test_a_bound_denoiser_describes_itself():
 @pytest.mark.parametrize(
     ("denoiser", "error", "message"),
     [
-        (None, TypeError, r"Identity offers no `denoise\(z, sigma\)`.*denoiser=.*flow-matching"),
-        (3, TypeError, "must be a callable, an Adapter or a name, got int"),
-        ("diffusers-eps", ValueError, "`denoiser` must be one of affine, edm"),
-        ("users_package:absent", ValueError, "importable as 'package.module:name', got 'users_package:absent'"),
-        ("no_such_package.f", ValueError, "No module named"),
-        ("users_package:number", ValueError, r"must name a function f\(module, z, sigma\).*a int"),
+        (None, TypeError, "`denoise.*`denoiser="),
+        (3, TypeError, "`denoiser` .* got int"),
+        ("diffusers-eps", ValueError, "`denoiser` .* affine, edm"),
+        ("users_package:absent", ValueError, "`denoiser`"),
+        ("no_such_package.f", ValueError, "`denoiser`"),
+        ("users_package:number", ValueError, "`denoiser`"),
     ],
 )
 @pytest.mark.usefixtures("importable")

@@ -1,4 +1,4 @@
-"""Evaluating a denoiser without a trace, and stopping what is none."""
+"""Evaluating a denoiser without a trace."""
 
 import random
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_lightning.diffusion import SupportsDenoise, check_denoiser, undisturbed
+from spectral_lightning.diffusion import SupportsDenoise, undisturbed
 
 
 def network():
@@ -114,39 +114,6 @@ def test_it_nests():
         assert not torch.is_grad_enabled()
     assert modes(net) == before_modes
     assert same(states(), before)
-
-
-class Wrapped:
-    sample = torch.zeros(2, 3)
-
-
-@pytest.mark.parametrize(
-    ("denoiser", "error", "message"),
-    [
-        (lambda z, s: Wrapped(), TypeError, r"must return a tensor of shape \(2, 3\), got Wrapped.*`\.sample`"),
-        (lambda z, s: (z,), TypeError, "got tuple"),
-        (lambda z, s: None, TypeError, "got NoneType"),
-        (lambda z, s: z[:, :2], ValueError, r"shape of its input, \(2, 3\), got \(2, 2\)"),
-        (lambda z, s: z.sum(), ValueError, r"got \(\)"),
-        (lambda z, s: z * torch.nan, ValueError, "NaN or infinity at sigma = 0.5"),
-        (lambda z, s: z.index_fill(0, torch.tensor([1]), torch.inf), ValueError, "NaN or infinity"),
-    ],
-)
-def test_what_is_no_denoiser_is_stopped(denoiser, error, message):
-    with pytest.raises(error, match=message):
-        check_denoiser(denoiser, torch.ones(2, 3), 0.5)
-
-
-def test_a_denoiser_gets_one_sigma_per_example_of_the_type_of_z():
-    seen = []
-
-    def denoiser(z, sigma):
-        seen.append(sigma)
-        return z / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
-
-    check_denoiser(denoiser, torch.ones(4, 1, 2, 2, dtype=torch.float64), 0.5)
-    assert seen[0].tolist() == [0.5] * 4
-    assert seen[0].dtype == torch.float64
 
 
 def test_protocol_is_seen_by_its_method():

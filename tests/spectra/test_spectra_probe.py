@@ -199,7 +199,7 @@ def test_ranks_share_the_work_and_get_the_result_of_one(size, count):
         assert_rows_equal(row, one.measure(nonlinear, 3, dtype=F64))
         np.testing.assert_allclose(gain, one.gain(nonlinear, dtype=F64), rtol=1e-12, atol=1e-13)
     # Equally often on every rank, so that a denoiser may gather its parameters from all of them; shared all the same.
-    turns = -(-len(one._chunks) // size)
+    turns = -(-len(one.chunks.parts) // size)
     assert calls == dict.fromkeys(range(size), turns * SHORT.evaluations)
     assert max(evaluated.values()) < count * SHORT.evaluations or count <= 5
 

@@ -25,22 +25,17 @@ def draw(count, seed=1):
     return MEAN + torch.randn(count, DIM, generator=generator, dtype=F64) @ torch.linalg.cholesky(COVARIANCE).T
 
 
-def wiener(z, sigma):
-    """``mean + C (C + sigma^2 I)^-1 (z - mean)`` by a dense solve for each row."""
-    rows = [
-        MEAN + COVARIANCE @ torch.linalg.solve(COVARIANCE + s**2 * torch.eye(DIM, dtype=F64), x - MEAN)
-        for x, s in zip(z.flatten(1).double(), sigma.double(), strict=True)
-    ]
-    return torch.stack(rows).reshape(z.shape)
-
-
 def posterior(x, a, s):
-    """E[x0 | x] for ``x = a x0 + s eps``, one a and s a row."""
-    rows = []
-    for row, alpha, std in zip(x.flatten(1).double(), a.double(), s.double(), strict=True):
-        observed = alpha**2 * COVARIANCE + std**2 * torch.eye(DIM, dtype=F64)
-        rows.append(MEAN + alpha * COVARIANCE @ torch.linalg.solve(observed, row - alpha * MEAN))
-    return torch.stack(rows).reshape(x.shape)
+    """E[x0 | x] for ``x = a x0 + s eps``, one a and s a row, by a dense solve for each."""
+    flat, a, s = x.flatten(1).double(), a.double()[:, None], s.double()[:, None]
+    observed = a[..., None] ** 2 * COVARIANCE + s[..., None] ** 2 * torch.eye(DIM, dtype=F64)
+    solved = torch.linalg.solve(observed, (flat - a * MEAN)[..., None])[..., 0]
+    return (MEAN + a * (solved @ COVARIANCE)).reshape(x.shape)
+
+
+def wiener(z, sigma):
+    """``mean + C (C + sigma^2 I)^-1 (z - mean)``."""
+    return posterior(z, torch.ones_like(sigma), sigma)
 
 
 TARGETS = {

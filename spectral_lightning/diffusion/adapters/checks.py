@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
 from spectral_lightning.diffusion.adapters.readings import best_reading, level_near
-from spectral_lightning.diffusion.denoiser import Denoiser, check_denoiser
+from spectral_lightning.diffusion.denoiser import Denoiser
 
 __all__ = ["self_check"]
 
@@ -93,8 +93,9 @@ def _rms(x: Tensor) -> float:
 
 
 def _called(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
+    """The denoiser returns a finite tensor of the shape of ``z``."""
     try:
-        check_denoiser(denoiser, z, sigma)
+        out: Any = denoiser(z, torch.full((len(z),), sigma, dtype=z.dtype, device=z.device))
     except torch.OutOfMemoryError:
         raise
     except (IndexError, RuntimeError) as error:
@@ -102,6 +103,15 @@ def _called(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
             f"The denoiser failed on input of shape {tuple(z.shape)} and {z.dtype} at sigma = {sigma:g}: {error}. If it "
             "takes an index instead of sigma, use an Adapter with time='index'; if it takes (time, x), order='time-x'."
         ) from error
+    if not isinstance(out, Tensor):
+        raise TypeError(
+            f"`denoiser` must return a tensor of shape {tuple(z.shape)}, got {type(out).__name__}. "
+            "Many libraries wrap their output: return its `.sample` or its first element."
+        )
+    if out.shape != z.shape:
+        raise ValueError(f"`denoiser` must return the shape of its input, {tuple(z.shape)}, got {tuple(out.shape)}.")
+    if not torch.isfinite(out).all():
+        raise ValueError(f"`denoiser` must return finite values, got NaN or infinity at sigma = {sigma:g}.")
 
 
 def _one_by_one(call: Denoiser, denoiser: Any, z: Tensor, sigma: float, condition: Tensor | None) -> None:

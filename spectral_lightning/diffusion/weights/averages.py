@@ -24,11 +24,6 @@ class Average(Protocol):
         """Whether it has been updated."""
         ...
 
-    @property
-    def swaps(self) -> bool:
-        """Whether its library sometimes swaps it with the weights of the module and so holds the raw ones."""
-        ...
-
     def pairs(self, module: nn.Module) -> Pairs:
         """The averaged tensors of ``module`` with their averages; raises ``ValueError`` if they are ambiguous."""
         ...
@@ -90,13 +85,11 @@ class ModuleAverage:
         holder: torch's ``AveragedModel``, timm's ``ModelEmaV2`` or ``ModelEmaV3``, ema-pytorch's ``EMA``, or similar.
         copy: name of the submodule that is the copy; it may be created later.
         counter: name of the buffer that is positive once the average was updated; None if it always counts as updated.
-        swaps: whether it is sometimes swapped with the weights of the module.
     """
 
     holder: nn.Module
     copy: str = "module"
     counter: str | None = None
-    swaps: bool = False
 
     @property
     def started(self) -> bool:
@@ -122,7 +115,6 @@ class ParameterAverage:
     """
 
     holder: _EMAModel
-    swaps = False
 
     @property
     def started(self) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
 from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion.weights.averages import Average, HasEmaScope, Pairs, offers, recognised
+from spectral_lightning.diffusion.weights.averages import Average, HasEmaScope, offers, recognised
 from spectral_lightning.diffusion.weights.source import AveragedWeights, RawWeights, ScopedWeights, WeightSource
 
 __all__ = ["Weights", "find_weights"]
@@ -31,26 +31,6 @@ class _WeightAveraging(_KeepsAverageModel, Protocol):
     """Lightning's ``WeightAveraging`` and its subclasses, such as ``EMAWeightAveraging``."""
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool: ...
-
-
-@dataclass(frozen=True)
-class _CallbackAverage:
-    """The average of a callback that creates it in its ``setup``, perhaps after ours, and again for every fit."""
-
-    callback: _WeightAveraging
-    swaps = True
-
-    @property
-    def started(self) -> bool:
-        average = self._average()
-        return average is not None and average.started
-
-    def pairs(self, module: nn.Module) -> Pairs:
-        average = self._average()
-        return [] if average is None else average.pairs(module)
-
-    def _average(self) -> Average | None:
-        return recognised(self.callback._average_model)
 
 
 def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = ()) -> WeightSource:
@@ -78,7 +58,7 @@ def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = (
     keepers = list(keepers)
     if not isinstance(kind, str) and (given := recognised(kind)) is not None:
         given.pairs(module)  # raises now, not at the first measurement
-        return AveragedWeights(given, f"the {type(kind).__name__} given")
+        return AveragedWeights(lambda: given, f"the {type(kind).__name__} given")
     if not isinstance(kind, str) and callable(kind):
         return ScopedWeights(kind, f"the context of {getattr(kind, '__qualname__', type(kind).__name__)}")
     kind = one_of("weights", kind, ("raw", "ema"))  # type: ignore[assignment]
@@ -90,7 +70,7 @@ def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = (
         raise _not_one(module, keepers, found)
     (source,) = found
     if isinstance(source, AveragedWeights):
-        source.average.pairs(module)  # raises now, not at the first measurement
+        source.pairs(module)  # raises now, not at the first measurement
     return source
 
 
@@ -101,9 +81,9 @@ def _averages(module: nn.Module, keepers: list[object]) -> Iterator[AveragedWeig
             continue
         seen.add(id(thing))
         if offers(thing, _WeightAveraging):
-            yield AveragedWeights(_CallbackAverage(thing), where)
-        elif (average := recognised(thing)) is not None:
-            yield AveragedWeights(average, where)
+            yield AveragedWeights(partial(_average_of, thing), where, swaps=True)
+        elif recognised(thing) is not None:
+            yield AveragedWeights(partial(recognised, thing), where)
     if _has_scope(module):
         yield ScopedWeights(lambda m: m.ema_scope(), f"{type(module).__name__}.ema_scope()")
 
@@ -120,6 +100,11 @@ def _places(module: nn.Module, keepers: list[object]) -> Iterator[tuple[Any, str
         name = ".".join(filter(None, ("module", path)))
         yield part, name
         yield from ((value, f"{name}.{key}") for key, value in vars(part).items())
+
+
+def _average_of(callback: _WeightAveraging) -> Average | None:
+    """The average of a callback that creates it in its ``setup``, perhaps after ours, and again for every fit."""
+    return recognised(callback._average_model)
 
 
 def _has_scope(module: nn.Module) -> bool:

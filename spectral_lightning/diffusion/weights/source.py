@@ -141,8 +141,9 @@ class AveragedWeights:
     update the average counts as equal to the raw weights, because libraries initialise it with those of an earlier step.
 
     Args:
-        average: the average, see :func:`recognised`.
+        find: returns the average, see :func:`recognised`, or None while it does not exist.
         where: its name in messages.
+        swaps: whether its library sometimes swaps it with the weights of the module.
 
     Example:
         >>> from spectral_lightning.diffusion.weights import recognised
@@ -150,20 +151,31 @@ class AveragedWeights:
         >>> mean = torch.optim.swa_utils.AveragedModel(net)
         >>> mean.update_parameters(net)
         >>> _ = net.weight.data.add_(1)
-        >>> with AveragedWeights(recognised(mean), "mean").applied(net):
+        >>> with AveragedWeights(lambda: recognised(mean), "mean").applied(net):
         ...     bool(net.weight == mean.module.weight)
         True
         >>> bool(net.weight == mean.module.weight)
         False
     """
 
-    def __init__(self, average: Average, where: str) -> None:
-        self.average, self.where = average, where
-        self._raw = RawWeights([where] if average.swaps else [])
+    def __init__(self, find: Callable[[], Average | None], where: str, swaps: bool = False) -> None:
+        self.find, self.where, self.swaps = find, where, swaps
+        self._raw = RawWeights([where] if swaps else [])
 
     def describe(self) -> str:
         """One line for the log."""
-        return f"averaged weights of {self.where}" + ("" if self.average.started else ", raw until its first update")
+        return f"averaged weights of {self.where}" + ("" if self.started else ", raw until its first update")
+
+    @property
+    def started(self) -> bool:
+        """Whether the average exists and has been updated."""
+        average = self.find()
+        return average is not None and average.started
+
+    def pairs(self, module: nn.Module) -> Pairs:
+        """The averaged tensors of ``module`` with their averages."""
+        average = self.find()
+        return [] if average is None else average.pairs(module)
 
     def keep(self, module: nn.Module) -> None:
         """Remember the raw weights, to notice when they are swapped with the average."""
@@ -175,11 +187,11 @@ class AveragedWeights:
 
     def applied(self, module: nn.Module) -> AbstractContextManager[None]:
         """A context in which ``module`` holds the average."""
-        if not self.average.started:
+        if not self.started:
             return self._raw.applied(module)
         # After a swap the module holds the average, and the average the raw weights.
-        swapped = self.average.swaps and self._raw.replaced(module)
-        return nullcontext() if swapped else holding(self.average.pairs(module))
+        swapped = self.swaps and self._raw.replaced(module)
+        return nullcontext() if swapped else holding(self.pairs(module))
 
 
 class ScopedWeights:

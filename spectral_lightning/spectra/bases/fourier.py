@@ -40,10 +40,10 @@ class FourierBasis(Basis):
         mode_of: the mode of every column, ``[M]``.
         entries: ``k C + j`` of every column, k the flat index of its frequency in the order of ``numpy.fft``, ``[M]``.
         bands: number of radial bands, or None for single frequencies.
-        axes: how many of the last axes of an example are pixels; all but the first if not given.
+        axes: number of trailing axes of an example that are pixels; all but the first by default.
 
     Raises:
-        ValueError: for a shape that is no field of pixels, or vectors that do not match it.
+        ValueError: for a shape without pixels, or vectors that do not match it.
 
     Example:
         >>> basis = FourierBasis.from_moments(torch.zeros(4), torch.eye(4), shape=(4,))
@@ -94,7 +94,7 @@ class FourierBasis(Basis):
             source: what the moments describe.
 
         Raises:
-            ValueError: for a shape that is no field of pixels, moments that do not fit it, or a band without frequency.
+            ValueError: for a shape without pixels, moments that do not fit it, or a band without frequencies.
         """
         channels, size = channels_and_size(shape, axes)
         data = PCABasis.from_moments(mean, covariance, shape=shape, source=source)
@@ -128,7 +128,7 @@ class FourierBasis(Basis):
 
     @property
     def theory_index(self) -> Tensor:
-        """The entry ``k C + j`` of a bound convolution's modes that is mode m, ``[K]``. Single frequencies only.
+        """The index ``k C + j`` of each mode among those of a bound convolution, ``[K]``. Single frequencies only.
 
         ``FullWidthConvolution(...).bind(mean, covariance, size, channels).variance[theory_index]`` is :attr:`variance`.
         """
@@ -139,7 +139,7 @@ class FourierBasis(Basis):
 
     @property
     def mode_of_entry(self) -> Tensor:
-        """The mode of every entry ``k C + j``, where k and -k both stand, ``[d]``. Single frequencies only."""
+        """The mode of every entry ``k C + j``, with both k and -k, ``[d]``. Single frequencies only."""
         entry = torch.arange(self.dim)
         one = torch.minimum(entry // self.channels, _mirror(self.size)[entry // self.channels])
         modes = torch.full((self.dim,), -1)
@@ -207,7 +207,7 @@ def _band(frequency: Tensor, size: tuple[int, ...], bands: int) -> Tensor:
     """The radial band of every frequency."""
     count = positive_integer("bands", bands)
     radius = _radius(frequency, size)
-    # Rounding must not part frequencies on an edge between two bands.
+    # Rounding must not separate frequencies on the edge of a band.
     band = (radius * count / radius.max().clamp_min(1e-300) + 1e-9).long().clamp_max(count - 1)
     if len(torch.unique(band)) < count:
         raise ValueError(f"`bands` must leave a frequency in every band, got {bands} for {size} pixels. Use fewer.")
@@ -217,7 +217,7 @@ def _band(frequency: Tensor, size: tuple[int, ...], bands: int) -> Tensor:
 def _channel_modes(
     covariance: Tensor, size: tuple[int, ...], channels: int, frequencies: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, falling, and eigenvectors of the spectral matrices, ``[frequency, C]`` and ``[frequency, C, C]``."""
+    """Descending eigenvalues and eigenvectors of the spectral matrices, ``[frequency, C]`` and ``[frequency, C, C]``."""
     axes, pixels = len(size), math.prod(size)
     folded = covariance.reshape(channels, *size, channels, *size)
     first, second = tuple(range(1, 1 + axes)), tuple(range(2 + axes, 2 + 2 * axes))
@@ -247,7 +247,7 @@ def _real_vectors(channel_modes: Tensor, size: tuple[int, ...], frequencies: Ten
 
 
 def _by_variance(power: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Variance of every mode, falling; the order of the columns that goes with it; their modes."""
+    """Variance of every mode, falling; the matching order of the columns; their modes."""
     variance = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_add(0, group, power) / group.bincount()
     ranking = torch.argsort(variance, descending=True, stable=True)
     mode_of = torch.argsort(ranking)[group]

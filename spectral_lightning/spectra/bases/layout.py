@@ -16,10 +16,10 @@ def channels_and_size(shape: Sequence[int], axes: int | None = None) -> tuple[in
 
     Args:
         shape: shape of one example.
-        axes: how many of the last axes are pixels, 1 or 2; all but the first if not given.
+        axes: number of trailing axes that are pixels, 1 or 2; all but the first by default.
 
     Raises:
-        ValueError: for a shape that is none of these.
+        ValueError: for any other shape.
 
     Example:
         >>> channels_and_size((3, 8, 8)), channels_and_size((8, 8), axes=2)
@@ -29,7 +29,7 @@ def channels_and_size(shape: Sequence[int], axes: int | None = None) -> tuple[in
     if pixels not in (1, 2) or not 0 <= len(shape) - pixels <= 1:
         raise ValueError(
             f"`shape` must be [N], [C, N] or [C, H, W], or [H, W] with axes=2, got {tuple(shape)} and axes={axes!r}. "
-            "Use PCABasis for data that are no field of pixels."
+            "Use PCABasis for data without pixels."
         )
     cut = len(shape) - pixels
     return math.prod(shape[:cut]), tuple(int(n) for n in shape[cut:])

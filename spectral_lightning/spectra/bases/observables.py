@@ -12,18 +12,18 @@ from spectral_lightning.arguments import positive_integer
 __all__ = ["NULL_SHARE", "Observables"]
 
 NULL_SHARE = 1e-10
-"""Modes with this share of the largest variance or less are null modes."""
+"""Modes with at most this share of the largest variance are null modes."""
 
 
 class Observables:
-    """R replicates of M real coordinates, each of which belongs to one of K modes.
+    """R replicates of M real coordinates, each belonging to one of K modes.
 
     Args:
         mode_of: the mode of every coordinate, ``[M]``, int64; each of 0 to K - 1 at least once.
         replicates: R.
 
     Raises:
-        ValueError: if a mode has no coordinate, or R is not a positive integer.
+        ValueError: for a mode without coordinates, or an R that is not a positive integer.
 
     Example:
         >>> pairs = Observables(torch.tensor([0, 1, 1]), replicates=2)
@@ -70,7 +70,7 @@ class Observables:
 
     @cached_property
     def _members(self) -> tuple[Tensor, Tensor]:
-        """Coordinates of every mode and their shares, ``[K, most]``; gathered, because a scatter adds in any order."""
+        """Coordinates of every mode and their shares, ``[K, most]``; gathering adds in a fixed order, scattering does not."""
         order = torch.argsort(self.mode_of, stable=True)
         place = torch.arange(int(self.coordinates.max()))
         present = place < self.coordinates[:, None]

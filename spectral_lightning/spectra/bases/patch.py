@@ -38,10 +38,10 @@ class PatchBasis(Basis):
         size: pixels of a patch along each axis.
         stride: pixels from one patch to the next along each axis.
         boundary: ``"circular"``, patches continue at the opposite side, or ``"valid"``, patches lie within the image.
-        axes: how many of the last axes of an example are pixels; all but the first if not given.
+        axes: number of trailing axes of an example that are pixels; all but the first by default.
 
     Raises:
-        ValueError: for a shape that is no field of pixels, a patch larger than the image, or components of another size.
+        ValueError: for a shape without pixels, a patch larger than the image, or components of another size.
 
     Example:
         >>> basis = PatchBasis.from_moments(torch.zeros(8), torch.eye(8), shape=(8,), size=3)

@@ -1,4 +1,4 @@
-"""A history on disk while it grows: one small file per measurement, none ever rewritten."""
+"""A growing history on disk: one small file per measurement, never rewritten."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _HEADER = "header.npz"
 
 
 class HistoryDirectory:
-    """A directory holding a header file and one file per measurement, each written atomically.
+    """A directory with a header file and one file per measurement, each written atomically.
 
-    A process killed at any moment leaves the files of earlier measurements as they were, and at most a ``.part`` file
-    that nothing reads.
+    A process killed at any moment leaves the files of earlier measurements intact, and at most a ``.part`` file, which is
+    never read.
 
     Args:
-        path: the directory; made when the first file is written.
+        path: the directory; created with the first file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -31,8 +31,8 @@ class HistoryDirectory:
     def begin(self, history: SpectralHistory) -> None:
         """Write the header and all rows of ``history``.
 
-        Files of steps that are not in ``history``, measured by a run that was cut off after the checkpoint it goes on
-        from, are kept under a name ending in ``.superseded``, which nothing reads.
+        A resumed run may find files of steps after its checkpoint, which are not in ``history``. They are renamed to
+        ``.superseded`` and never read.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         write_arrays(self.path / _HEADER, history.header())
@@ -51,7 +51,7 @@ class HistoryDirectory:
         """The history so far.
 
         Raises:
-            FileNotFoundError: if no history was begun here.
+            FileNotFoundError: if there is no history in the directory.
         """
         history = SpectralHistory.from_arrays(read_arrays(self.path / _HEADER))
         for file in sorted(self.path.glob("step-*.npz")):

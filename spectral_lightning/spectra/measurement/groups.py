@@ -1,4 +1,4 @@
-"""Classes of the data, measured apart."""
+"""Classes of the data, measured separately."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spectral_lightning.spectra.bases.basis import Basis
-from spectral_lightning.spectra.bases.observables import Observables
+from spectral_lightning.spectra.bases import Basis
 from spectral_lightning.spectra.measurement.probe import GeneratedSamples, SpectralProbe
 from spectral_lightning.spectra.measurement.statistics import ModeStatistics
 from spectral_lightning.spectra.ranks import Ranks
@@ -21,22 +20,22 @@ from spectral_lightning.theory import fixed_point
 __all__ = ["Groups", "group_moments", "group_sums"]
 
 Classifier = Callable[[Tensor], Tensor]
-"""The group ``[B]``, an integer from 0, of every sample ``[B, *S]``."""
+"""Maps samples ``[B, *S]`` to their groups ``[B]``, integers from 0."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups of a measurement, and how a sample comes to its group.
+    """The groups of a measurement, and how samples are assigned to them.
 
-    A model conditioned on classes is sampled once per group, from the same latents under that group's label, and what
-    is measured of all samples together is the mixture with the shares of the data. An unconditional model is sampled
-    once, and ``classify`` says where each sample belongs.
+    A class-conditional model is sampled once per group, from the same latents under the label of the group; together the
+    samples represent the mixture with the shares of the data. An unconditional model is sampled once, and ``classify``
+    assigns each sample to its group.
 
     Args:
-        names: of the groups.
-        share: share of the data in each, ``[G]``.
-        target: variance of the data of each group along the modes, about the group's mean, ``[G, K]``.
-        classify: the classifier of an unconditional model's samples; None for a conditional model.
+        names: names of the G groups.
+        share: share of the data in each group, ``[G]``.
+        target: variance of each group's data along the modes, about the mean of the group, ``[G, K]``.
+        classify: classifier of samples for an unconditional model; None for a conditional one.
 
     Raises:
         ValueError: for shapes that do not match.
@@ -56,13 +55,13 @@ class Groups:
 
     @cached_property
     def labels(self) -> list[int | None]:
-        """The label of each sampling: one per group for a conditional model, one without label for another."""
+        """The label of each sampling: one per group for a conditional model, a single None otherwise."""
         return list(range(len(self.names))) if self.classify is None else [None]
 
     def static(self, probe: SpectralProbe) -> dict[str, Any]:
-        """The fields of a history that belong to the groups.
+        """The static fields of a history that describe the groups.
 
-        The fixed point is that of each mode by itself: exact where the group's covariance is diagonal in the basis.
+        The fixed point is that of each mode alone, exact if the covariance of the group is diagonal in the basis.
         """
         target, sampler = self.target.numpy(), probe.sampler
         return {
@@ -72,12 +71,12 @@ class Groups:
         }
 
     def sums(self, probe: SpectralProbe, samples: Sequence[GeneratedSamples]) -> list[ModeStatistics]:
-        """This rank's sums over the samples of every group, over all of them first where one sampling made them.
+        """This rank's sums over the samples of each group; of an unconditional model, first over all samples.
 
         No rank waits for another.
 
         Args:
-            probe: that generated the samples.
+            probe: the probe that generated the samples.
             samples: one set per entry of :attr:`labels`.
         """
         if self.classify is None:
@@ -87,13 +86,13 @@ class Groups:
     def row(
         self, probe: SpectralProbe, statistics: Sequence[ModeStatistics], step: int, **known: Any
     ) -> dict[str, Any]:
-        """One row with the groups' fields beside the common ones.
+        """One row with the fields of the groups and of all samples together.
 
         Args:
-            probe: that generated the samples.
-            statistics: what :meth:`sums` gave, added up over all ranks.
+            probe: the probe that generated the samples.
+            statistics: result of :meth:`sums`, added up over all ranks.
             step: optimizer updates so far.
-            known: further row fields.
+            known: additional row fields.
         """
         if self.classify is None:
             parts = list(statistics)
@@ -118,7 +117,7 @@ def _stacked(probe: SpectralProbe, parts: Sequence[ModeStatistics]) -> dict[str,
 
 
 def group_sums(basis: Basis, count: int, labelled: Iterable[tuple[Tensor, Tensor]]) -> list[ModeStatistics]:
-    """This rank's sums over the data of every group along the modes, read batch by batch; no rank waits for another.
+    """This rank's sums over the data of each group along the modes, batch by batch; no rank waits for another.
 
     Args:
         basis: the modes.
@@ -128,8 +127,7 @@ def group_sums(basis: Basis, count: int, labelled: Iterable[tuple[Tensor, Tensor
     Raises:
         ValueError: for a label out of range.
     """
-    observables = Observables(basis.mode_of, basis.replicates)
-    parts = [ModeStatistics.empty(1, observables) for _ in range(count)]
+    parts = [ModeStatistics.empty(1, basis.observables) for _ in range(count)]
     for examples, label in labelled:
         if len(label) and not 0 <= int(label.min()) <= int(label.max()) < count:
             raise ValueError(
@@ -142,13 +140,11 @@ def group_sums(basis: Basis, count: int, labelled: Iterable[tuple[Tensor, Tensor
 
 
 def group_moments(names: Sequence[str], parts: Sequence[ModeStatistics], ranks: Ranks) -> tuple[Tensor, Tensor]:
-    """Share ``[G]`` of every group in the data and its variance along the modes ``[G, K]``.
-
-    Every rank has to call it.
+    """Share of each group in the data, ``[G]``, and its variance along the modes, ``[G, K]``. Every rank must call it.
 
     Args:
-        names: of the G groups.
-        parts: this rank's :func:`group_sums`, which become those of all ranks.
+        names: names of the G groups.
+        parts: this rank's :func:`group_sums`; replaced by those of all ranks.
         ranks: the processes that share the data.
 
     Raises:

@@ -1,8 +1,8 @@
-"""One measurement of any denoiser, without a Trainer."""
+"""One measurement of any denoiser: sample, project, summarise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,13 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spectral_lightning.arguments import positive_integer
 from spectral_lightning.diffusion import Denoiser, Latents
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra.bases.basis import Basis
-from spectral_lightning.spectra.bases.observables import Observables
-from spectral_lightning.spectra.bases.overlap import overlap
-from spectral_lightning.spectra.history.history import SpectralHistory
+from spectral_lightning.spectra.bases import Basis, overlap
+from spectral_lightning.spectra.history import SpectralHistory
+from spectral_lightning.spectra.measurement.chunks import LatentChunks
 from spectral_lightning.spectra.measurement.statistics import ModeStatistics
 from spectral_lightning.spectra.ranks import OneProcess, Ranks
 from spectral_lightning.theory import fixed_point
@@ -26,17 +24,14 @@ __all__ = ["GeneratedSamples", "SpectralProbe"]
 
 _BLOCKS_FOR_AN_ERROR = 8
 
-Chunk = list[tuple[int, int, int]]
-"""Parts ``(block, start, stop)`` of the latents that go through the network together."""
-
 
 @dataclass(frozen=True)
 class GeneratedSamples:
     """One rank's share of the samples of a denoiser, kept on the CPU.
 
     Attributes:
-        key: the :attr:`SpectralProbe.sampling_key` they were generated under.
-        chunks: the samples ``[n, *S]`` of every chunk of this rank, by its index.
+        key: the :attr:`SpectralProbe.sampling_key` that they were generated under.
+        chunks: the samples ``[n, *S]`` of each of this rank's chunks, by index.
         device: where they were generated.
     """
 
@@ -46,32 +41,32 @@ class GeneratedSamples:
 
 
 class SpectralProbe:
-    """Samples from a denoiser and takes their variance along the modes of a basis.
+    """Samples a denoiser and measures the variance of the samples along the modes of a basis.
 
-    One fixed set of latents is pushed down the probability-flow ODE in fixed chunks. Ranks share the chunks; sums are
-    kept per block of latents in float64 and added in block order, so that the world size changes nothing beyond the
-    rounding of the network itself.
+    One fixed set of latents is integrated down the probability-flow ODE in fixed chunks, which the ranks share. Sums are
+    kept per block of latents in float64 and added in block order, so that the world size changes results only by the
+    rounding of the network.
 
-    The standard error comes from the scatter of complete latent blocks where there are eight or more. Where there are
-    fewer it comes from the fourth moment, with antithetic pairs counted once: an upper bound for orthogonal latents.
+    The standard error is the scatter of complete blocks of latents, if there are at least eight. With fewer it follows
+    from the fourth moment, counting antithetic pairs once: an upper bound for orthogonal latents.
 
-    Several probes of one :attr:`sampling_key` may share the samples: :meth:`generate` them once, and take a
-    :meth:`row` of each.
+    Probes with the same :attr:`sampling_key` can share samples: :meth:`generate` them once and take a :meth:`row` of
+    each probe.
 
-    Cost of a measurement: ``num_samples x sampler.evaluations`` evaluations of the network and ``num_samples x d x M``
-    operations for the projection on M coordinates (times the replicates); memory the samples and the latents
-    (``num_samples x d`` numbers each, over the ranks), a block of observables and M^2 numbers.
+    Cost of a measurement: ``num_samples x sampler.evaluations`` evaluations of the network, and
+    ``num_samples x replicates x d x M`` operations to project on M coordinates. Memory: samples and latents
+    (``num_samples x d`` numbers each, shared by the ranks), a block of observables, and M^2 numbers.
 
     Args:
         basis: modes and variances of the data.
-        sampler: the discrete sampler, a part of the measurement; 18 Heun steps if not given. ``"given"`` where what is
-            measured samples by itself: :meth:`generate` then takes ``f(latents [B, *S]) -> samples [B, *S]`` in place of
-            a denoiser, there are no gains, and the fixed point is the data's variance.
+        sampler: the discrete sampler, a part of the measurement; 18 Heun steps by default. With ``"given"``,
+            :meth:`generate` takes a function ``f(latents [B, *S]) -> samples [B, *S]`` instead of a denoiser, there are
+            no gains, and the fixed point is the data's variance.
         num_samples: number of latents; a multiple of twice the dimension makes linear denoisers exact.
         latents: ``"orthogonal"`` or ``"independent"``, see :class:`~spectral_lightning.diffusion.Latents`.
-        seed: of the latents.
+        seed: seed of the latents.
         sample_batch_size: the most samples that go through the network at once.
-        ranks: the processes that share the work, each calling the same methods; this process alone by default.
+        ranks: the processes that share the work and all call the same methods; this process alone by default.
 
     Raises:
         ValueError: for an argument out of range.
@@ -99,31 +94,29 @@ class SpectralProbe:
         self.basis = basis
         self.sampler: Sampler | None = None if sampler == "given" else sampler or Sampler()
         self.latents = Latents(num_samples, basis.dim, latents, seed)  # type: ignore[arg-type]
-        self.sample_batch_size = positive_integer("sample_batch_size", sample_batch_size)
-        self.ranks: Ranks = ranks or OneProcess()
+        self.sample_batch_size, self.ranks = sample_batch_size, ranks or OneProcess()
+        self.chunks = LatentChunks(self.latents, sample_batch_size, self.ranks)
         self.fixed_point = self._fixed_point()
-        self._chunks = list(_chunks(self.latents, sample_batch_size))
-        self._share: dict[tuple[int, torch.dtype], Tensor] = {}
 
     @property
     def num_blocks(self) -> int:
-        """Blocks of latents, the last perhaps not full."""
+        """Number of blocks of latents; the last may be incomplete."""
         return -(-self.latents.count // self.latents.block)
 
     @property
     def error_from_blocks(self) -> bool:
-        """Whether the standard error comes from the scatter of blocks, or from the fourth moment."""
+        """Whether the standard error is the scatter of blocks rather than a bound from the fourth moment."""
         return self.num_blocks >= _BLOCKS_FOR_AN_ERROR and self.latents.count % self.latents.block == 0
 
     def history(
         self, initial_gain: Any = None, extra: Mapping[str, Any] | None = None, **metadata: Any
     ) -> SpectralHistory:
-        """An empty history for this probe's measurements, with what makes them comparable in its metadata.
+        """An empty history for this probe's measurements, with the settings of the measurement as metadata.
 
         Args:
             initial_gain: gain of the denoiser before training, ``[level, mode]``.
-            extra: further static fields, such as those of groups.
-            metadata: further plain values.
+            extra: additional static fields, such as those of groups.
+            metadata: additional plain values.
         """
         static = {
             **(extra or {}),
@@ -163,19 +156,19 @@ class SpectralProbe:
     ) -> dict[str, Any]:
         """Generate the samples and return one row for :meth:`SpectralHistory.append`.
 
-        Gradients are off; modes and random states are the caller's business, see
-        :func:`~spectral_lightning.diffusion.undisturbed`. With several ranks, every rank has to call it.
+        Gradients are off; modes and random states are up to the caller, see
+        :func:`~spectral_lightning.diffusion.undisturbed`. Every rank must call it.
 
         Args:
             denoiser: ``D(z [B, *S], sigma [B]) -> [B, *S]``.
             step: optimizer updates so far.
             device: where the network is.
-            dtype: of the sampler's state; at least float32.
+            dtype: precision of the sampler's state; at least float32.
             condition: as for :meth:`generate`.
-            known: further row fields, such as ``cumulative_learning_rate``.
+            known: additional row fields, such as ``cumulative_learning_rate``.
 
         Raises:
-            ValueError: if the denoiser's output has not the shape of its input.
+            ValueError: if the denoiser does not keep the shape of its input.
         """
         return self.row(self.generate(denoiser, device, dtype, condition), step, **known)
 
@@ -187,38 +180,36 @@ class SpectralProbe:
         dtype: torch.dtype = torch.float32,
         condition: Tensor | None = None,
     ) -> GeneratedSamples:
-        """This rank's share of the samples; the first half of :meth:`measure`, in which no rank waits for another.
+        """This rank's share of the samples, the first half of :meth:`measure`; no rank waits for another.
 
         Args:
-            denoiser: ``D(z, sigma)``, or ``D(z, sigma, condition [B, ...])`` where a condition is given.
+            denoiser: ``D(z, sigma)``, or ``D(z, sigma, condition [B, ...])`` if a condition is given.
             device: where the network is.
-            dtype: of the sampler's state.
-            condition: rows ``[n, ...]``; latents 2i and 2i + 1, an antithetic pair, take row i modulo n, always.
+            dtype: precision of the sampler's state.
+            condition: rows ``[n, ...]``; latents 2i and 2i + 1, an antithetic pair, have row i modulo n.
 
         Raises:
-            ValueError: if the denoiser's output has not the shape of its input.
+            ValueError: if the denoiser does not keep the shape of its input.
         """
-        chunks = {}
-        for index, repeated in self._turns():
-            latents = self._chunk_latents(index, device, dtype)
-            bound = _conditioned(denoiser, self._condition(condition, index, device))
+        made = {}
+        for index, repeated in self.chunks.turns():
+            latents = self._latents(index, device, dtype)
+            rows = self.chunks.condition(condition, index, device)
             if self.sampler is None:
-                samples: Tensor = _same_shape(bound(latents), latents)
+                samples = _same_shape(denoiser(latents, *_copies(rows)), latents)
             else:
-                samples = self.sampler(_at_level(bound), latents * self.sampler.start)
+                samples = self.sampler(_at_one_level(denoiser, rows), latents * self.sampler.start)
             if not repeated:
-                chunks[index] = samples.cpu()
-        return GeneratedSamples(self.sampling_key, chunks, torch.device(device))
+                made[index] = samples.cpu()
+        return GeneratedSamples(self.sampling_key, made, torch.device(device))
 
     def row(self, samples: GeneratedSamples, step: int, **known: Any) -> dict[str, Any]:
-        """One row for :meth:`SpectralHistory.append`; the second half of :meth:`measure`.
-
-        With several ranks, every rank has to call it with its own share.
+        """One row for :meth:`SpectralHistory.append`, the second half of :meth:`measure`. Every rank must call it.
 
         Args:
-            samples: from :meth:`generate` of a probe with the same :attr:`sampling_key`.
+            samples: this rank's share, from :meth:`generate` of a probe with the same :attr:`sampling_key`.
             step: optimizer updates so far.
-            known: further row fields.
+            known: additional row fields.
 
         Raises:
             ValueError: for samples generated under another key.
@@ -242,11 +233,11 @@ class SpectralProbe:
     def sums_by_group(
         self, samples: GeneratedSamples, classify: Callable[[Tensor], Tensor] | None, count: int
     ) -> list[ModeStatistics]:
-        """Sums over this rank's finite samples, all of them first, then those of each group; no rank waits for another.
+        """Sums over this rank's finite samples: first of all, then of each group; no rank waits for another.
 
         Args:
             samples: from :meth:`generate` of a probe with the same :attr:`sampling_key`.
-            classify: the group, from 0, of every sample, ``[B, *S] -> [B]``; called once for each chunk.
+            classify: maps samples ``[B, *S]`` to their groups ``[B]``, counted from 0; called once per chunk.
             count: number of groups.
 
         Raises:
@@ -254,8 +245,7 @@ class SpectralProbe:
         """
         if samples.key != self.sampling_key:
             raise ValueError(f"`samples` must be generated under {self.sampling_key!r}, got {samples.key!r}.")
-        observables = Observables(self.basis.mode_of, self.basis.replicates)
-        parts = [ModeStatistics.empty(self.num_blocks, observables) for _ in range(1 + count)]
+        parts = [ModeStatistics.empty(self.num_blocks, self.basis.observables) for _ in range(1 + count)]
         for index, chunk in samples.chunks.items():
             values = chunk.to(samples.device)
             finite = torch.isfinite(values.flatten(1)).all(1)
@@ -264,7 +254,7 @@ class SpectralProbe:
                 group = classify(values).to(values.device)
                 taken += [finite & (group == g) for g in range(count)]
             for statistics, mask in zip(parts, taken, strict=True):
-                self._collect(statistics, self._chunks[index], values, mask, finite)
+                self._collect(statistics, index, values, mask, finite)
         return parts
 
     def standard_error(self, statistics: ModeStatistics) -> Tensor:
@@ -276,10 +266,10 @@ class SpectralProbe:
     def summary(
         self, statistics: ModeStatistics, step: int, error: Tensor, num_samples: int, **known: Any
     ) -> dict[str, Any]:
-        """One row from sums over samples and the standard error of their variance; NaN where no sample was finite."""
+        """One row from sums over samples and the standard error of their variance; NaN without a finite sample."""
         return {
             "step": step,
-            # Orthogonal latents are a fixed design whose second moment is that of the distribution itself.
+            # Orthogonal latents are a fixed design with the exact second moment: no correction for the mean.
             "variance": statistics.variance(unbiased=self.latents.kind == "independent").numpy(),
             "standard_error": error.numpy(),
             "mean_deviation": statistics.deviation.numpy(),
@@ -300,8 +290,7 @@ class SpectralProbe:
 
         ``g_k = sum u_k'(D(z) - mean) u_k'(z - mean) / sum (u_k'(z - mean))^2`` over noisy Gaussian data
         ``z ~ N(mean, Sigma + sigma^2 I)`` and the observables of a mode: the weight of a linear denoiser, the best
-        linear gain of any other. One evaluation of the network per level and latent. With several ranks, every rank
-        has to call it.
+        linear gain of any other. One evaluation of the network per level and latent. Every rank must call it.
         """
         return self.gain_of(self.gain_sums(denoiser, device, dtype, condition))
 
@@ -313,14 +302,14 @@ class SpectralProbe:
         dtype: torch.dtype = torch.float32,
         condition: Tensor | None = None,
     ) -> Tensor:
-        """This rank's share of both sums of :meth:`gain`, ``[2, level, mode]``; no rank waits for another."""
+        """This rank's share of the two sums of :meth:`gain`, ``[2, level, mode]``; no rank waits for another."""
         if self.sampler is None:
             raise ValueError("`sampler` must be a Sampler for gains, got 'given': a sampling function has no denoiser.")
         levels = self.sampler.levels
         sums = torch.zeros(2, len(levels), len(self.basis.variance), dtype=torch.float64)
-        for index, repeated in self._turns():
-            eps = self._chunk_latents(index, device, dtype).flatten(1)
-            call = _at_level(_conditioned(denoiser, self._condition(condition, index, device)))
+        for index, repeated in self.chunks.turns():
+            eps = self.chunks.rows(index, dtype).to(device)
+            call = _at_one_level(denoiser, self.chunks.condition(condition, index, device))
             for i, sigma in enumerate(levels):
                 z = self.basis.diffuse(eps, sigma).to(device=device, dtype=dtype)
                 out = call(z, sigma)
@@ -332,21 +321,12 @@ class SpectralProbe:
         return sums
 
     def gain_of(self, sums: Tensor) -> Tensor:
-        """The gains from all ranks' sums. With several ranks, every rank has to call it."""
+        """The gains from the sums of all ranks. Every rank must call it."""
         total = self.ranks.sum(sums)
         return total[0] / total[1]
 
-    def _condition(self, condition: Tensor | None, index: int, device: torch.device | str) -> Tensor | None:
-        if condition is None:
-            return None
-        return self.latents.condition(condition, *self._range(index)).to(device)
-
-    def _range(self, index: int) -> tuple[int, int]:
-        """The first latent of a chunk and the one after its last."""
-        return self._chunks[index][0][1], self._chunks[index][-1][2]
-
     def _fixed_point(self) -> NDArray[np.float64]:
-        """Variances of what the sampler makes of the exact denoiser of a Gaussian, ``[K]``."""
+        """Variances that the sampler generates with the exact denoiser of a Gaussian, ``[K]``."""
         data = self.basis.data
         if self.sampler is None:
             return np.asarray(self.basis.variance.numpy())
@@ -355,63 +335,31 @@ class SpectralProbe:
             return along_data
         return (overlap(self.basis, data) @ torch.from_numpy(along_data)).numpy()
 
-    def _turns(self) -> Iterator[tuple[int, bool]]:
-        """This rank's chunks, and where another rank has one more, a chunk to repeat and leave out of the results.
+    def _latents(self, index: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+        """The latents of a chunk in the shape of examples."""
+        return self.chunks.rows(index, dtype).to(device).reshape(-1, *self.basis.shape)
 
-        So every rank calls the denoiser equally often, and one that gathers sharded parameters finds all ranks there.
-        """
-        count, size = len(self._chunks), self.ranks.size
-        for index in range(self.ranks.rank, -(-count // size) * size, size):
-            yield index % count, index >= count
-
-    def _chunk_latents(self, index: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-        """The latents of a chunk; kept, because an orthogonal block of high dimension takes long to make."""
-        if (index, dtype) not in self._share:
-            self._share[index, dtype] = self.latents.rows(*self._range(index)).to(dtype)
-        return self._share[index, dtype].to(device).reshape(-1, *self.basis.shape)
-
-    def _collect(
-        self, statistics: ModeStatistics, chunk: Chunk, samples: Tensor, taken: Tensor, finite: Tensor
-    ) -> None:
-        origin = chunk[0][1]
-        for block, start, stop in chunk:
+    def _collect(self, statistics: ModeStatistics, index: int, samples: Tensor, taken: Tensor, finite: Tensor) -> None:
+        origin = self.chunks.parts[index][0][1]
+        for block, start, stop in self.chunks.parts[index]:
             part = slice(start - origin, stop - origin)
             good = samples[part][taken[part]]
             statistics.add(block, self.basis.project(good), int((~finite[part]).sum()))
 
 
-def _chunks(latents: Latents, most: int) -> Iterator[Chunk]:
-    """Blocks together where several fit into a chunk, a block in parts where it does not fit."""
-    size = latents.block if latents.block <= most else most
-    parts: Chunk = []
-    for first in range(0, latents.count, latents.block):
-        end = min(first + latents.block, latents.count)
-        for start in range(first, end, size):
-            stop = min(start + size, end)
-            if parts and stop - parts[0][1] > most:
-                yield parts
-                parts = []
-            parts.append((first // latents.block, start, stop))
-    yield parts
+def _at_one_level(denoiser: Any, condition: Tensor | None) -> Callable[[Tensor, float], Tensor]:
+    """The denoiser in the form of the solvers, with one noise level for all samples."""
+
+    def evaluated(z: Tensor, sigma: float) -> Tensor:
+        # New tensors at every call: some libraries write into their arguments.
+        level = torch.full((len(z),), sigma, dtype=z.dtype, device=z.device)
+        return _same_shape(denoiser(z, level, *_copies(condition)), z).to(z.dtype)
+
+    return evaluated
 
 
-def _conditioned(denoiser: Any, condition: Tensor | None) -> Any:
-    """A denoiser that takes the rows of its condition with it."""
-    if condition is None:
-        return denoiser
-    # A copy every time: some libraries write into what they are given.
-    return lambda *arguments: denoiser(*arguments, condition.clone())
-
-
-def _at_level(denoiser: Denoiser) -> Any:
-    """A denoiser for the solvers, which know one sigma for all samples."""
-
-    def call(z: Tensor, sigma: float) -> Tensor:
-        # A fresh tensor every time: some libraries write into the sigma they are given.
-        out = denoiser(z, torch.full((len(z),), sigma, dtype=z.dtype, device=z.device))
-        return _same_shape(out, z).to(z.dtype)
-
-    return call
+def _copies(condition: Tensor | None) -> tuple[Tensor, ...]:
+    return () if condition is None else (condition.clone(),)
 
 
 def _same_shape(out: Tensor, z: Tensor) -> Tensor:

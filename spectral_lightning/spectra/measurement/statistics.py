@@ -1,4 +1,4 @@
-"""Sufficient statistics of samples along modes."""
+"""Sums over samples along modes, and the moments and errors that follow from them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from spectral_lightning.spectra.ranks import Ranks
 
 __all__ = ["ModeStatistics"]
 
+_SUMS = ("count", "sums", "second", "third", "fourth", "cross")
+
 
 @dataclass
 class ModeStatistics:
     """Counts and sums over samples along K modes, kept per block of samples and added in block order.
 
     The pooled square ``p_k`` of a sample is the mean square of its observables of mode k. Samples are the independent
-    unit, not observables: the patches of one image count as one observation in every error.
+    units, not observables: the patches of one image count as one observation in every error.
 
-    Partial sums belong to fixed blocks, not to ranks, so that the world size cannot change a digit of the totals.
+    Partial sums belong to fixed blocks, not to ranks, so that the totals do not depend on the world size.
 
     Attributes:
         observables: which observables belong to which mode.
@@ -31,7 +33,7 @@ class ModeStatistics:
         third: sum of the pooled cubes, ``[blocks, K]``.
         fourth: sum of the squares of the pooled squares, ``[blocks, K]``.
         cross: sum over all blocks of the outer products of the coordinates, averaged over replicates, ``[M, M]``.
-        non_finite: samples left out because they held NaN or infinity, ``[]``.
+        non_finite: samples left out because of NaN or infinity, ``[]``.
 
     Example:
         >>> statistics = ModeStatistics.empty(1, Observables(torch.tensor([0, 1, 1])))
@@ -51,7 +53,7 @@ class ModeStatistics:
 
     @classmethod
     def empty(cls, blocks: int, observables: Observables) -> ModeStatistics:
-        """Nothing observed yet; float64 on the CPU."""
+        """No samples yet; float64 on the CPU."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64)
@@ -63,7 +65,7 @@ class ModeStatistics:
 
     @classmethod
     def mixture(cls, parts: Sequence[ModeStatistics], share: Tensor) -> ModeStatistics:
-        """Sums of a mixture of distributions, each seen through its own samples, with these shares ``[G]``."""
+        """Sums for a mixture of distributions with shares ``[G]``, each represented by its samples."""
         size = sum(float(part.total) for part in parts)
         weights = [
             float(w) * size / float(part.total) if part.total else 0.0 for w, part in zip(share, parts, strict=True)
@@ -74,8 +76,7 @@ class ModeStatistics:
             return torch.stack(terms).sum(0)
 
         non_finite = torch.stack([part.non_finite for part in parts]).sum(0)
-        names = ("count", "sums", "second", "third", "fourth", "cross")
-        return cls(parts[0].observables, **{name: weighted(name) for name in names}, non_finite=non_finite)
+        return cls(parts[0].observables, **{name: weighted(name) for name in _SUMS}, non_finite=non_finite)
 
     def add(self, block: int, observations: Tensor, non_finite: int = 0) -> None:
         """Add the float64 observables ``[n, R * M]`` of n samples to a block."""
@@ -90,12 +91,12 @@ class ModeStatistics:
 
     def reduce(self, ranks: Ranks) -> None:
         """Add up the ranks' shares, in place."""
-        for name in ("count", "sums", "second", "third", "fourth", "cross", "non_finite"):
+        for name in (*_SUMS, "non_finite"):
             setattr(self, name, ranks.sum(getattr(self, name)))
 
     @property
     def total(self) -> Tensor:
-        """Samples in all."""
+        """Number of samples."""
         return self.count.sum()
 
     @property
@@ -105,7 +106,7 @@ class ModeStatistics:
 
     @property
     def deviation(self) -> Tensor:
-        """Mean along each mode, ``[K]``: signed where each has one observable, else the root mean square over them."""
+        """Mean along each mode, ``[K]``: signed if every mode has one observable, else the root mean square over them."""
         if self.observables.single:
             return self.mean
         return self.observables.pool(self.mean.square()).sqrt()
@@ -125,10 +126,10 @@ class ModeStatistics:
         return error
 
     def moment_error(self, independent: float) -> Tensor:
-        """Standard error of the variance from the scatter of pooled squares over so many independent samples, ``[K]``.
+        """Standard error of the variance from the fourth moment of this number of independent samples, ``[K]``.
 
-        About the mean of the samples where every mode has one observable, else about the origin of the observables,
-        the data's mean: an upper bound where the two lie far apart.
+        About the mean of the samples if every mode has one observable; else about the data's mean, the origin of the
+        observables, which gives an upper bound if the two means differ.
         """
         second, fourth = self.second.sum(0) / self.total, self.fourth.sum(0) / self.total
         if self.observables.single:
@@ -138,7 +139,7 @@ class ModeStatistics:
         return ((fourth - second.square()).clamp_min(0) / independent).sqrt()
 
     def alignment(self) -> float:
-        """Sum of squared diagonal over sum of squares of the coordinates' covariance; 1 where they are uncorrelated."""
+        """Sum of squared diagonal over sum of squares of the coordinates' covariance; 1 if they are uncorrelated."""
         covariance = self.cross / self.total - self._outer(self.mean)
         return float(covariance.diagonal().square().sum() / covariance.square().sum())
 
