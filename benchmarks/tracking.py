@@ -89,7 +89,7 @@ class Model:
 
     def __init__(self, dim: int, device: torch.device) -> None:
         torch.manual_seed(0)
-        self.net = ResidualMLP(dim, WIDTH, BLOCKS).to(device)
+        self.net = ResidualMLP(dim, WIDTH, BLOCKS, embedding=256).to(device)
         self.x = torch.randn(BATCH, dim, device=device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4)
         self.evaluated = 0

@@ -104,7 +104,7 @@ RUNS = (
     _mlp("mlp_x0", preconditioning={"kind": "x0"}),
     _network("mlp_blind", "RescaledNoiseMLP", factor=0.0),
     _mlp("mlp_flat_noise", noise={"class_path": f"{_NETWORKS}.LogUniformNoise"}),
-    _mlp("mlp_width_128", width=128),
+    _mlp("mlp_width_128", **{"network.init_args.width": 128}),
     _samplers(),
 )
 

@@ -41,7 +41,7 @@ def _run(data: str, network: str) -> Run:
         "model.init_args.shape": [1, _SIDE, _SIDE],
         "trainer.callbacks": trackers(_SAMPLES, _PER_DECADE, _HEUN_STEPS, bases={"fourier": "fourier"}),
     }
-    sizes = {f"model.init_args.{name}": value for name, value in _SMALL[network].items()}
+    sizes = {f"model.init_args.network.init_args.{name}": value for name, value in _SMALL[network].items()}
     return Run(f"{data}_{network}", f"{data}_{network}", {**changes, **sizes})
 
 

@@ -84,13 +84,14 @@ def classes(share: float, seed: int) -> Run:
 
 def _network(seed: int, shape: list[int], sigma_data: float, steps: int) -> dict[str, Any]:
     # From zero, every mode starts at the variance of `sigma_data`, the same in all trainings.
-    network = {"width": 128, "num_blocks": 3, "embedding": 128, "zero_init": True, "shape": shape}
+    sizes = {"width": 128, "num_blocks": 3, "embedding": 128, "zero_init": True}
     optimizer = {"class_path": "torch.optim.Adam", "init_args": {"lr": 3e-4}}
     return {
         "seed_everything": seed,
         "trainer.max_steps": steps,
         "trainer.log_every_n_steps": 100,
-        **{f"model.init_args.{name}": value for name, value in network.items()},
+        "model.init_args.network": {"class_path": "spectral_lightning.models.ResidualMLP", "init_args": sizes},
+        "model.init_args.shape": shape,
         "model.init_args.preconditioning": {"kind": "edm", "sigma_data": sigma_data},
         "model.init_args.optimizer": optimizer,
     }

@@ -1,9 +1,9 @@
-"""Plain networks, and the LightningModules of the denoiser families."""
+"""The training module, the networks it takes, and the solvable denoisers."""
 
 from spectral_lightning.models.module import DiffusionModule
-from spectral_lightning.models.networks.dit import DiT, DiTDenoiser
-from spectral_lightning.models.networks.mlp import FourierEmbedding, MLPDenoiser, ResidualMLP
-from spectral_lightning.models.networks.unet import UNet, UNetDenoiser
+from spectral_lightning.models.networks.dit import DiT
+from spectral_lightning.models.networks.mlp import FourierEmbedding, ResidualMLP
+from spectral_lightning.models.networks.unet import UNet
 from spectral_lightning.models.solvable.deep_linear import DeepLinearDenoiser, DeepLinearPerLevel
 from spectral_lightning.models.solvable.full_width import CircularConvPerLevel, FullWidthConvDenoiser
 from spectral_lightning.models.solvable.linear import AffinePerLevel, LinearDenoiser
@@ -17,17 +17,14 @@ __all__ = [
     "DeepLinearDenoiser",
     "DeepLinearPerLevel",
     "DiT",
-    "DiTDenoiser",
     "DiffusionModule",
     "FourierEmbedding",
     "FullWidthConvDenoiser",
     "LinearDenoiser",
     "LocalConvDenoiser",
     "LocalConvPerLevel",
-    "MLPDenoiser",
     "PerLevel",
     "ResidualMLP",
     "SolvableDenoiser",
     "UNet",
-    "UNetDenoiser",
 ]

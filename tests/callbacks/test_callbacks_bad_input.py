@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
 from spectral_lightning.datamodules import GaussianDataModule, PatchDataModule
-from spectral_lightning.models import DiffusionModule, LinearDenoiser, MLPDenoiser
+from spectral_lightning.models import DiffusionModule, LinearDenoiser, ResidualMLP
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import OneLayer
 from tests.support.tiny_training import SAMPLER, THEORY, OwnModule, examples, loader, tracker, trainer, without_drawing
@@ -162,10 +162,6 @@ def with_nan():
 def _linear(**options):
     grid = Sampler(num_steps=3, sigma_min=0.1, sigma_max=5.0)
     return LinearDenoiser(8, sampler=grid, objective="samples", **options)
-
-
-def _theory_less():
-    return DiffusionModule(torch.nn.Linear(8, 8))
 
 
 def _images():
@@ -324,10 +320,10 @@ SITUATIONS = {
     ),
     "overlay on a module that declares nothing": (
         lambda: [tracker(), AnalyticOverlay()],
-        _theory_less,
+        OwnModule,
         loader,
         TypeError,
-        "DiffusionModule declares no theory to compare with. Pass one, such as AnalyticOverlay(theory=OneLayer(",
+        "OwnModule declares no theory to compare with. Pass one, such as AnalyticOverlay(theory=OneLayer(",
     ),
     "overlay without a tracker": (
         lambda: [AnalyticOverlay(theory=THEORY)],
@@ -468,10 +464,10 @@ def test_a_theory_on_the_users_word_is_said_to_be_one(tmp_path):
 
 def test_a_deep_module_says_what_it_does_not_meet(tmp_path):
     overlay = AnalyticOverlay()
-    module = MLPDenoiser(8, width=16, num_blocks=1, embedding=8)
+    module = DiffusionModule(ResidualMLP(8, 16, 1, 8))
     fit(tmp_path, [tracker(), overlay], module, loader(), max_steps=1)
     text = overlay.describe_departures()
-    for part in ("a deep nonlinear network", "one network shared by all levels", "Adam used"):
+    for part in ("ResidualMLP trained", "one network shared by all levels", "Adam used"):
         assert part in text
 
 

@@ -8,7 +8,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from spectral_lightning.callbacks import AnalyticOverlay
 from spectral_lightning.datamodules import GaussianDataModule, GaussianFieldDataModule
-from spectral_lightning.models import FullWidthConvDenoiser, LinearDenoiser, LocalConvDenoiser, MLPDenoiser
+from spectral_lightning.models import (
+    DiffusionModule,
+    FullWidthConvDenoiser,
+    LinearDenoiser,
+    LocalConvDenoiser,
+    ResidualMLP,
+)
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import FourierModes, PatchComponents, PCABasis, SpectralHistory, load_basis
@@ -178,7 +184,7 @@ def count_evaluations(model):
 
 def mlp(seed=0):
     torch.manual_seed(seed)
-    return MLPDenoiser([1, 8], width=16, num_blocks=1, embedding=8)
+    return DiffusionModule(ResidualMLP([1, 8], 16, 1, 8))
 
 
 @pytest.mark.slow
@@ -303,7 +309,7 @@ def test_a_convolution_needs_all_modes_of_the_data(tmp_path):
 
 def test_data_without_pixels_have_no_frequencies(tmp_path):
     data = GaussianDataModule(dim=8, num_samples=32, batch_size=8)
-    model = MLPDenoiser([2, 2, 2, 1], width=8, num_blocks=1, embedding=4)
+    model = DiffusionModule(ResidualMLP([2, 2, 2, 1], 8, 1, 4))
     tracker = flat_tracker(basis="fourier", num_samples=16, transform=lambda x: x.reshape(-1, 2, 2, 2, 1))
     with pytest.raises(ValueError, match=r"`shape` must be \[N\], \[C, N\] or \[C, H, W\]"):
         fit(tmp_path, model, data, [tracker], max_steps=2)

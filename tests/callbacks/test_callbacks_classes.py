@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from spectral_lightning.callbacks import EmergenceFitter
 from spectral_lightning.datamodules import MixtureDataModule
-from spectral_lightning.models import MLPDenoiser
+from spectral_lightning.models import DiffusionModule, ResidualMLP
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
@@ -169,7 +169,7 @@ def test_a_class_without_samples_has_no_variance(tmp_path):
 def test_a_datamodule_that_classifies_is_asked(tmp_path):
     data = MixtureDataModule([DIM], [0.5, 0.5], separation=8.0, labels=False, num_samples=400, batch_size=40)
     one = tracker(num_samples=32)
-    model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4)
+    model = DiffusionModule(ResidualMLP([DIM], 8, 1, 4))
     fit(tmp_path, [one], model, data)
     assert len(one.history.groups) == 2
     np.testing.assert_allclose(one.history["group_share"], 0.5, atol=0.01)
@@ -178,7 +178,7 @@ def test_a_datamodule_that_classifies_is_asked(tmp_path):
 def test_a_conditional_network_of_the_package(tmp_path):
     data = MixtureDataModule([DIM], [0.5, 0.5], separation=4.0, num_samples=400, batch_size=40)
     one = tracker(num_samples=16, track_gain=True)
-    model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2, class_dropout=0.1)
+    model = DiffusionModule(ResidualMLP([DIM], 8, 1, 4, num_classes=2), num_classes=2, class_dropout=0.1)
     fit(tmp_path, [one], model, data)
     assert one.history["group_variance"].shape == (len(one.history), 2, DIM)
     assert one.run.instrument.evaluations == 16 * (2 * SAMPLER.evaluations + len(SAMPLER.levels))
@@ -188,7 +188,7 @@ def test_resumed_by_class_equals_uninterrupted(tmp_path):
     def run(root, steps, *more, **options):
         torch.manual_seed(0)
         data = MixtureDataModule([DIM], [0.7, 0.3], num_samples=400, batch_size=40, shuffle=False)
-        model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2, optimizer=_frozen)
+        model = DiffusionModule(ResidualMLP([DIM], 8, 1, 4, num_classes=2), num_classes=2, optimizer=_frozen)
         one = tracker()
         fit(root, [one, *more], model, data, steps, **options)
         return one.history
@@ -229,10 +229,10 @@ def test_labels_out_of_range(tmp_path):
 @pytest.mark.parametrize("options", [{"per_class": False}, {"track_gain": True}])
 def test_a_null_class_that_never_learns_is_not_measured(tmp_path, options):
     data = MixtureDataModule([DIM], [0.5, 0.5], num_samples=400, batch_size=40)
-    model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2)
-    with pytest.raises(ValueError, match="MLPDenoiser is trained under labels only"):
+    model = DiffusionModule(ResidualMLP([DIM], 8, 1, 4, num_classes=2), num_classes=2)
+    with pytest.raises(ValueError, match="DiffusionModule is trained under labels only"):
         fit(tmp_path, [tracker(**options)], model, data)
-    model = MLPDenoiser([DIM], width=8, num_blocks=1, embedding=4, num_classes=2)
+    model = DiffusionModule(ResidualMLP([DIM], 8, 1, 4, num_classes=2), num_classes=2)
     one = tracker(**options, condition=torch.tensor([0, 1]))
     fit(tmp_path, [one], model, data)
     assert np.isfinite(one.history.variance).all()

@@ -53,24 +53,10 @@ def test_parameters_of_the_solvable_families(name, options, expected):
 
 @pytest.mark.parametrize("row", rows("class | F | its own"), ids=lambda row: row[0].strip("`"))
 def test_parameters_and_arguments_of_the_networks(row):
-    module = getattr(models, row[0].strip("`"))([1, 16, 16])
-    assert f"{count(module):,}" == row[3]
+    network = getattr(models, row[0].strip("`"))([1, 16, 16])
+    assert f"{count(network):,}" == row[3]
     named = re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row[2]))
-    signature = set(type(module).__init__.__annotations__)
-    assert set(named) == signature - set(SHARED) - {"return"}
-
-
-SHARED = [
-    "shape",
-    "preconditioning",
-    "noise",
-    "reduction",
-    "optimizer",
-    "lr_scheduler",
-    "num_classes",
-    "class_dropout",
-    "compile",
-]
+    assert {"shape", *named, "num_classes", "return"} == set(type(network).__init__.__annotations__)
 
 
 @pytest.mark.parametrize("row", rows("kind | F predicts"), ids=lambda row: row[0].split()[0].strip("`"))
@@ -97,35 +83,59 @@ def test_classes_that_are_named_exist():
             assert set(found.group(2).split(", ")) <= set(fields)
 
 
-def test_the_block_is_part_of_the_configuration_it_names():
+def test_the_callbacks_shown_are_part_of_the_configuration_named():
     (name,) = re.findall(r"In `(configs/\S+\.yaml)`:", PAGE)
-    shown = yaml.safe_load(PAGE.split("```yaml\n")[1].split("```")[0])["callbacks"]
+    shown = yaml.safe_load(PAGE.split("```yaml\n")[2].split("```")[0])["callbacks"]
     found = yaml.safe_load((ROOT / name).read_text())["trainer"]["callbacks"]
+    given = [(c["class_path"], c["init_args"]) for c in found if "init_args" in c]
     for callback in shown:
         assert any(
-            c["class_path"] == callback["class_path"] and callback["init_args"].items() <= c["init_args"].items()
-            for c in found
-            if "init_args" in c
+            callback["class_path"] == path and callback["init_args"].items() <= args.items() for path, args in given
         )
 
 
-@pytest.mark.parametrize("where", ["file", "command line"])
-def test_what_another_class_does_not_take(where, tmp_path, monkeypatch, capsys):
-    """A file with an argument of another class is refused; ``--model`` drops it and keeps the rest."""
-    monkeypatch.chdir(tmp_path)
-    document = yaml.safe_load((ROOT / "configs" / "natural_patches_mlp.yaml").read_text())
-    document["model"]["init_args"].update(embedding=16, width=24)
-    if where == "file":
-        document["model"]["class_path"] = "spectral_lightning.models.UNetDenoiser"
-    Path("config.yaml").write_text(yaml.safe_dump(document))
-    word = [] if where == "file" else ["--model=UNetDenoiser"]
-    with pytest.raises(SystemExit) as ended:
-        main(["fit", "--config=config.yaml", *word, "--print_config"])
-    output = capsys.readouterr()
-    if where == "file":
-        assert ended.value.code != 0
-        assert "Option 'embedding' is not accepted" in output.err
-        return
-    assert ended.value.code == 0
-    kept = yaml.safe_load(output.out)["model"]["init_args"]
-    assert (kept["width"], "embedding" in kept) == (24, False)
+@pytest.fixture
+def printed(tmp_path, monkeypatch, capsys):
+    """Runs ``fit --print_config`` on the demo with a network; gives the exit code, the configuration and the error."""
+
+    def run(network, *arguments):
+        monkeypatch.chdir(tmp_path)
+        document = yaml.safe_load((ROOT / "configs" / "natural_patches_mlp.yaml").read_text())
+        document["model"]["init_args"]["network"] = network
+        Path("config.yaml").write_text(yaml.safe_dump(document))
+        with pytest.raises(SystemExit) as ended:
+            main(["fit", "--config=config.yaml", *arguments, "--print_config"])
+        output = capsys.readouterr()
+        return ended.value.code, yaml.safe_load(output.out), output.err
+
+    return run
+
+
+SMALL_MLP = {"embedding": 16, "width": 24}
+
+
+def test_the_command_line_keeps_what_both_networks_have(printed):
+    network = {"class_path": "spectral_lightning.models.ResidualMLP", "init_args": SMALL_MLP}
+    _, config, _ = printed(network, "--model.network=UNet", "--model.network.dropout=0.5")
+    assert config["model"]["init_args"]["shape"] == [1, 16, 16]
+    kept = config["model"]["init_args"]["network"]
+    assert kept["class_path"].split(".")[-1] == "UNet"
+    assert (kept["init_args"]["width"], kept["init_args"]["dropout"], "embedding" in kept["init_args"]) == (
+        24,
+        0.5,
+        False,
+    )
+
+
+def test_a_file_with_arguments_of_another_network_is_refused(printed):
+    code, _, error = printed({"class_path": "spectral_lightning.models.UNet", "init_args": SMALL_MLP})
+    assert code != 0
+    assert "embedding" in error
+
+
+def test_the_yaml_shown_makes_the_network(printed):
+    shown = yaml.safe_load(PAGE.split("```yaml\n")[1].split("```")[0])["model"]
+    module = getattr(models, shown["class_path"].split(".")[-1])
+    code, config, _ = printed(shown["init_args"]["network"])
+    assert (code, config["model"]["init_args"]["network"]["init_args"]["width"]) == (0, 32)
+    assert module is models.DiffusionModule

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spectral_lightning.diffusion import LogNormalNoise, SupportsConditionalDenoise, SupportsDenoise
-from spectral_lightning.models import DiffusionModule, MLPDenoiser, ResidualMLP
+from spectral_lightning.models import DiffusionModule, ResidualMLP
 
 
 class Recorder(nn.Module):
@@ -27,7 +27,7 @@ def conditional(num_classes=3, **options):
 
 
 def small(**options):
-    return MLPDenoiser(2, width=32, num_blocks=1, embedding=16, **options)
+    return DiffusionModule(functools.partial(ResidualMLP, width=32, num_blocks=1, embedding=16), shape=2, **options)
 
 
 def two_gaussians(count, seed):
@@ -169,10 +169,3 @@ def test_labels_that_are_refused_by_the_denoiser():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         small(**arguments)
-
-
-@pytest.mark.parametrize(("num_classes", "label"), [(None, torch.zeros(2, dtype=torch.int64)), (2, None)])
-def test_the_network_alone_wants_labels_where_it_has_classes(num_classes, label):
-    net = ResidualMLP(2, 8, 1, 4, num_classes=num_classes)
-    with pytest.raises(ValueError, match="`label` must be given where the network has `num_classes`"):
-        net(torch.zeros(2, 2), torch.zeros(2), label)

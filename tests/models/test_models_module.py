@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_lightning.diffusion import GridNoise, LogNormalNoise, SupportsDenoise
-from spectral_lightning.models import DiffusionModule
-from spectral_lightning.theory import Preconditioning
+from spectral_lightning.diffusion import GridNoise, LogNormalNoise, SupportsDenoise, SupportsDynamics
+from spectral_lightning.models import DiffusionModule, DiT, ResidualMLP, UNet
+from spectral_lightning.theory import OneLayer, Preconditioning
 
 F64 = torch.float64
 
@@ -126,6 +126,37 @@ def test_initial_learning_rate_does_not_move_with_the_scheduler():
     assert module.initial_learning_rate() == 0.25
 
 
-def test_unknown_reduction():
-    with pytest.raises(ValueError, match="`reduction` must be one of 'sum', 'mean', got 'none'"):
-        DiffusionModule(Net(), reduction="none")
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_a_network_class_is_built_as_one_is_by_hand(num_classes):
+    torch.manual_seed(0)
+    built = DiffusionModule(functools.partial(ResidualMLP, width=8), shape=[1, 2, 2], num_classes=num_classes)
+    torch.manual_seed(0)
+    given = DiffusionModule(ResidualMLP([1, 2, 2], 8, num_classes=num_classes), num_classes=num_classes)
+    assert list(built.state_dict()) == list(given.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(built.parameters(), given.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("network", "shared"), [(ResidualMLP, False), (UNet, True), (DiT, True), (Net(), False)])
+def test_the_theory_and_where_the_training_departs_from_it(network, shared):
+    adam, preconditioning = functools.partial(torch.optim.Adam, lr=2e-3), Preconditioning("edm", sigma_data=0.3)
+    module = DiffusionModule(network, preconditioning, optimizer=adam, shape=[1, 8, 8])
+    assert isinstance(module, SupportsDynamics)
+    assert repr(module.dynamics()) == repr(OneLayer(2e-3, 0.0, preconditioning))
+    texts = [departure.text for departure in module.departures()]
+    for words in (f"{type(module.network).__name__} trained", "all levels", "mini-batches"):
+        assert sum(words in text for text in texts) == 1
+    assert any("positions" in text for text in texts) == shared
+    assert [departure.affects_clock for departure in module.departures()][:3] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "argument"),
+    [
+        ({"network": UNet}, ValueError, "shape"),
+        ({"network": "UNet", "shape": [1, 8, 8]}, TypeError, "network"),
+        ({"network": Net(), "reduction": "none"}, ValueError, "reduction"),
+    ],
+)
+def test_bad_arguments(arguments, error, argument):
+    with pytest.raises(error, match=f"`{argument}` must be"):
+        DiffusionModule(**arguments)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spectral_lightning.diffusion import DDPMNoise, LogNormalNoise, UniformTimeNoise
-from spectral_lightning.models import DiffusionModule, MLPDenoiser
+from spectral_lightning.models import DiffusionModule, ResidualMLP
 from spectral_lightning.theory import Preconditioning
 
 F64 = torch.float64
@@ -97,14 +97,8 @@ def test_the_best_prediction_of_a_gaussian_is_the_wiener_filter(kind):
 @pytest.mark.parametrize("kind", PAPERS)
 def test_it_learns_under_its_own_noise(kind):
     torch.manual_seed(0)
-    module = MLPDenoiser(
-        4,
-        width=32,
-        num_blocks=1,
-        embedding=16,
-        preconditioning=Preconditioning(kind),
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=3e-3),
-    )
+    network = ResidualMLP(4, 32, 1, 16)
+    module = DiffusionModule(network, Preconditioning(kind), optimizer=lambda p: torch.optim.Adam(p, lr=3e-3))
     held_out = torch.randn(2_000, 4) * 0.5
 
     def score():

@@ -13,7 +13,7 @@ from torch._inductor import config as inductor
 from torch.utils.data import DataLoader, TensorDataset
 
 from spectral_lightning.diffusion import GridNoise, undisturbed
-from spectral_lightning.models import DiffusionModule, FourierEmbedding, MLPDenoiser
+from spectral_lightning.models import DiffusionModule, FourierEmbedding, ResidualMLP
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Preconditioning
 from tests.support.flat import flat_tracker
@@ -57,10 +57,10 @@ class Weights(callbacks.Callback):
         self.values.append([p.detach().clone() for p in pl_module.parameters()])
 
 
-def module(seed=0, **options):
+def module(seed=0, num_classes=None, **options):
     torch.manual_seed(seed)
-    defaults = {"width": 16, "num_blocks": 1, "embedding": 8, "optimizer": functools.partial(torch.optim.Adam, lr=1e-2)}
-    return MLPDenoiser(4, **{**defaults, **options})
+    network, optimizer = ResidualMLP(4, 16, 1, 8, num_classes=num_classes), functools.partial(torch.optim.Adam, lr=1e-2)
+    return DiffusionModule(network, optimizer=optimizer, num_classes=num_classes, **options)
 
 
 def loader(classes=None, count=64):

@@ -153,7 +153,7 @@ def test_distant_noise_levels_share_two_thirds_of_the_mlps_gradients():
     cosines = []
     for seed in range(3):
         torch.manual_seed(seed)
-        network, x = ResidualMLP(128), torch.randn(1, 128)
+        network, x = ResidualMLP(128, 256, 5, 256), torch.randn(1, 128)
         gradients = []
         for sigma in (80.0, 2.0, 0.05):
             network.zero_grad()

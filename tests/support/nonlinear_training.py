@@ -28,11 +28,11 @@ def examples(shape, count):
 
 
 def held_out_loss(module, shape):
-    """Loss of the same 256 examples at the same noise, whatever was drawn before."""
+    """Loss of the same 128 examples at the same noise, whatever was drawn before."""
     torch.manual_seed(7)
     module.eval()
     with torch.no_grad():
-        return float(module.loss(examples(shape, 256)))
+        return float(module.loss(examples(shape, 128)))
 
 
 def fit(module, shape, precision, folder, steps=15):
@@ -84,7 +84,7 @@ def trained_by_hand(module, shape, steps):
 
 @contextmanager
 def fresh_compiler():
-    """Counts from zero, and plain loops, which compile several times as fast as vectorised ones."""
+    """No graphs of other tests, counts from zero, and plain loops, which compile several times as fast as vectorised ones."""
     torch._dynamo.reset()
     counters.clear()
     with inductor.patch({"cpp.simdlen": 1, "cpp_cache_precompile_headers": False}):

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
 from spectral_lightning.datamodules import GaussianDataModule, MixtureDataModule
-from spectral_lightning.models import LinearDenoiser, MLPDenoiser
+from spectral_lightning.models import DiffusionModule, LinearDenoiser, ResidualMLP
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import PatchComponents
 from tests.support.tiny_training import without_drawing
@@ -91,7 +91,8 @@ def frozen_network(world, out):
     """Conditioned on classes, which are measured under their labels."""
     seed_everything(0)
     data = MixtureDataModule([DIM], [0.6, 0.4], separation=2.0, num_samples=101, batch_size=8, num_val_samples=0)
-    model = MLPDenoiser([DIM], width=16, num_blocks=1, embedding=8, num_classes=2, class_dropout=0.1, optimizer=frozen)
+    network = ResidualMLP([DIM], 16, 1, 8, num_classes=2)
+    model = DiffusionModule(network, num_classes=2, class_dropout=0.1, optimizer=frozen)
     trainer(world, out / f"frozen_{world}", trackers(per_class=True), max_steps=4).fit(model, data)
 
 

@@ -6,28 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spectral_lightning.arguments import one_of, positive_integer
-from spectral_lightning.diffusion import Departure, NoiseDistribution, Reduction
-from spectral_lightning.models.module import DiffusionModule, _adam
+from spectral_lightning.models.checks import check_label, checked_image, library
 from spectral_lightning.models.networks.mlp import FourierEmbedding
-from spectral_lightning.models.networks.nonlinear import (
-    check_label,
-    checked_image,
-    library,
-    nonlinear_departures,
-    one_layer,
-)
-from spectral_lightning.theory import OneLayer, Preconditioning
 
-__all__ = ["DiT", "DiTDenoiser", "DiTSize"]
+__all__ = ["DiT", "DiTSize"]
 
 DiTSize = Literal["nano", "tiny", "S", "B", "L", "XL"]
 
-# Depth, width, heads. S to XL are the paper's; the other two train on a CPU.
+# Depth, width, heads.
 _SIZES = {
     "nano": (3, 64, 4),
     "tiny": (4, 128, 4),
@@ -65,34 +55,52 @@ class _Block(nn.Module):
 class DiT(nn.Module):
     """A transformer over patches, whose blocks are modulated by the noise level and class (adaLN-zero).
 
-    Patches become tokens by one linear map, with fixed sines and cosines of their positions added. Before training every
-    gate and the last map are zero: each block is the identity and F = 0.
+    One linear map turns patches into tokens, and fixed sines and cosines of their positions are added. Before training
+    every gate and the last map are zero: each block is the identity and F = 0, so D starts as the theory's q = 0, exactly
+    ``c_skip z``.
 
     Built from timm's ``PatchEmbed``, ``Attention`` and ``Mlp``. The noise level enters by 256 Fourier features of
     ``ln(sigma)/4``, where the paper has sines of a time step.
 
-    Reference: Peebles & Xie 2023, section 3.2 and table 1.
+    =====  =====  =====  =====
+    size   depth  width  heads
+    =====  =====  =====  =====
+    nano       3     64      4
+    tiny       4    128      4
+    S         12    384      6
+    B         12    768     12
+    L         24   1024     16
+    XL        28   1152     16
+    =====  =====  =====  =====
+
+    Reference: Peebles & Xie 2023, section 3.2 and table 1 (S to XL; nano and tiny are ours, for a CPU).
 
     Args:
         shape: of one example, ``[C, H, W]``; H and W divisible by the patch size.
-        size: by name; gives depth, width and heads.
+        size: by name; sets depth, width and heads.
         patch_size: pixels along each axis of a patch.
-        depth: number of blocks, in place of the size's.
-        width: of a token, in place of the size's; divisible by 4 and by the number of heads.
-        heads: of the attention, in place of the size's.
+        depth: number of blocks, overriding the size's.
+        width: of a token, overriding the size's; divisible by 4 and by the number of heads.
+        heads: of the attention, overriding the size's.
         num_classes: number of classes, to which the null class is added; unconditional if not given.
 
     Raises:
         ImportError: if timm is not installed.
         ValueError: for an argument out of range, an unknown size, or sizes that the patches do not divide.
+
+    Example:
+        >>> DiT([1, 16, 16], size="M")
+        Traceback (most recent call last):
+            ...
+        ValueError: `size` must be one of 'nano', 'tiny', 'S', 'B', 'L', 'XL', got 'M'.
     """
 
     positions: Tensor
 
     def __init__(
         self,
-        shape: Sequence[int],
-        size: DiTSize = "S",
+        shape: list[int] | int,
+        size: DiTSize = "nano",
         patch_size: int = 2,
         depth: int | None = None,
         width: int | None = None,
@@ -152,7 +160,7 @@ class DiT(nn.Module):
 
 
 def _dimensions(size: str, depth: int | None, width: int | None, heads: int | None) -> tuple[int, int, int]:
-    """Depth, width and heads of the named size, with what is given in place of it."""
+    """Depth, width and heads of the named size, overridden by those given."""
     given = {"depth": depth, "width": width, "heads": heads}
     named = dict(zip(given, _SIZES[one_of("size", size, _SIZES)], strict=True))
     checked = {name: positive_integer(name, named[name] if value is None else value) for name, value in given.items()}
@@ -169,89 +177,3 @@ def _grid(pixels: Sequence[int], patch_size: int) -> tuple[int, int]:
             "Give another `patch_size`, or pad or resize the images."
         )
     return pixels[0] // patch_size, pixels[1] // patch_size
-
-
-class DiTDenoiser(DiffusionModule):
-    """A diffusion transformer; compared with the preconditioned one-layer theory.
-
-    It starts at F = 0, the theory's q = 0: D is exactly ``c_skip z`` before training, by its adaLN-zero layers.
-
-    =====  =====  =====  =====
-    size   depth  width  heads
-    =====  =====  =====  =====
-    nano       3     64      4
-    tiny       4    128      4
-    S         12    384      6
-    B         12    768     12
-    L         24   1024     16
-    XL        28   1152     16
-    =====  =====  =====  =====
-
-    Reference: Peebles & Xie 2023 (network); Wang & Pehlevan 2025, section 4.2 (theory).
-
-    Args:
-        shape: of one example, ``[C, H, W]``; H and W divisible by the patch size.
-        size: by name; gives depth, width and heads. The first two are for a CPU, and the first is the default.
-        patch_size: pixels along each axis of a patch.
-        depth: number of blocks, in place of the size's.
-        width: of a token, in place of the size's; divisible by 4 and by the number of heads.
-        heads: of the attention, in place of the size's.
-        preconditioning: EDM with ``sigma_data=0.5`` if not given.
-        noise: that of the preconditioning's own paper if not given, EDM's log-normal for EDM.
-        reduction: of the squared error over coordinates.
-        optimizer: Adam at 1e-4 by default.
-        lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
-        num_classes: number of classes, for training on ``(x, label)``; unconditional if not given.
-        class_dropout: share of the labels that training replaces by the null class.
-        compile: whether to compile the network when the Trainer configures the model.
-
-    Raises:
-        ImportError: if timm is not installed.
-        ValueError: for an argument out of range, an unknown size, or sizes that the patches do not divide.
-
-    Example:
-        >>> DiTDenoiser([1, 16, 16], size="M")
-        Traceback (most recent call last):
-            ...
-        ValueError: `size` must be one of 'nano', 'tiny', 'S', 'B', 'L', 'XL', got 'M'.
-    """
-
-    def __init__(
-        self,
-        shape: list[int] | int,
-        size: DiTSize = "nano",
-        patch_size: int = 2,
-        depth: int | None = None,
-        width: int | None = None,
-        heads: int | None = None,
-        preconditioning: Preconditioning | None = None,
-        noise: NoiseDistribution | None = None,
-        reduction: Reduction = "mean",
-        optimizer: OptimizerCallable = _adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        num_classes: int | None = None,
-        class_dropout: float = 0.0,
-        compile: bool = False,
-    ) -> None:
-        super().__init__(
-            DiT(checked_image(shape), size, patch_size, depth, width, heads, num_classes),
-            preconditioning,
-            noise,
-            reduction,
-            optimizer,
-            lr_scheduler,
-            num_classes=num_classes,
-            class_dropout=class_dropout,
-            compile=compile,
-        )
-
-    def dynamics(self) -> OneLayer:
-        """The one-layer family under the same preconditioning and loss weight; no density of noise levels."""
-        return one_layer(self)
-
-    def departures(self) -> list[Departure]:
-        """A transformer is not the linear layer, and its weights are shared over patches."""
-        return [
-            *nonlinear_departures("a deep transformer"),
-            Departure("one weight for every pair of pixels assumed, a transformer shares its own over patches"),
-        ]

@@ -5,32 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import non_negative, positive_integer
-from spectral_lightning.diffusion import Departure, NoiseDistribution, Reduction
-from spectral_lightning.models.module import DiffusionModule, _adam
-from spectral_lightning.models.networks.nonlinear import (
-    check_label,
-    checked_image,
-    library,
-    nonlinear_departures,
-    one_layer,
-)
-from spectral_lightning.theory import OneLayer, Preconditioning
+from spectral_lightning.models.checks import check_label, checked_image, library
 
-__all__ = ["UNet", "UNetDenoiser"]
+__all__ = ["UNet"]
 
 
 class UNet(nn.Module):
     """Residual blocks modulated by the noise level, at resolutions that halve from level to level, with skips across.
 
-    diffusers' ``UNet2DModel``: group norm, SiLU, residual blocks that halve and double the resolution, attention of one
-    head. The noise level enters by the sines and cosines of ``100 noise`` at frequencies from 1 down to 1e-4, in single
-    precision: one unit of ln(sigma) is 25 radians of the fastest, 4 of the frequencies in the middle.
+    Built from diffusers' ``UNet2DModel``: group norm, SiLU, residual blocks that halve and double the resolution,
+    attention with one head. The noise level enters by the sines and cosines of ``100 noise`` at frequencies from 1 down to
+    1e-4, in single precision: one unit of ln(sigma) is 25 radians of the fastest and 4 of the middle frequencies.
 
-    Reference: Karras et al. 2022, appendix F.1, and Song et al. 2021, appendix H (DDPM++).
+    The defaults suit grey 16x16 patches on a CPU. EDM's network for CIFAR10 is ``UNet([3, 32, 32], width=128,
+    multipliers=(2, 2, 2), num_blocks=4, attention_resolutions=(16,), adaptive_scale=False, dropout=0.13)``: 57.2 million
+    parameters (61.5 million with ``adaptive_scale``), against 55.7 in EDM's own. diffusers puts attention behind every
+    block of a level on the way up and EDM behind the last (+1.05 million), starts with 256 channels instead of 128 (+0.59)
+    and as many sines of the noise level (+0.07), and has no convolution on the skips of blocks that change the resolution
+    (-0.26). EDM also divides the sum of each block and its skip by sqrt(2).
+
+    The order of emergence is compared with the one-layer theory in eigenmodes, as the paper does. Convolutions share
+    weights over positions, which that theory ignores; ``theory.LocalConvolution`` describes it for a single layer of a
+    given kernel.
+
+    Reference: Karras et al. 2022, appendix F.1, and Song et al. 2021, appendix H (DDPM++); Wang & Pehlevan 2025, section 6.
 
     Args:
         shape: of one example, ``[C, H, W]``; H and W divisible by 2^(number of levels - 1).
@@ -39,24 +40,33 @@ class UNet(nn.Module):
         num_blocks: residual blocks per level on the way down; there is one more per level on the way up.
         attention_resolutions: heights in pixels of the levels whose blocks are each followed by attention.
         middle_attention: whether there is attention between the two blocks at the bottom, as in EDM.
-        adaptive_scale: whether the noise level scales and shifts the normalised features; it is added to them otherwise.
+        adaptive_scale: whether the noise level scales and shifts the normalised features; as in EDM it is added to them
+            otherwise.
         dropout: probability, in the blocks.
-        zero_init: whether the last convolution starts at zero, so that F = 0 before training.
+        zero_init: whether the last convolution starts at zero, so that F = 0 before training and D starts as the theory's
+            q = 0: exactly ``c_skip z``. EDM starts it at 1e-5 of its usual size.
         num_classes: number of classes, to which the null class is added; unconditional if not given.
 
     Raises:
         ImportError: if diffusers is not installed.
         ValueError: for an argument out of range, sizes that the levels do not divide, or an attention resolution that no
             level has.
+
+    Example:
+        >>> UNet([1, 15, 16])
+        Traceback (most recent call last):
+            ...
+        ValueError: `shape` must have a height and width divisible by 2 for 2 levels, got [15, 16]. Give fewer \
+`multipliers`, or pad or resize the images.
     """
 
     def __init__(
         self,
-        shape: Sequence[int],
+        shape: list[int] | int,
         width: int = 16,
-        multipliers: Sequence[int] = (1, 2),
+        multipliers: tuple[int, ...] = (1, 2),
         num_blocks: int = 1,
-        attention_resolutions: Sequence[int] = (),
+        attention_resolutions: tuple[int, ...] = (),
         middle_attention: bool = True,
         adaptive_scale: bool = True,
         dropout: float = 0.0,
@@ -101,7 +111,7 @@ def _widths(width: int, multipliers: Sequence[int]) -> tuple[int, ...]:
     if len(multipliers) == 0:
         raise ValueError(f"`multipliers` must be one or more positive integers, got {multipliers!r}.")
     if positive_integer("width", width) % 2:
-        raise ValueError(f"`width` must be even, got {width!r}. Half of it are sines of the noise level.")
+        raise ValueError(f"`width` must be even, got {width!r}. Half of the noise embedding are sines.")
     return tuple(width * positive_integer("multipliers", m) for m in multipliers)
 
 
@@ -134,107 +144,3 @@ def _probability(dropout: float) -> float:
     if non_negative("dropout", dropout) >= 1:
         raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout!r}.")
     return float(dropout)
-
-
-class UNetDenoiser(DiffusionModule):
-    """A convolutional U-Net; compared with the preconditioned one-layer theory.
-
-    The defaults are for grey 16x16 patches on a CPU. EDM's network for CIFAR10 is
-    ``UNetDenoiser([3, 32, 32], width=128, multipliers=(2, 2, 2), num_blocks=4, attention_resolutions=(16,),
-    adaptive_scale=False, dropout=0.13)``: 57.2 million parameters (61.5 million with ``adaptive_scale``), where EDM's own
-    has 55.7. diffusers puts attention behind every block of a level on the way up and EDM behind the last (+1.05 million),
-    starts with 256 channels in place of 128 (+0.59) and as many sines of the noise level (+0.07), and has no convolution on
-    the skips of blocks that change the resolution (-0.26). EDM also divides the sum of each block and its skip by sqrt(2).
-
-    The order of emergence is compared in eigenmodes with the one layer, as the paper does. Convolutions share weights over
-    positions, which that theory does not know; ``theory.LocalConvolution`` does, for a single layer of a given kernel.
-
-    Reference: Wang & Pehlevan 2025, section 6 (experiments); Karras et al. 2022, appendix F.1 (network).
-
-    Args:
-        shape: of one example, ``[C, H, W]``; H and W divisible by 2^(number of levels - 1).
-        width: channels that the multipliers multiply.
-        multipliers: of the width, one per level.
-        num_blocks: residual blocks per level on the way down; there is one more per level on the way up.
-        attention_resolutions: heights in pixels of the levels whose blocks are each followed by attention.
-        middle_attention: whether there is attention between the two blocks at the bottom.
-        adaptive_scale: whether the noise level scales and shifts the normalised features, or is added to them as in EDM.
-        dropout: probability, in the blocks.
-        zero_init: whether the last convolution starts at zero, so that D starts as the theory's q = 0: exactly
-            ``c_skip z``. EDM starts it at 1e-5 of its usual size.
-        preconditioning: EDM with ``sigma_data=0.5`` if not given.
-        noise: that of the preconditioning's own paper if not given, EDM's log-normal for EDM.
-        reduction: of the squared error over coordinates.
-        optimizer: Adam at 1e-4 by default.
-        lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
-        num_classes: number of classes, for training on ``(x, label)``; unconditional if not given.
-        class_dropout: share of the labels that training replaces by the null class.
-        compile: whether to compile the network when the Trainer configures the model.
-
-    Raises:
-        ImportError: if diffusers is not installed.
-        ValueError: for an argument out of range, sizes that the levels do not divide, or an attention resolution that no
-            level has.
-
-    Example:
-        >>> UNetDenoiser([1, 15, 16])
-        Traceback (most recent call last):
-            ...
-        ValueError: `shape` must have a height and width divisible by 2 for 2 levels, got [15, 16]. Give fewer \
-`multipliers`, or pad or resize the images.
-    """
-
-    def __init__(
-        self,
-        shape: list[int] | int,
-        width: int = 16,
-        multipliers: tuple[int, ...] = (1, 2),
-        num_blocks: int = 1,
-        attention_resolutions: tuple[int, ...] = (),
-        middle_attention: bool = True,
-        adaptive_scale: bool = True,
-        dropout: float = 0.0,
-        zero_init: bool = True,
-        preconditioning: Preconditioning | None = None,
-        noise: NoiseDistribution | None = None,
-        reduction: Reduction = "mean",
-        optimizer: OptimizerCallable = _adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        num_classes: int | None = None,
-        class_dropout: float = 0.0,
-        compile: bool = False,
-    ) -> None:
-        network = UNet(
-            checked_image(shape),
-            width,
-            multipliers,
-            num_blocks,
-            attention_resolutions,
-            middle_attention,
-            adaptive_scale,
-            dropout,
-            zero_init,
-            num_classes,
-        )
-        super().__init__(
-            network,
-            preconditioning,
-            noise,
-            reduction,
-            optimizer,
-            lr_scheduler,
-            num_classes=num_classes,
-            class_dropout=class_dropout,
-            compile=compile,
-        )
-
-    def dynamics(self) -> OneLayer:
-        """The one-layer family under the same preconditioning and loss weight; no density of noise levels."""
-        return one_layer(self)
-
-    def departures(self) -> list[Departure]:
-        """A U-Net is not the linear layer, and its weights are shared over positions."""
-        return [
-            *nonlinear_departures("a deep convolutional network"),
-            Departure("one weight for every pair of pixels assumed, convolutions share theirs over positions"),
-        ]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import positive_integer
-from spectral_lightning.models.solvable.per_level import PerLevel, checked_shape
+from spectral_lightning.models.checks import checked_shape
+from spectral_lightning.models.solvable.per_level import PerLevel
 from spectral_lightning.models.solvable.solvable import SolvableDenoiser
 from spectral_lightning.spectra import channels_and_size
 from spectral_lightning.theory import FullWidthConvolution, LocalConvolution

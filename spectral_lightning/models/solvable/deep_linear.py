@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.diffusion import Departure, Reduction
-from spectral_lightning.models.solvable.per_level import PerLevel, checked_shape
+from spectral_lightning.models.checks import checked_shape
+from spectral_lightning.models.solvable.per_level import PerLevel
 from spectral_lightning.models.solvable.solvable import SolvableDenoiser, grid_of
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import DeepLinear, Preconditioning

@@ -11,8 +11,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
 from spectral_lightning.diffusion import Reduction
+from spectral_lightning.models.checks import checked_shape
 from spectral_lightning.models.solvable.convolution import Bias, ConvolutionDenoiser, ConvolutionPerLevel, image_shape
-from spectral_lightning.models.solvable.per_level import checked_shape
 from spectral_lightning.models.solvable.solvable import grid_of
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import FullWidthConvolution, Preconditioning

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from spectral_lightning.arguments import one_of, positive_integer
 from spectral_lightning.diffusion import Departure, Reduction
+from spectral_lightning.models.checks import checked_shape
 from spectral_lightning.models.solvable.convolution import Bias, ConvolutionDenoiser, ConvolutionPerLevel, image_shape
-from spectral_lightning.models.solvable.per_level import checked_shape
 from spectral_lightning.models.solvable.solvable import grid_of
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import LocalConvolution, Preconditioning

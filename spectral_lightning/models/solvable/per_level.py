@@ -8,22 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spectral_lightning.arguments import positive_integer
-
-__all__ = ["PerLevel", "checked_shape"]
-
-
-def checked_shape(shape: Sequence[int] | int) -> tuple[int, ...]:
-    """The shape of one example as a tuple, a number d standing for ``[d]``; ``ValueError`` unless all are positive.
-
-    Example:
-        >>> checked_shape(64), checked_shape([3, 8, 8])
-        ((64,), (3, 8, 8))
-    """
-    sizes = [shape] if isinstance(shape, int) else list(shape)
-    if not sizes:
-        raise ValueError(f"`shape` must hold at least one size, got {shape!r}.")
-    return tuple(positive_integer("shape", n) for n in sizes)
+__all__ = ["PerLevel"]
 
 
 class PerLevel(nn.Module, ABC):
