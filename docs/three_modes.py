@@ -50,7 +50,11 @@ def main(run: str, out: str) -> None:
     last, middle, end = int(modes[2]), int(modes[1]), float(history.steps[-1]) * 1.35
     row = int(prediction.steps.searchsorted(500))
     notes = [
-        ("dots: measured on generated samples", (158, history.variance[history.steps.searchsorted(150), 0]), (0.62, 0.77)),
+        (
+            "dots: measured on generated samples",
+            (158, history.variance[history.steps.searchsorted(150), 0]),
+            (0.62, 0.77),
+        ),
         (
             "circle: emergence, half way (in log variance)\nfrom the start to the target",
             (time[0], level[0]),

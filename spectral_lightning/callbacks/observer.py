@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning.pytorch import LightningModule, Trainer
 
 from spectral_lightning.callbacks.base import SpectralCallback
-from spectral_lightning.callbacks.tracker import trackers_of
+from spectral_lightning.callbacks.tracker import SpectralTracker
 from spectral_lightning.tracking import switched_off
 from spectral_lightning.tracking.session import Observer
 
@@ -33,7 +35,8 @@ class ObserverCallback(Observer, SpectralCallback):
         """
         if stage != "fit" or switched_off():
             return
-        trackers = {tracker.session.name: tracker for tracker in trackers_of(trainer)}
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        trackers = {c.session.name: c for c in callbacks if isinstance(c, SpectralTracker)}
         if self.tracker_name not in trackers:
             present = f"those named {', '.join(map(repr, trackers))}" if trackers else "none"
             raise ValueError(

@@ -16,22 +16,20 @@ from spectral_lightning.tracking import Output, Reference, Sampling, Schedule, S
 from spectral_lightning.tracking.observers import GainFigure
 from spectral_lightning.tracking.settings import BasisChoice, DenoiserChoice
 
-__all__ = ["SpectralTracker", "trackers_of"]
+__all__ = ["SpectralTracker"]
 
 
 class SpectralTracker(SpectralCallback):
     """Measures the variance of generated samples along modes of the data while a model trains.
 
     Before the first update, and on a logarithmic schedule of updates, it samples from the model with one fixed set of
-    latents and records the variance along every mode. The table is :attr:`history`; it is in every checkpoint, on disk as
-    it grows, and a readable selection of modes goes to every logger at ``<name>/variance/mode_0001`` and so on. The data
-    are read once for their mean and covariance, never through the training's own loader.
+    latents and records the variance along every mode. The table is :attr:`history`, in every checkpoint and on disk as it
+    grows; a selection of modes goes to every logger at ``<name>/variance/mode_0001`` and so on. The data are read once for
+    their mean and covariance, never through the training's own loader.
 
     Tracking leaves training unchanged, to the bit. Several trackers with different names look at one training in several
     bases and share their samples if they sample alike. A step is an update as Lightning's ``global_step`` counts them.
-
-    Cost: ``num_samples x sampler.evaluations`` evaluations of the network per measurement, shared by all ranks, times the
-    number of classes for a conditional model under ``per_class``; ``num_samples`` more per noise level with ``track_gain``.
+    Cost: ``num_samples x sampler.evaluations`` network evaluations per measurement, shared by all ranks.
 
     Args:
         basis: ``"pca"``, ``"fourier"`` (single frequencies) or ``"patch"`` (5 x 5 pixels, circular); a recipe with other
@@ -48,18 +46,13 @@ class SpectralTracker(SpectralCallback):
         on_error: ``"raise"``, or ``"skip"`` a measurement that fails and go on training.
         name: of this tracker: its directory, its tags, and the name observers know it by.
         sampling: number and kind of latents, sampler, condition, gains.
-        schedule: measurements per decade of steps, and the most time they may take.
+        schedule: measurements per decade of steps, and their time limit.
         reference: how the data are read.
         output: directory, number of logged modes, figures.
 
     Raises:
         ValueError: for an argument out of range; when training starts, for data or a model that cannot be measured.
-        TypeError: when training is set up or starts, for a module without a denoiser, or data that cannot be read apart
-            from the training.
-
-    Example:
-        >>> SpectralTracker(sampling=Sampling(num_samples=256), schedule=Schedule(max_overhead=0.05)).state_key
-        'SpectralTracker[spectral]'
+        TypeError: when training starts, for a module without a denoiser, or data that cannot be read separately.
     """
 
     def __init__(
@@ -108,12 +101,11 @@ class SpectralTracker(SpectralCallback):
         """Read the data and measure the untrained model."""
         if switched_off():
             return
-        # Not those of another Trainer that this tracker served before.
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        observers = self.session.observers
-        self.session.observers = [o for o in observers if o in callbacks or not isinstance(o, SpectralCallback)]
-        sessions = [tracker.session for tracker in trackers_of(trainer)]
+        sessions = [c.session for c in callbacks if isinstance(c, SpectralTracker)]
         place, self._counted = sessions.index(self.session), -1
+        # Not the observers of another Trainer that this tracker served before.
+        self.session.observers = [o for o in self.session.observers if o in callbacks or isinstance(o, GainFigure)]
         self.session.start(sessions[:place], followed=sessions[-1] is not self.session)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -127,33 +119,28 @@ class SpectralTracker(SpectralCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Measure if it is time."""
-        if self._following:
-            self.session.after_update()
+        self.session.after_update()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The remembered weights are about to change."""
-        if self._following:
-            self.session.release_weights()
+        self.session.release_weights()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the weights: a callback may put averages in their place while it validates."""
-        if self._following and trainer.training:
+        if trainer.training:
             self.session.keep_weights()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the weights: a callback may put averages in their place for good when training ends."""
-        if self._following:
-            self.session.keep_weights()
+        self.session.keep_weights()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the final weights, and write everything that is written once."""
-        if self._following:
-            self.session.end()
+        self.session.end()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Keep what was measured; no other hook runs after an exception."""
-        if self._following:
-            self.session.fail()
+        self.session.fail()
 
     def state_dict(self) -> dict[str, Any]:
         """The whole history and the clock."""
@@ -162,13 +149,3 @@ class SpectralTracker(SpectralCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.session.load_state_dict(state_dict)
-
-    @property
-    def _following(self) -> bool:
-        return self.session.started and not switched_off()
-
-
-def trackers_of(trainer: Trainer) -> list[SpectralTracker]:
-    """The trackers among the callbacks of a Trainer, in their order."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    return [callback for callback in callbacks if isinstance(callback, SpectralTracker)]

@@ -177,7 +177,7 @@ class SpectralMonitor:
     def close(self) -> None:
         """Measure the final weights, write everything that is written once, and stop following. Every rank must call it."""
         self._stop()
-        if not self._closed and self.session.started and not switched_off():
+        if not self._closed:
             self.session.end()
         self._closed = True
 
@@ -191,7 +191,7 @@ class SpectralMonitor:
             self.close()
             return
         self._stop()
-        if not self._closed and not switched_off():
+        if not self._closed:
             self.session.fail()
         self._closed = True
 

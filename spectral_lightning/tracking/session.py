@@ -28,7 +28,7 @@ from spectral_lightning.tracking.first_look import check, check_again, check_gai
 from spectral_lightning.tracking.model import MeasuredModel
 from spectral_lightning.tracking.reference import ReferenceReader, check_null_class, find_classes
 from spectral_lightning.tracking.results import Results
-from spectral_lightning.tracking.settings import Settings
+from spectral_lightning.tracking.settings import Settings, switched_off
 from spectral_lightning.tracking.signals import deferred_signals
 from spectral_lightning.tracking.timing import Budget, Cost
 from spectral_lightning.tracking.training import Training
@@ -149,6 +149,11 @@ class Session:
         return self._probe is not None and self.history is not None
 
     @property
+    def following(self) -> bool:
+        """Whether updates are followed: started, and not switched off by the environment."""
+        return self.started and not switched_off()
+
+    @property
     def last_step(self) -> int:
         """Step of the last measurement; 0 before the first."""
         return 0 if self.history is None else self.history.last_step or 0
@@ -230,6 +235,8 @@ class Session:
 
     def after_update(self) -> None:
         """Measure if the schedule was crossed since the last measurement, and the budget allows it."""
+        if not self.following:
+            return
         step, last = self.training.step, max(self._tried, self.last_step)
         if step > last and self.settings.schedule.due(last, step):
             self._tried = step
@@ -239,6 +246,8 @@ class Session:
 
     def end(self) -> None:
         """Measure the final weights, and write everything that is written once."""
+        if not self.following:
+            return
         if self.training.step > self.last_step:
             self.measure(final=True)
         self.model.weights.release()
@@ -246,16 +255,18 @@ class Session:
 
     def fail(self) -> None:
         """Keep what was measured after an exception: no rank may wait for another."""
-        if self.started:
+        if self.following:
             self._finish(failed=True)
 
     def keep_weights(self) -> None:
         """Remember the raw weights, before a callback may replace them by averages."""
-        self.model.weights.keep(self.training.module)
+        if self.following:
+            self.model.weights.keep(self.training.module)
 
     def release_weights(self) -> None:
         """Forget the remembered weights: the training is about to change them."""
-        self.model.weights.release()
+        if self.following:
+            self.model.weights.release()
 
     # One measurement.
 
