@@ -109,8 +109,7 @@ class SpectralTracker(SpectralCallback):
         self.session.start(sessions[:place], followed=sessions[-1] is not self.session)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Add up the learning rates of the first optimizer's updates."""
-        # An optimizer that evaluates the loss several times, as LBFGS does, calls this as often in one update.
+        """Add up the learning rates of the first optimizer's updates; LBFGS calls this several times in one update."""
         if optimizer is trainer.optimizers[0] and trainer.global_step != self._counted:
             self._counted = trainer.global_step
             self.session.count_update(optimizer)
