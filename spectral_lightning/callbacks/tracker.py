@@ -41,8 +41,8 @@ class SpectralTracker(SpectralCallback):
             default the dataset of the training dataloader, read through a loader that the tracker makes.
         weights: ``"raw"``, ``"ema"`` (of Lightning, torch, diffusers, timm, ema-pytorch, or the module's ``ema_scope()``),
             or a callable that takes the module and returns a context in which it holds the weights to measure.
-        per_class: whether to measure every class separately: under its label if the model is conditioned on classes, else
-            by a classifier of samples, see ``reference``.
+        per_class: whether to measure every class separately: under its label for a conditional model, else by a classifier of
+            samples, see ``reference``.
         on_error: ``"raise"``, or ``"skip"`` a measurement that fails and go on training.
         name: of this tracker: its directory, its tags, and the name observers know it by.
         sampling: number and kind of latents, sampler, condition, gains.

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import spectral_lightning
-from spectral_lightning import SpectralTracker
-from tests.support.flat import flat_tracker
+from spectral_lightning import Reference, SpectralMonitor, SpectralTracker
 
 PAGE = Path(spectral_lightning.__file__).parent.parent / "docs" / "attach.md"
 # The page is run in the set-up of whichever comes first, which a busy machine may draw out.
@@ -27,14 +26,13 @@ def blocks(kind):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """What the names of the page are after all its blocks, and what was logged meanwhile."""
-    pytest.importorskip("diffusers")
-    pytest.importorskip("denoising_diffusion_pytorch")
-    pytest.importorskip("torchcfm")
+    """What the names of the page are after all its blocks, and what was printed or logged meanwhile."""
+    for library in ("diffusers", "denoising_diffusion_pytorch", "torchcfm", "accelerate"):
+        pytest.importorskip(library)
     said, names = [], {"__name__": "page"}
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.chdir(tmp_path_factory.mktemp("page"))
-        patch.setattr("spectral_lightning.callbacks.tracker.rank_zero_info", said.append)
+        patch.setattr("spectral_lightning.callbacks.training.rank_zero_info", said.append)
         for offset, code in blocks("python"):
             # Blank lines in front, so that a traceback shows the line of the page.
             exec(compile("\n" * offset + code, str(PAGE), "exec"), names)
@@ -42,17 +40,16 @@ def page(tmp_path_factory):
     return names, said, csv
 
 
-def trackers(names):
-    return {key: value for key, value in names.items() if isinstance(value, SpectralTracker)}
-
-
 @pytest.mark.slow
-def test_every_tracker_of_the_page_measured_its_training(page):
-    found = trackers(page[0])
-    assert len(found) == TEXT.count("SpectralTracker(") - TEXT.count("`SpectralTracker(")
-    for name, tracker in found.items():
-        history = tracker.history
-        assert history.steps.tolist() == [0, 1, 3, 10] or name == "careful", name
+@pytest.mark.parametrize("kind", [SpectralTracker, SpectralMonitor])
+def test_everything_attached_on_the_page_measured_its_training(page, kind):
+    found = {key: value for key, value in page[0].items() if isinstance(value, kind)}
+    code = "".join(text for _, text in blocks("python"))
+    assert len(found) == code.count(f"{kind.__name__}(")
+    for name, one in found.items():
+        history = one.history
+        expected = {"careful": None, "resumed": [0, 1, 3, 10, 20], "loose": [0, 1, 3]}.get(name, [0, 1, 3, 10])
+        assert expected is None or history.steps.tolist() == expected, name
         assert np.isfinite(history.variance).all(), name
         assert not history["non_finite"].any(), name
         assert not np.array_equal(history.variance[0], history.variance[-1]) or name == "callable_"
@@ -68,23 +65,18 @@ def test_start_lines_are_those_of_the_page(page):
 
 
 @pytest.mark.slow
-def test_wrapper_and_backbone_of_one_network_give_one_curve(page):
+def test_what_the_paragraphs_say_of_the_runs(page):
     names = page[0]
     # float32 through two routes of the same arithmetic
     np.testing.assert_allclose(names["edm"].history.variance, names["backbone"].history.variance, rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_what_the_paragraphs_say_of_the_runs(page):
-    names = page[0]
     assert names["raw"].history.metadata["weights"].startswith("raw weights")
     assert not np.allclose(names["raw"].history.variance[-1], names["average"].history.variance[-1], rtol=1e-4)
     for name in ("by_label", "by_classifier"):
         assert names[name].history["group_variance"].shape == (4, 2, 64)
-    encoded = names["Latent"]().encode(names["images"]).flatten(1)
-    assert names["latent"].basis.data.mean.shape == (encoded.shape[1],)
     assert "256 training examples" in names["other"].basis.describe()
-    assert len(page[2]) > len(names["history"])  # more lines than measurements
+    assert sorted(names["logged"]) == [0, 1, 3, 10]
+    assert names["monitor"].session.prediction is not None
+    assert len(page[2]) == 1 + 64
 
 
 @pytest.mark.slow
@@ -93,7 +85,8 @@ def test_the_reference_is_that_of_the_encoded_data(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = page[0]
     torch.manual_seed(0)
-    module, tracker = names["Latent"](), flat_tracker(denoiser="edm:net", transform="encode", **names["quick"])
+    module = names["Latent"]()
+    tracker = SpectralTracker(denoiser="edm:net", reference=Reference(transform="encode"), **names["quick"])
     weight = module.first_stage.weight.clone()
     names["fit"](module, tracker)
     rows = module.encode(names["images"]).flatten(1).double()
