@@ -1,1 +1,1 @@
-"""The experiments of Wang & Pehlevan 2025 and what they say: ``make results`` runs them, ``docs/results.md`` shows them."""
+"""The experiments of Wang & Pehlevan 2025 and some of ours: trainings, their stored results, and the page they make."""

@@ -1,4 +1,4 @@
-"""``python -m studies``: run the experiments and make their page."""
+"""``python -m studies``: train the studies and make their page."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ from collections.abc import Sequence
 
 from jsonargparse import auto_cli
 
-from studies.catalogue import chosen
+from studies import running
+from studies.catalogue import STUDIES, chosen
 from studies.page import write
-from studies.running import run_all
 
 
 def run(names: Sequence[str] = (), jobs: int = 2) -> None:
-    """Train what is not yet stored, going on where a training was interrupted, then make the page.
+    """Train what is not stored yet, continue what was interrupted, then make the page.
 
     Args:
-        names: experiments; all of them if none is given.
+        names: studies; all of them by default.
         jobs: trainings at a time, each on one thread.
     """
-    run_all(chosen(names), jobs)
+    running.run_all({name: STUDIES[name] for name in chosen(names)}, jobs)
     write()
 
 
 def page() -> None:
-    """Make ``docs/results`` and the short version in the README from what is stored."""
+    """Make ``docs/results`` and the table of the README from what is stored."""
     write()
 
 
+def adopt(names: Sequence[str] = ()) -> None:
+    """Accept stored results for configurations in which settings were renamed; print what differs.
+
+    Args:
+        names: studies; all of them by default.
+    """
+    running.adopt({name: STUDIES[name] for name in chosen(names)})
+
+
 if __name__ == "__main__":
-    auto_cli({"run": run, "page": page}, prog="python -m studies")
+    auto_cli({"run": run, "page": page, "adopt": adopt}, prog="python -m studies")

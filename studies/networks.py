@@ -1,4 +1,4 @@
-"""What stands between the linear network of the theory and the MLP of experiment 1."""
+"""Networks between the linear one of the theory and the MLP of experiment 1, and the theory of a layer shared by noise levels."""
 
 from __future__ import annotations
 
@@ -8,26 +8,37 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor, nn
 
-from spectral_lightning.diffusion import Departure, GridNoise, LogNormalNoise, Reduction
-from spectral_lightning.models import DiffusionModule, FourierEmbedding, LinearDenoiser, ResidualMLP
+from spectral_lightning.diffusion import Departure, GridNoise, LogNormalNoise
+from spectral_lightning.models import DiffusionModule, LinearDenoiser, ResidualMLP
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralMoments
-from spectral_lightning.theory import Preconditioning
-from studies.shared_layer import SharedLayer
+from spectral_lightning.theory import LearningDynamics, Preconditioning, wiener_gain
+from spectral_lightning.theory.solving.stack import remaining_error
 
 __all__ = [
+    "SHARE",
     "EmpiricalLinearDenoiser",
     "LogUniformNoise",
     "RescaledNoiseMLP",
     "ResidualLinear",
+    "SharedLayer",
     "SharedLinear",
     "SharedLinearDenoiser",
+    "features",
     "unit_weight",
 ]
 
-_ENDS = (0.002, 80.0)
+Array = NDArray[np.float64]
+
+SHARE = 0.65  # of the MLP of experiment 1 before training: cosine of its gradients at distant noise levels
+_LOW, _HIGH = math.log(0.002), math.log(80.0)  # range of the sampler
+_CENTRES = np.linspace(_LOW, _HIGH, 8)
+_SPACING, _SHARPNESS = (_HIGH - _LOW) / 7, 0.6
+_NODES = 100  # of Gauss and Hermite: the second moments of 8 bumps are good to 1e-6
 
 
 def unit_weight(sigma: Any) -> Any:
@@ -36,30 +47,21 @@ def unit_weight(sigma: Any) -> Any:
 
 
 class LogUniformNoise:
-    """``ln sigma`` uniform between the ends of the sampler.
-
-    Args:
-        sigma_min: lowest level.
-        sigma_max: highest level.
-    """
-
-    def __init__(self, sigma_min: float = _ENDS[0], sigma_max: float = _ENDS[1]) -> None:
-        self.low, self.high = math.log(sigma_min), math.log(sigma_max)
+    """``ln sigma`` uniform over the range of the sampler."""
 
     def sample(self, count: int, device: torch.device) -> Tensor:
         """``count`` noise levels, ``[count]``."""
-        return (self.low + (self.high - self.low) * torch.rand(count, device=device)).exp()
+        return (_LOW + (_HIGH - _LOW) * torch.rand(count, device=device)).exp()
 
     def density(self, sigma: Any) -> Any:
         """Density of log sigma at ``sigma``."""
-        inside = (np.log(sigma) >= self.low) & (np.log(sigma) <= self.high)
-        return inside / (self.high - self.low)
+        return ((np.log(sigma) >= _LOW) & (np.log(sigma) <= _HIGH)) / (_HIGH - _LOW)
 
 
 class EmpiricalLinearDenoiser(LinearDenoiser):
-    """The linear denoiser whose exact objective is the expected loss over the training samples, not their population.
+    """The linear denoiser whose exact objective is the expected loss over the training samples instead of the population.
 
-    So its modes are those that the tracker measures, and mini-batches of the samples change nothing but the noise.
+    Its modes are those that the tracker measures, and mini-batches of the samples change nothing but the noise.
     """
 
     def setup(self, stage: str) -> None:
@@ -71,29 +73,39 @@ class EmpiricalLinearDenoiser(LinearDenoiser):
         super().setup(stage)
 
 
-class SharedLinear(nn.Module):
-    """``F(x, c) = sum_j phi_j(4 c) W_j x``, linear in x, with matrices that all noise levels share; zero before training.
+# One linear layer for all noise levels: network, module, theory.
 
-    The ``phi_j`` are those of :func:`~studies.shared_layer.features`.
+
+def features(log_sigma: Array, share: float) -> Array:
+    """What the shared layer sees of the noise level: a constant and 8 bumps, ``[*log_sigma, 9]``.
+
+    ``phi_0 = sqrt(share)`` and ``phi_j = sqrt((1 - share) softmax_j(-((ln sigma - c_j) / spacing)^2 / 0.6))`` with centres
+    c_j evenly spaced from ln 0.002 to ln 80. How much a step at one level moves another, ``phi(s) . phi(t)``, is 1 for
+    equal levels and falls to ``share`` for distant ones, over about one spacing.
+    """
+    near = softmax(-(((np.asarray(log_sigma)[..., None] - _CENTRES) / _SPACING) ** 2) / _SHARPNESS, axis=-1)
+    return np.asarray(np.sqrt(np.concatenate([np.full((*near.shape[:-1], 1), share), (1 - share) * near], axis=-1)))
+
+
+class SharedLinear(nn.Module):
+    """``F(x, c) = sum_j phi_j(4 c) W_j x``, linear in x, zero before training; the phi_j are :func:`features`.
 
     Args:
         dim: dimension d.
-        count: number of bumps among the ``phi_j``.
-        share: what distant noise levels share; 0.65 in the MLP of experiment 1 before training.
+        share: what distant noise levels share.
     """
 
     centres: Tensor
 
-    def __init__(self, dim: int, count: int = 8, share: float = 0.65) -> None:
+    def __init__(self, dim: int, share: float) -> None:
         super().__init__()
-        low, high = (math.log(end) for end in _ENDS)
-        self.spacing, self.share = (high - low) / (count - 1), share
-        self.register_buffer("centres", torch.linspace(low, high, count))
-        self.weight = nn.Parameter(torch.zeros(1 + count, dim, dim))
+        self.share = share
+        self.register_buffer("centres", torch.linspace(_LOW, _HIGH, len(_CENTRES)))
+        self.weight = nn.Parameter(torch.zeros(1 + len(_CENTRES), dim, dim))
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """``[B, d]`` and ``[B]`` to ``[B, d]``."""
-        near = torch.softmax(-(((4 * noise[:, None] - self.centres) / self.spacing) ** 2) / 0.6, dim=1)
+        near = torch.softmax(-(((4 * noise[:, None] - self.centres) / _SPACING) ** 2) / _SHARPNESS, dim=1)
         constant = torch.full_like(near[:, :1], self.share)
         phi = torch.cat([constant, (1 - self.share) * near], dim=1).sqrt().to(x.dtype)
         spread = (phi[:, :, None] * x[:, None, :]).flatten(1)
@@ -105,103 +117,132 @@ def _descent(parameters: Any) -> torch.optim.Optimizer:
 
 
 class SharedLinearDenoiser(DiffusionModule):
-    """A denoiser linear in its input, one network for all noise levels, whose learning is known (:class:`SharedLayer`).
+    """A denoiser linear in its input, one network for all noise levels, whose learning is solved by :class:`SharedLayer`.
 
     Args:
         dim: dimension d.
-        count: number of bumps.
-        share: what distant noise levels share.
         sampler: restricts the noise levels of the training to those of this sampler, in proportion to the density.
         preconditioning: EDM if not given.
         noise: EDM's log-normal density if not given.
-        reduction: over coordinates.
         optimizer: plain gradient descent at 0.01 by default.
     """
 
     def __init__(
         self,
         dim: int,
-        count: int = 8,
-        share: float = 0.65,
         sampler: Sampler | None = None,
         preconditioning: Preconditioning | None = None,
         noise: LogNormalNoise | None = None,
-        reduction: Reduction = "sum",
         optimizer: OptimizerCallable = _descent,
     ) -> None:
         density = noise or LogNormalNoise()
         levels = () if sampler is None else sampler.levels
         self._levels = GridNoise(levels, [float(density.density(s)) for s in levels]) if levels else density
-        super().__init__(SharedLinear(dim, count, share), preconditioning, self._levels, reduction, optimizer)
-        self.dim, self.count, self.share = dim, count, share
+        super().__init__(SharedLinear(dim, SHARE), preconditioning, self._levels, "sum", optimizer)
 
     def dynamics(self) -> SharedLayer:
         """The closed form of this module's training, one update of the optimizer as the unit of time."""
-        rate = self.initial_learning_rate() / (self.dim if self.reduction == "mean" else 1)
-        return SharedLayer(rate, self._levels, self.count, self.share, self.preconditioning)
+        return SharedLayer(self.initial_learning_rate(), self._levels, SHARE, self.preconditioning)
 
     def departures(self) -> list[Departure]:
         """Mini-batches."""
         return [Departure("full-batch gradients assumed, mini-batches of noisy samples used", affects_clock=False)]
 
 
-class _LinearBlock(nn.Module):
-    """A block of the residual MLP without normalisation and activation."""
+class SharedLayer(LearningDynamics):
+    """``F(x; sigma) = sum_j phi_j(ln sigma) W_j x``: one linear layer for all noise levels, learnt from zero by descent.
 
-    def __init__(self, size_in: int, size_out: int, embedding: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(size_in, size_out)
-        self.modulation = nn.Linear(embedding, 2 * size_out)
-        self.second = nn.Linear(size_out, size_out)
-        self.skip: nn.Module = nn.Identity() if size_in == size_out else nn.Linear(size_in, size_out)
+    Along a mode of variance lambda the gains ``q_j`` of the ``W_j`` have the quadratic loss
 
-    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        scale, shift = self.modulation(embedded).chunk(2, dim=1)
-        out: Tensor = self.skip(x) + self.second(self.first(x) * (1 + scale) + shift)
-        return out
+    ``L = E_sigma[w a^2 (lambda + sigma^2) (sum_j phi_j q_j - q*)^2] + const``, ``a = c_out c_in``,
+    ``q* = (lambda / (lambda + sigma^2) - c_skip) / a``,
 
-
-class ResidualLinear(nn.Module):
-    """The residual MLP of experiment 1 without its nonlinearities: affine in x at every noise level, but deep.
+    so that ``dq/dtau = -2 eta (M q - v)`` with ``M_jk = E[w a^2 (lambda + sigma^2) phi_j phi_k]`` and
+    ``v_j = E[w a^2 (lambda + sigma^2) phi_j q*]``. What the phi_j cannot resolve is learnt as a compromise; directions that
+    M does not see stay at zero. A level learns from the others through ``phi(s) . phi(t)``; if that were 0 between
+    different levels, this would be :class:`OneLayer`. Not in Wang & Pehlevan.
 
     Args:
-        dim: dimension d.
-        width: of the blocks.
-        num_blocks: number of residual blocks; a linear map to d follows.
-        embedding: length of the noise embedding, which modulates every block as in the MLP.
+        learning_rate: eta, of a loss summed over the coordinates; time counts steps of gradient descent.
+        noise: distribution of the noise levels.
+        share: what distant noise levels share.
+        preconditioning: how F becomes the denoiser and how its loss is weighted; EDM if not given. A measured initial gain
+            is not used: the layer starts at F = 0.
     """
 
-    def __init__(self, dim: int, width: int = 256, num_blocks: int = 5, embedding: int = 256) -> None:
-        super().__init__()
-        self.embedding = FourierEmbedding(embedding)
-        sizes = [dim, *[width] * num_blocks]
-        self.blocks = nn.ModuleList(_LinearBlock(a, b, embedding) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        self.out = nn.Linear(width, dim)
+    discrete = True
 
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+    def __init__(
+        self,
+        learning_rate: float,
+        noise: GridNoise | LogNormalNoise,
+        share: float = SHARE,
+        preconditioning: Preconditioning | None = None,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.share, self.preconditioning = share, preconditioning or Preconditioning("edm")
+        if isinstance(noise, GridNoise):
+            self._levels, self._probability = np.array(noise.sigmas), np.array(noise.probabilities)
+        else:
+            x, weight = np.polynomial.hermite_e.hermegauss(_NODES)
+            self._levels, self._probability = np.exp(noise.mean + noise.std * x), weight / weight.sum()
+
+    def _quadratic(self, variance: Array) -> tuple[Array, Array]:
+        """M and v of modes of the given variances, ``[K, J, J]`` and ``[K, J]``."""
+        p, sigma, lam = self.preconditioning, self._levels, variance[:, None]
+        weight = self._probability * p.rate_factor(sigma) * (lam + sigma**2)
+        optimum = (wiener_gain(sigma, lam) - p.c_skip(sigma)) / (p.c_out(sigma) * p.c_in(sigma))
+        phi = features(np.log(sigma), self.share)
+        second = np.einsum("km,mi,mj->kij", weight, phi, phi, optimize=True)
+        return second, np.asarray((weight * optimum) @ phi)
+
+    def _gains(self, time: Array, variance: Array) -> Array:
+        """The q_j at ``time``, arguments broadcast; ``[*cells, J]``."""
+        unique, index = np.unique(variance, return_inverse=True)
+        index = index.reshape(variance.shape)
+        second, first = self._quadratic(unique)
+        values, vectors = np.linalg.eigh(second)
+        values = np.maximum(values, 0.0)  # rounding of directions that no noise level sees
+        along = np.einsum("kji,kj->ki", vectors, first)
+        end = np.divide(along, values, out=np.zeros(along.shape), where=values > 1e-14 * values.max())
+        left = remaining_error(np.asarray(time)[..., None], 2 * self.learning_rate * values[index], self.discrete)
+        return np.asarray(np.einsum("...ji,...i->...j", vectors[index], end[index] * (1 - left), optimize=True))
+
+    def _weight(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+        network = (features(np.log(sigma), self.share) * self._gains(time, variance)).sum(axis=-1)
+        return np.asarray(self.preconditioning.gain(sigma, network), np.float64)
+
+    def _initial(self, sigma: Array, variance: Array) -> Array:
+        return np.asarray(self.preconditioning.c_skip(sigma), np.float64)
+
+
+# Variants of the MLP.
+
+
+class ResidualLinear(ResidualMLP):
+    """The residual MLP without normalisation and activation: affine in x at every noise level, but deep."""
+
+    def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """``[B, d]`` and ``[B]`` to ``[B, d]``."""
         embedded, hidden = self.embedding(noise).to(x.dtype), x
-        for block in self.blocks:
-            hidden = block(hidden, embedded)
+        blocks: Any = self.blocks
+        for block in blocks:
+            scale, shift = block.modulation(embedded).chunk(2, dim=1)
+            hidden = block.skip(hidden) + block.second(block.first(hidden) * (1 + scale) + shift)
         out: Tensor = self.out(hidden)
         return out
 
 
 class RescaledNoiseMLP(ResidualMLP):
-    """The residual MLP of experiment 1 that sees ``factor`` times the noise level's logarithm.
+    """The residual MLP of experiment 1 that sees ``factor`` times the logarithm of the noise level.
 
     Args:
         dim: dimension d.
-        width: of the blocks.
-        num_blocks: number of residual blocks.
-        embedding: length of the noise embedding.
-        factor: 0 hides the noise level, so that all levels share all weights; above 1 it tells levels apart more finely.
+        factor: 0 hides the noise level, so that all levels share all weights; above 1 it separates levels more finely.
     """
 
-    def __init__(
-        self, dim: int, width: int = 256, num_blocks: int = 5, embedding: int = 256, factor: float = 1.0
-    ) -> None:
-        super().__init__(dim, width, num_blocks, embedding)
+    def __init__(self, dim: int, factor: float) -> None:
+        super().__init__(dim)
         self.factor = factor
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:

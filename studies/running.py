@@ -1,117 +1,175 @@
-"""Trainings run, resumed where they were interrupted, and kept as small files."""
+"""Trainings: run, resumed where they were interrupted, stored once they end."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 
-from studies.definition import Experiment, Run
+from spectral_lightning.spectra import SpectralHistory
+from studies.catalogue import Run
+from studies.store import ROOT, STORE, write_tables
 
-__all__ = ["ROOT", "STORE", "WORK", "is_done", "run_all"]
+__all__ = ["WORK", "adopt", "fingerprint", "is_done", "run_all", "train"]
 
-ROOT = Path(__file__).parents[1]
-STORE = ROOT / "docs" / "results"
 WORK = ROOT / "runs" / "results"
 _EVERY = 200  # steps between checkpoints: what an interruption costs at most
-_SAVER = "lightning.pytorch.callbacks.ModelCheckpoint"
 
 _console = Console()
 
+Studies = Mapping[str, Sequence[Run]]
 
-def run_all(experiments: Sequence[Experiment], jobs: int = 2, store: Path = STORE, work: Path = WORK) -> None:
-    """Train what is not yet stored, ``jobs`` trainings at a time, each on one thread.
+
+def fingerprint(configuration: Mapping[str, Any]) -> str:
+    """Identifies a configuration.
+
+    Our classes and functions count by their bare name, so that moving one to another module changes nothing.
+    """
+    text = json.dumps(configuration, sort_keys=True)
+    bare = re.sub(r'"(?:spectral_lightning|studies|experiments)(?:\.\w+)*\.(\w+)"', r'"\1"', text)
+    return hashlib.sha256(bare.encode()).hexdigest()[:16]
+
+
+def is_done(run: Run, stored: Path) -> bool:
+    """Whether the stored result is that of this configuration, as trained or as adopted."""
+    about = stored / "run.json"
+    return about.is_file() and json.loads(about.read_text())["configuration"] == fingerprint(run.configuration())
+
+
+def adopt(studies: Studies, store: Path = STORE) -> None:
+    """Declare the stored results to be those of the present configurations, and print what differs.
+
+    For changes that rename or regroup settings and leave the training as it was; whoever calls this has checked that. The
+    stored ``config.yaml`` remains that of the training.
+    """
+    for name, runs in studies.items():
+        for run in runs:
+            stored = store / name / run.name
+            if not (stored / "run.json").is_file() or is_done(run, stored):
+                continue
+            before, after = (stored / "config.yaml").read_text(), _yaml(run.configuration())
+            for line in difflib.unified_diff(
+                before.splitlines(), after.splitlines(), str(stored), "now", "", "", 1, ""
+            ):
+                _console.print(line, markup=False, highlight=False)
+            about = json.loads((stored / "run.json").read_text())
+            _write_json(stored / "run.json", {**about, "configuration": fingerprint(run.configuration())})
+
+
+def train(arguments: Sequence[str], log: Path) -> bool:
+    """``spectral-lightning`` with these arguments in a process with one thread; whether it succeeded."""
+    command = [sys.executable, "-m", "spectral_lightning.cli", *arguments]
+    with log.open("a") as opened:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        ended = subprocess.run(command, cwd=ROOT, env=environment, stdout=opened, stderr=opened, check=False)
+    return ended.returncode == 0
+
+
+def run_all(
+    studies: Studies,
+    jobs: int = 2,
+    store: Path = STORE,
+    work: Path = WORK,
+    training: Callable[[Sequence[str], Path], bool] = train,
+) -> None:
+    """Train what is not stored yet, continuing from the last checkpoint of an interrupted training.
 
     Args:
-        experiments: those to run.
+        studies: trainings by name of the study.
         jobs: trainings at a time.
-        store: where the results are kept.
-        work: where the trainings keep checkpoints and logs; can be removed afterwards.
+        store: where results are kept.
+        work: where trainings keep checkpoints and logs; may be deleted afterwards.
+        training: trains by the arguments of ``spectral-lightning``, writes to a log file, and returns whether it succeeded.
 
     Raises:
         RuntimeError: once all trainings have ended, if some failed.
     """
-    waiting = [(e, r) for e in experiments for r in e.runs if not is_done(r, store / e.name / r.name)]
+    pairs = [(run, f"{name}/{run.name}") for name, runs in studies.items() for run in runs]
+    waiting = [(run, place) for run, place in pairs if not is_done(run, store / place)]
     with ThreadPoolExecutor(jobs) as pool:
-        places = [(r, work / e.name / r.name, store / e.name / r.name) for e, r in waiting]
-        ended = list(pool.map(lambda place: _run(*place), places))
-    failed = [f"{place[1]}: see training.log there" for place, fine in zip(places, ended, strict=True) if not fine]
+        one = partial(_run, store=store, work=work, training=training)
+        ended = list(pool.map(lambda pair: one(*pair), waiting))
+    failed = [place for (_, place), fine in zip(waiting, ended, strict=True) if not fine]
     if failed:
-        raise RuntimeError("\n".join(["These trainings failed; run again to go on.", *failed]))
+        names = "\n".join(f"{work / place}: see training.log there" for place in failed)
+        raise RuntimeError(f"These trainings failed; run again to continue.\n{names}")
 
 
-def is_done(run: Run, stored: Path) -> bool:
-    """Whether the stored result is of this very configuration."""
-    about = stored / "run.json"
-    return about.is_file() and json.loads(about.read_text())["configuration"] == _fingerprint(run)
-
-
-def _fingerprint(run: Run) -> str:
-    return hashlib.sha256(json.dumps(run.configuration(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _run(run: Run, work: Path, stored: Path) -> bool:
-    """Train, going on from the last checkpoint of the same configuration, and keep what was measured."""
-    mark = work / "configuration"
-    if not (mark.is_file() and mark.read_text() == _fingerprint(run)):
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        mark.write_text(_fingerprint(run))
-    (work / "config.yaml").write_text(yaml.safe_dump(_placed(run, work), sort_keys=False))
-    checkpoint = work / "last.ckpt"
-    if not checkpoint.is_file():
-        shutil.rmtree(work / "log", ignore_errors=True)
-    resumed = ["--ckpt_path", str(checkpoint)] if checkpoint.is_file() else []
-    command = [sys.executable, "-m", "spectral_lightning.cli", "fit", "--config", str(work / "config.yaml"), *resumed]
-    _console.print(f"{'resumes' if resumed else 'starts'}: {work.parent.name}/{run.name}")
-    with (work / "training.log").open("a") as log:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        fine = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=False).returncode == 0
+def _run(run: Run, place: str, store: Path, work: Path, training: Callable[[Sequence[str], Path], bool]) -> bool:
+    directory, mark = work / place, fingerprint(run.configuration())
+    if not ((directory / "mark").is_file() and (directory / "mark").read_text() == mark):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        (directory / "mark").write_text(mark)
+    (directory / "config.yaml").write_text(_yaml(_placed(run, directory)))
+    checkpoint, resumed = directory / "last.ckpt", []
+    if checkpoint.is_file():
+        resumed = ["--ckpt_path", str(checkpoint)]
+    else:
+        shutil.rmtree(directory / "log", ignore_errors=True)
+    _console.print(f"{'resumed' if resumed else 'started'}: {place}")
+    fine = training(["fit", "--config", str(directory / "config.yaml"), *resumed], directory / "training.log")
     if fine:
-        _keep(run, work / "log", stored)
-    _console.print(f"{'done' if fine else '[red]failed[/red]'}: {work.parent.name}/{run.name}")
+        _keep(run, directory / "log", store / place)
+    _console.print(f"{'done' if fine else '[red]failed[/red]'}: {place}")
     return fine
 
 
-def _placed(run: Run, work: Path) -> dict[str, Any]:
-    """The configuration with its log and checkpoints in the place of this run."""
+def _placed(run: Run, directory: Path) -> dict[str, Any]:
+    """The configuration with log and checkpoints in the directory of this run."""
     whole = run.configuration()
-    trainer = whole["trainer"]
-    trainer["enable_progress_bar"] = False
-    trainer["logger"] = {
-        "class_path": "lightning.pytorch.loggers.CSVLogger",
-        "init_args": {"save_dir": str(work), "name": "", "version": "log"},
+    logger = {"save_dir": str(directory), "name": "", "version": "log"}
+    saver = {
+        "dirpath": str(directory),
+        "filename": "last",
+        "every_n_train_steps": _EVERY,
+        "enable_version_counter": False,
     }
-    saver = {"dirpath": str(work), "filename": "last", "every_n_train_steps": _EVERY, "enable_version_counter": False}
-    trainer["callbacks"] = [*trainer["callbacks"], {"class_path": _SAVER, "init_args": saver}]
+    saving = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": saver}
+    whole["trainer"] |= {
+        "enable_progress_bar": False,
+        "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": logger},
+        "callbacks": [*whole["trainer"]["callbacks"], saving],
+    }
     return whole
 
 
 def _keep(run: Run, log: Path, stored: Path) -> None:
-    """Copy the tables, and write what else the report needs; ``run.json`` last, because it says that all is there."""
+    """Store tables, costs and configuration; ``run.json`` comes last, as its presence says that all is there."""
     shutil.rmtree(stored, ignore_errors=True)
     stored.mkdir(parents=True)
-    about: dict[str, Any] = {"configuration": _fingerprint(run), "seconds": 0.0, "tracking_seconds": 0.0, "overlay": {}}
-    for history in sorted(log.glob("*/history.npz")):
-        files, name = history.parent, history.parent.name
-        shutil.copyfile(history, stored / f"{name}.npz")
+    about: dict[str, Any] = {"seconds": 0.0, "tracking_seconds": 0.0, "overlay": {}}
+    for file in sorted(log.glob("*/history.npz")):
+        files, predicted = file.parent, None
         if (files / "prediction.npz").is_file():
-            shutil.copyfile(files / "prediction.npz", stored / f"{name}_theory.npz")
-            about["overlay"][name] = json.loads((files / "overlay.json").read_text())
+            predicted = SpectralHistory.load(files / "prediction.npz")
+            about["overlay"][files.name] = json.loads((files / "overlay.json").read_text())
+        write_tables(stored / f"{files.name}.npz", SpectralHistory.load(file), predicted)
         cost = json.loads((files / "cost.json").read_text())
         about["seconds"] = max(about["seconds"], cost["total"])
         about["tracking_seconds"] += sum(cost["seconds"].values())
     if not any(stored.iterdir()):
         raise RuntimeError(f"The training of {run.name!r} ended without a measurement in {log}.")
-    (stored / "config.yaml").write_text(yaml.safe_dump(run.configuration(), sort_keys=False))
-    (stored / "run.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+    (stored / "config.yaml").write_text(_yaml(run.configuration()))
+    _write_json(stored / "run.json", {"configuration": fingerprint(run.configuration()), **about})
+
+
+def _yaml(configuration: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(configuration, sort_keys=False)
+
+
+def _write_json(file: Path, document: Any) -> None:
+    file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")

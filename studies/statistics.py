@@ -1,0 +1,246 @@
+"""Numbers with intervals, and the rule that says in which order modes emerged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from spectral_lightning.emergence import ModeEmergence, PowerLaw
+
+__all__ = [
+    "WAYS",
+    "Estimate",
+    "Ordering",
+    "alpha",
+    "correlation_interval",
+    "duration",
+    "judged",
+    "mean_ratio",
+    "rank_correlation",
+    "resampled",
+    "spread",
+]
+
+Array = NDArray[np.float64]
+
+WAYS = ("rising", "falling")
+_ORDERED, _FLAT, _TOGETHER, _LEAST, _LEAST_RANKED = 0.2, 0.1, 2.0, 10, 5
+_SPREAD = "flat, yet spread"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: NaN if not determinable.
+        low: lower end; infinite if the interval is open there.
+        high: upper end; the same.
+        bound: whether the value is only a lower bound.
+        count: modes it rests on; 0 if not stated.
+    """
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    bound: bool = False
+    count: int = 0
+
+    @classmethod
+    def of(cls, drawn: Array, method: Literal["linear", "nearest"] = "linear") -> Self:
+        """The first number, with the 2.5 and 97.5 % quantiles of the others; not determinable if one of them is NaN."""
+        if np.isnan(drawn).any():
+            return cls()
+        low, high = np.quantile(drawn[1:], [0.025, 0.975], method=method)
+        return cls(float(drawn[0]), float(low), float(high))
+
+    @property
+    def determinable(self) -> bool:
+        """Whether there is a number."""
+        return math.isfinite(self.value)
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.determinable and (self.low > 0 or self.high < 0)
+
+    def exp(self) -> Self:
+        """The exponential of number and interval."""
+        value, low, high = np.exp([self.value, self.low, self.high]).tolist()
+        return replace(self, value=value, low=low, high=high)
+
+    @property
+    def signed(self) -> str:
+        """As in ``+0.30 [+0.25, +0.36]``, for a difference."""
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]" if self.determinable else "not determinable"
+
+    def __str__(self) -> str:
+        """As in ``0.50 [0.40, 0.60]``.
+
+        Example:
+            >>> print(Estimate(0.5, 0.4, 0.6), Estimate(), sep="; ")
+            0.50 [0.40, 0.60]; not determinable
+        """
+        if not self.determinable:
+            return "not determinable"
+        return f"{'at least ' if self.bound else ''}{self.value:z.2f} [{self.low:z.2f}, {self.high:z.2f}]"
+
+
+def alpha(law: PowerLaw | None, reason: bool = True) -> str:
+    """An exponent with its interval, or why it is not determinable; "-" without a law."""
+    if law is None:
+        return "-"
+    if law.determinable:
+        return str(Estimate(law.exponent, law.low, law.high))
+    return f"not determinable: {law.reason}" if reason else "not determinable"
+
+
+def duration(seconds: float) -> str:
+    """Wall time.
+
+    Example:
+        >>> duration(42), duration(330), duration(4000)
+        ('42 s', '5.5 min', '67 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def resampled(
+    statistic: Callable[[NDArray[np.int64]], Array], count: int, draws: int, rng: int | np.random.Generator = 0
+) -> Array:
+    """A statistic of all modes, then of ``draws`` samples of modes drawn with replacement, ``[1 + draws]``.
+
+    Args:
+        statistic: of modes by index, along the last axis of ``[..., count]``.
+        count: number of modes.
+        draws: of the bootstrap.
+        rng: seed or generator.
+    """
+    modes = np.arange(count)
+    with np.errstate(invalid="ignore"):
+        options = {"n_resamples": draws, "vectorized": True, "method": "percentile", "rng": rng}
+        drawn = stats.bootstrap((modes,), lambda rows, axis: statistic(rows), **options).bootstrap_distribution
+    return np.append(statistic(modes), drawn)
+
+
+def mean_ratio(ratios: Sequence[float] | Array) -> Estimate:
+    """Geometric mean, with Student's interval of the mean of the logarithms; not determinable if one ratio is NaN."""
+    logs = np.log(np.asarray(ratios, np.float64))
+    if len(logs) < 2 or not np.isfinite(logs).all():
+        return Estimate()
+    interval = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+    return Estimate(float(logs.mean()), float(interval.low), float(interval.high)).exp()
+
+
+def rank_correlation(time: Array, variance: Array) -> Estimate:
+    """Spearman's correlation of two quantities of ``[K]`` modes; not determinable for less than 5 modes or all of one time.
+
+    Args:
+        time: infinite if a mode has not crossed.
+        variance: or another quantity.
+    """
+    if len(time) < _LEAST_RANKED or (time == time[0]).all():
+        return Estimate()
+    return correlation_interval(float(stats.spearmanr(time, variance).statistic), len(time))
+
+
+def correlation_interval(r: float, count: int, given: int = 0) -> Estimate:
+    """A rank correlation over ``count`` modes, partial in ``given`` other quantities, with the interval of Bonett & Wright.
+
+    ``tanh(atanh r +- z sqrt((1 + r^2 / 2) / (count - 3 - given)))``. A perfect order counts as one in which two neighbours
+    were exchanged, so that its interval is not a point.
+    """
+    most = 1 - 12 / (count * (count**2 - 1))
+    inside = min(max(r, -most), most)
+    half = stats.norm.ppf(0.975) * math.sqrt((1 + inside**2 / 2) / (count - 3 - given))
+    low, high = math.tanh(math.atanh(inside) - half), math.tanh(math.atanh(inside) + half)
+    return Estimate(r, min(r, low), max(r, high))
+
+
+def spread(time: Array, last_step: int) -> Estimate:
+    """Ratio of the 90th to the 10th percentile of emergence, with a bootstrap interval over modes.
+
+    Args:
+        time: NaN if a mode has not crossed; it counts as ``last_step``, and the ratio may be a lower bound.
+        last_step: of the measurement.
+    """
+    crossed = np.isfinite(time)
+    if int(crossed.sum()) < _LEAST:
+        return Estimate()
+    log = np.log(np.where(crossed, time, last_step))
+    drawn = resampled(lambda rows: np.asarray(stats.iqr(log[rows], axis=-1, rng=(10, 90))), len(log), 500)
+    return replace(Estimate.of(drawn).exp(), bound=bool(np.mean(~crossed) > 0.1))
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """The order in which the modes of one direction emerged.
+
+    Attributes:
+        found: emergence of all modes.
+        way: ``"rising"`` or ``"falling"``.
+        last_step: of the measurement.
+    """
+
+    found: ModeEmergence
+    way: str
+    last_step: int
+
+    @cached_property
+    def law(self) -> PowerLaw:
+        """Exponent over the modes that crossed."""
+        return self.found.law(self.way)
+
+    @cached_property
+    def rank(self) -> Estimate:
+        """Spearman's correlation of step and variance; -1 is the order of variance. Modes that did not cross tie last."""
+        chosen = self.found.eligible(self.way)
+        return rank_correlation(np.nan_to_num(self.found.time[chosen], nan=np.inf), self.found.variance[chosen])
+
+    @cached_property
+    def spread(self) -> Estimate:
+        """Ratio of the 90th to the 10th percentile of the step."""
+        return spread(self.found.time[self.found.eligible(self.way)], self.last_step)
+
+    @property
+    def crossed(self) -> str:
+        """How many of how many."""
+        return f"{self.law.count} of {self.law.total}"
+
+    @cached_property
+    def verdict(self) -> str:
+        """By the rule that the page states."""
+        law = self.law
+        if not law.determinable:
+            return "not determinable"
+        if law.low > _ORDERED and self.rank.high < 0:
+            return "by variance"
+        if law.high < -_ORDERED and self.rank.low > 0:
+            return "against variance"
+        if self.spread.high < _TOGETHER and not self.spread.bound:
+            return "together"
+        flat = max(abs(law.low), abs(law.high)) < _FLAT and law.count >= 0.9 * law.total
+        return _SPREAD if flat else "between"
+
+
+def judged(expected: str, found: Sequence[Ordering]) -> str:
+    """Whether a claimed order is confirmed: every direction with an exponent has to agree.
+
+    Modes that are flat, yet spread, confirm in part that they come together.
+    """
+    said = {one.verdict for one in found if one.law.determinable}
+    if not said:
+        return "not determinable"
+    if said == {expected}:
+        return "confirmed"
+    partly = {expected, _SPREAD} if expected == "together" else {expected}
+    return "partly" if partly & said else "not confirmed"
