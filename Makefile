@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := runs
 WORKERS ?= 2 # processes that share the tests
-JOBS ?= 2 # trainings of experiments at a time, each on one thread
+JOBS ?= 2 # trainings of the studies at a time, each on one thread
 
 .PHONY: demo test test-fast test-lowest lint format results tensorboard clean
 
@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(BIN)/spectral-lightning fit --config configs/natural_patches_mlp.yaml
 	@$(BIN)/spectral-lightning summary $(RUNS)/natural_patches_mlp
 
-# The experiments, about two hours on two cores: one by name (results-gaussian), or all of them; the page is docs/results.
+# The studies, about two hours on two cores: one by name (results-gaussian), or all of them; the page is docs/results.
 results: $(VENV)/.installed
 	$(BIN)/python -m studies run --jobs $(JOBS)
 

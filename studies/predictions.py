@@ -153,7 +153,7 @@ def decile_ratio(times: Sequence[Array], draws: int = 2000) -> Estimate:
 
         return resampled(statistic, len(time), draws, generator)
 
-    if not all(len(time) for time in times):
+    if not all(len(time) and np.isfinite(time).all() for time in times):
         return Estimate()
     return Estimate.of(np.mean([logs(time) for time in times], axis=0), "nearest").exp()
 

@@ -62,7 +62,7 @@ def adopt(studies: Studies, store: Path = STORE) -> None:
                 continue
             before, after = (stored / "config.yaml").read_text(), _yaml(run.configuration())
             for line in difflib.unified_diff(
-                before.splitlines(), after.splitlines(), str(stored), "now", "", "", 1, ""
+                before.splitlines(), after.splitlines(), f"{name}/{run.name}", "now", "", "", 1, ""
             ):
                 _console.print(line, markup=False, highlight=False)
             about = json.loads((stored / "run.json").read_text())

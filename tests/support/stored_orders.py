@@ -1,49 +1,56 @@
-"""Stored results whose emergence is known: variances that go from 1.2 to where they end in the logarithm of the step."""
+"""Stored trainings whose emergence is known."""
 
 import json
 
 import numpy as np
 
 from spectral_lightning.spectra import SpectralHistory
-from studies.results import Stored
+from studies.store import Stored, write_tables
 
-STEPS = np.unique(np.round(10 ** (np.arange(0, 31) / 10)).astype(int))  # 1 to 1000
+STEPS = np.append(0, np.unique(np.round(10 ** (np.arange(0, 31) / 10)).astype(int)))  # 0, and 1 to 1000
 START = 1.2
 
 
-def emergence_by_law(variance, exponent, prefactor):
-    """Steps at which modes shall pass their geometric threshold."""
-    return prefactor * variance**-exponent
-
-
-def trajectories(end, time):
-    """Log variance is linear in log step about ``time``, where it is half way, ``[1 + T, K]``."""
-    share = np.clip(0.5 + np.log(STEPS[:, None] / time) / 4, 0, 1)
-    table = np.exp(np.log(START) + share * np.log(end / START))
-    return np.concatenate([np.full((1, len(end)), START), table])
+def emergence_by_law(variance, exponent, prefactor, scatter=0.0, seed=0):
+    """Steps about a power law."""
+    noise = np.random.default_rng(seed).normal(size=len(variance))
+    return prefactor * variance**-exponent * np.exp(scatter * noise)
 
 
 def history(variance, time, end=None, labels=None):
+    """Log variance goes from 1.2 to its end, linear in log step about ``time``, where it is half way."""
     end = variance if end is None else end
+    with np.errstate(divide="ignore"):
+        share = np.clip(0.5 + np.log(STEPS[:, None] / time) / 4, 0, 1)
     found = SpectralHistory(
         {"target": variance, "null": variance <= 0, "fixed_point": variance, "levels": np.geomspace(80, 0.002, 12)},
         {"modes": labels or [f"mode {k}" for k in range(len(variance))]},
     )
-    for step, row in zip([0, *STEPS], trajectories(end, time), strict=True):
+    for step, row in zip(STEPS, np.exp(np.log(START) + share * np.log(end / START)), strict=True):
         found.append(step=step, variance=row, cumulative_learning_rate=0.5 * step)
     return found
 
 
+def rewritten(table, rows):
+    """The same history with other variances."""
+    other = SpectralHistory(table.static, table.metadata)
+    for step, row in zip(table.steps, rows, strict=True):
+        other.append(step=step, variance=row, cumulative_learning_rate=0.5 * step)
+    return other
+
+
 def store(directory, measured, predicted=None):
-    """A run with trackers by name, and predictions beside them."""
+    """A training with trackers by name, and predictions beside them."""
     directory.mkdir(parents=True)
     for name, table in measured.items():
-        table.save(directory / f"{name}.npz")
-    for name, table in (predicted or {}).items():
-        table.save(directory / f"{name}_theory.npz")
-    fit = {"goodness_of_fit": {"rms": 0.1, "baseline": 0.5, "cells": 10}}
-    about = {"seconds": 60.0, "tracking_seconds": 6.0, "overlay": dict.fromkeys(predicted or {}, fit)}
-    (directory / "run.json").write_text(json.dumps(about))
+        write_tables(directory / f"{name}.npz", table, (predicted or {}).get(name))
+    about = {
+        "theory": "OneLayer(learning_rate=1)",
+        "scale": 1.0,
+        "goodness_of_fit": {"rms": 0.1, "baseline": 0.5, "cells": 10},
+    }
+    document = {"seconds": 60.0, "tracking_seconds": 6.0, "overlay": dict.fromkeys(measured, about)}
+    (directory / "run.json").write_text(json.dumps(document))
     return Stored(directory)
 
 

@@ -1,0 +1,110 @@
+"""The page says what the stored tables say: it is made again, changes with them, and its exponents come by another route."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from studies import page
+from studies.catalogue import STUDIES
+from studies.figures import FIGURES, save
+from studies.running import is_done
+from studies.store import ROOT, STORE, load
+
+RUNS = [(study, run) for study, runs in STUDIES.items() for run in runs]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return page.computed()
+
+
+def test_every_number_is_that_of_the_stored_tables(found):
+    assert page.page(found) == (STORE / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert page.readme(found, readme) == readme
+
+
+def test_a_readme_without_its_marks_is_refused(found):
+    with pytest.raises(ValueError, match="`text`"):
+        page.readme(found, "no marks")
+
+
+def test_what_is_stored_is_what_the_studies_define():
+    """Nothing is left over from a training that was renamed; changed definitions are trained, or adopted."""
+    assert {file.parts[-3:-1] for file in STORE.glob("*/*/*")} == {(study, run.name) for study, run in RUNS}
+    assert [f"{study}/{run.name}" for study, run in RUNS if not is_done(run, STORE / study / run.name)] == []
+
+
+def test_no_place_of_one_machine_is_stored():
+    for file in [*STORE.glob("*/*/*.yaml"), *STORE.glob("*/*/*.json")]:
+        assert not re.search(r"(/home/|/root/|/tmp/|/work/)", file.read_text()), file
+
+
+@pytest.mark.slow
+def test_the_page_follows_the_tables(tmp_path, found):
+    """With every step of one training doubled, and its learning rate the same, sharing weights gains half as much."""
+    store = tmp_path / "store"
+    shutil.copytree(STORE, store)
+    file = store / "patches" / "full_width_descent" / "fourier.npz"
+    with np.load(file) as arrays:
+        changed = {**arrays, **{name: 2 * arrays[name] for name in ("step", "cumulative_learning_rate")}}
+    np.savez(file, **changed)
+    other = page.computed(store)
+    after = other["patches"]["rate"].value
+    assert after == pytest.approx(found["patches"]["rate"].value / 2, rel=0.01)
+    assert f"| {after:.2f} [" in page.page(other)
+    assert "not confirmed: 0.50 N" in page.page(other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("study", "panels"), [("gaussian", 6), ("patches", 15), ("images", 4), ("exponent", 2), ("predictions", 3)]
+)
+def test_every_study_has_a_small_figure(tmp_path, found, study, panels):
+    figure = FIGURES[study](found[study])
+    assert len(figure.axes) == panels
+    assert tuple(figure.get_size_inches()) <= (10, 6)
+    save(figure, tmp_path / "figure.png")
+    for file in (tmp_path / "figure.png", STORE / f"{study}.png"):
+        assert 10_000 < file.stat().st_size < 100_000
+
+
+def passages(steps, variance, level, rising):
+    """First passage by a loop: straight lines of log variance over log step, over the step itself before step one."""
+    found = np.full(len(level), np.nan)
+    for k in range(len(level)):
+        beyond = variance[:, k] >= level[k] if rising[k] else variance[:, k] <= level[k]
+        if not beyond.any():
+            continue
+        i = int(np.flatnonzero(beyond)[0])
+        share = np.log(level[k] / variance[i - 1, k]) / np.log(variance[i, k] / variance[i - 1, k])
+        found[k] = steps[i - 1] * (steps[i] / steps[i - 1]) ** share if steps[i - 1] else share * steps[i]
+    return found
+
+
+@pytest.mark.parametrize("criterion", ["geometric", "harmonic"])
+@pytest.mark.parametrize("way", ["rising", "falling"])
+@pytest.mark.parametrize("run", [run.name for run in STUDIES["gaussian"]])
+def test_exponents_of_experiment_one_by_another_route(run, way, criterion):
+    with np.load(STORE / "gaussian" / run / "spectral.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    steps, variance = arrays["step"].astype(float), arrays["variance"].astype(float)
+    start, end, lam = variance[0], arrays["fixed_point"], arrays["target"]
+    rising = end > start
+    chosen = (np.maximum(start / end, end / start) > 2) & (rising == (way == "rising"))
+    level = np.sqrt(start * end) if criterion == "geometric" else 2 / (1 / start + 1 / end)
+    time = passages(steps, variance, level, rising)
+    keep = chosen & np.isfinite(time)
+    law = load(STORE / "gaussian", [run])[run].compared(criterion).measured_law(way)
+    line = stats.linregress(np.log(lam[keep]), np.log(time[keep]))
+    half = line.stderr * stats.t.ppf(0.975, keep.sum() - 2)
+    enough = keep.sum() >= 10 and np.ptp(np.log10(lam[keep])) >= 1
+    expected = [-line.slope, -line.slope - half, -line.slope + half, line.rvalue**2] if enough else [np.nan] * 4
+    assert (law.count, law.total, law.determinable) == (keep.sum(), chosen.sum(), enough)
+    np.testing.assert_allclose([law.exponent, law.low, law.high, law.r2], expected, rtol=1e-9)
+    shown = "{:z.2f} [{:z.2f}, {:z.2f}]".format(*expected) if enough else "not determinable"
+    begin = "| {} | {} | ".format(*re.findall(r"\d+", run)) + f"{way} | {criterion} | {shown}"
+    assert any(row.startswith(begin) for row in (STORE / "README.md").read_text().splitlines())
