@@ -21,9 +21,9 @@ from spectral_lightning.theory.solving.stack import remaining_error
 
 __all__ = [
     "SHARE",
+    "BlindMLP",
     "EmpiricalLinearDenoiser",
     "LogUniformNoise",
-    "RescaledNoiseMLP",
     "ResidualLinear",
     "SharedLayer",
     "SharedLinear",
@@ -223,28 +223,19 @@ class ResidualLinear(ResidualMLP):
     """The residual MLP without normalisation and activation: affine in x at every noise level, but deep."""
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """``[B, d]`` and ``[B]`` to ``[B, d]``."""
-        embedded, hidden = self.embedding(noise).to(x.dtype), x
+        """``[B, *S]`` and ``[B]`` to ``[B, *S]``."""
+        embedded, hidden = self.embedding(noise).to(x.dtype), x.flatten(1)
         blocks: Any = self.blocks
         for block in blocks:
             scale, shift = block.modulation(embedded).chunk(2, dim=1)
             hidden = block.skip(hidden) + block.second(block.first(hidden) * (1 + scale) + shift)
         out: Tensor = self.out(hidden)
-        return out
+        return out.reshape(x.shape)
 
 
-class RescaledNoiseMLP(ResidualMLP):
-    """The residual MLP of experiment 1 that sees ``factor`` times the logarithm of the noise level.
-
-    Args:
-        dim: dimension d.
-        factor: 0 hides the noise level, so that all levels share all weights; above 1 it separates levels more finely.
-    """
-
-    def __init__(self, dim: int, factor: float) -> None:
-        super().__init__(dim)
-        self.factor = factor
+class BlindMLP(ResidualMLP):
+    """The residual MLP that does not see the noise level, so that all levels share all weights."""
 
     def forward(self, x: Tensor, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """``[B, d]`` and ``[B]`` to ``[B, d]``."""
-        return super().forward(x, self.factor * noise, label)
+        """``[B, *S]`` and ``[B]`` to ``[B, *S]``."""
+        return super().forward(x, torch.zeros_like(noise), label)

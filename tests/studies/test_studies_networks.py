@@ -14,9 +14,9 @@ from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import OneLayer, Preconditioning
 from studies.networks import (
     SHARE,
+    BlindMLP,
     EmpiricalLinearDenoiser,
     LogUniformNoise,
-    RescaledNoiseMLP,
     ResidualLinear,
     SharedLayer,
     SharedLinearDenoiser,
@@ -101,7 +101,7 @@ def test_distant_noise_levels_share_two_thirds_of_the_mlps_gradients():
     cosines = []
     for seed in range(3):
         torch.manual_seed(seed)
-        network, x = ResidualMLP(128), torch.randn(1, 128)
+        network, x = ResidualMLP(128, 256, 5, 256), torch.randn(1, 128)
         gradients = []
         for sigma in (80.0, 2.0, 0.05):
             network.zero_grad()
@@ -123,14 +123,13 @@ def test_the_residual_network_without_nonlinearities_is_affine():
     assert not torch.allclose(one, other)
 
 
-def test_the_noise_level_is_hidden_from_the_blind_network_only():
+def test_the_blind_network_is_the_mlp_at_one_noise_level():
     torch.manual_seed(0)
-    blind, same, plain = RescaledNoiseMLP(4, 0.0), RescaledNoiseMLP(4, 1.0), ResidualMLP(4)
-    plain.load_state_dict(same.state_dict())
+    blind, plain = BlindMLP(4, 8, 2, 6), ResidualMLP(4, 8, 2, 6)
+    plain.load_state_dict(blind.state_dict())
     x, noise = torch.randn(3, 4), torch.tensor([-1.0, 0.0, 1.0])
-    assert torch.equal(same(x, noise), plain(x, noise))
-    assert torch.equal(blind(x, noise), blind(x, noise.flip(0)))
-    assert not torch.equal(same(x, noise), same(x, noise.flip(0)))
+    assert torch.equal(blind(x, noise), plain(x, torch.zeros(3)))
+    assert not torch.equal(plain(x, noise), plain(x, torch.zeros(3)))
 
 
 def test_the_exact_objective_is_that_of_the_training_samples():

@@ -5,11 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
 from studies import page
 from studies.catalogue import STUDIES
 from studies.figures import FIGURES, save
+from studies.orders import patches
 from studies.running import is_done
 from studies.store import ROOT, STORE, load
 
@@ -43,33 +45,39 @@ def test_no_place_of_one_machine_is_stored():
         assert not re.search(r"(/home/|/root/|/tmp/|/work/)", file.read_text()), file
 
 
-@pytest.mark.slow
 def test_the_page_follows_the_tables(tmp_path, found):
     """With every step of one training doubled, and its learning rate the same, sharing weights gains half as much."""
-    store = tmp_path / "store"
-    shutil.copytree(STORE, store)
-    file = store / "patches" / "full_width_descent" / "fourier.npz"
+    shutil.copytree(STORE / "patches", tmp_path / "patches")
+    file = tmp_path / "patches" / "full_width_descent" / "fourier.npz"
     with np.load(file) as arrays:
         changed = {**arrays, **{name: 2 * arrays[name] for name in ("step", "cumulative_learning_rate")}}
     np.savez(file, **changed)
-    other = page.computed(store)
-    after = other["patches"]["rate"].value
+    other = patches(load(tmp_path / "patches", [run.name for run in STUDIES["patches"]]))
+    after = other["rate"].value
     assert after == pytest.approx(found["patches"]["rate"].value / 2, rel=0.01)
-    assert f"| {after:.2f} [" in page.page(other)
-    assert "not confirmed: 0.50 N" in page.page(other)
+    text = page.page({**found, "patches": other})
+    assert f"| {after:.2f} [" in text
+    assert "not confirmed: 0.50 N" in text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("study", "panels"), [("gaussian", 6), ("patches", 15), ("images", 4), ("exponent", 2), ("predictions", 3)]
 )
-def test_every_study_has_a_small_figure(tmp_path, found, study, panels):
+def test_every_study_has_a_figure(found, study, panels):
     figure = FIGURES[study](found[study])
     assert len(figure.axes) == panels
     assert tuple(figure.get_size_inches()) <= (10, 6)
-    save(figure, tmp_path / "figure.png")
-    for file in (tmp_path / "figure.png", STORE / f"{study}.png"):
-        assert 10_000 < file.stat().st_size < 100_000
+    assert 10_000 < (STORE / f"{study}.png").stat().st_size < 100_000
+
+
+@pytest.mark.slow
+def test_a_figure_is_small_and_keeps_its_colours(tmp_path, found):
+    save(FIGURES["predictions"](found["predictions"]), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size < 50_000
+    with Image.open(tmp_path / "figure.png") as image:
+        pixels = np.asarray(image.convert("RGB"), int).reshape(-1, 3)
+    for color in ("b2432f", "2b5c8a"):
+        assert np.abs(pixels - list(bytes.fromhex(color))).sum(1).min() < 12
 
 
 def passages(steps, variance, level, rising):
@@ -105,6 +113,7 @@ def test_exponents_of_experiment_one_by_another_route(run, way, criterion):
     expected = [-line.slope, -line.slope - half, -line.slope + half, line.rvalue**2] if enough else [np.nan] * 4
     assert (law.count, law.total, law.determinable) == (keep.sum(), chosen.sum(), enough)
     np.testing.assert_allclose([law.exponent, law.low, law.high, law.r2], expected, rtol=1e-9)
-    shown = "{:z.2f} [{:z.2f}, {:z.2f}]".format(*expected) if enough else "not determinable"
+    middle, low, high, _ = expected
+    shown = f"{middle:z.2f} [{low:z.2f}, {high:z.2f}]" if enough else "not determinable"
     begin = "| {} | {} | ".format(*re.findall(r"\d+", run)) + f"{way} | {criterion} | {shown}"
     assert any(row.startswith(begin) for row in (STORE / "README.md").read_text().splitlines())
