@@ -114,6 +114,8 @@ class Session:
         self._tried = 0
         self._earlier: Sequence[Session] = ()
         self._followed = False
+        self.started = False
+        """Whether :meth:`start` got as far as the first measurement."""
         self._generated: tuple[int, list[GeneratedSamples]] | None = None
 
     # What observers and clients read.
@@ -142,11 +144,6 @@ class Session:
     def basis(self) -> Basis:
         """The modes of the data, known once started."""
         return self.probe.basis
-
-    @property
-    def started(self) -> bool:
-        """Whether :meth:`start` was called."""
-        return self._probe is not None and self.history is not None
 
     @property
     def following(self) -> bool:
@@ -214,7 +211,7 @@ class Session:
             earlier: sessions on the same training that measure before this one; equal samples are taken from them.
             followed: whether a session measures after this one, which may take the samples of this.
         """
-        training = self.training
+        training, self.started = self.training, False
         self.model.check_whole(training.module)
         if training.step == 0 and not self._restored:
             self.history, self._rates, self.errors.failures = None, None, []
@@ -225,6 +222,7 @@ class Session:
         self.history = self._first_look()
         self._tried = max(self.last_step, int(self._restored.get("tried", 0)))
         self._open()
+        self.started = True
         if fresh:
             self.measure()
             self._announce()
@@ -437,10 +435,10 @@ class Session:
             return [tag for observer in self.observers for tag in observer.tags(self, mode)]
 
         results.open(self.training, self._restored.get("directory"), self.measured.groups, companions)
-        self.errors.each(ranks, step, {"writing": partial(results.keep, self.measured)})
         for observer in self.observers:
             observer.on_begin(self)
-        self.errors.each(ranks, step, {"the charts' layout": results.sinks.write_layout})
+        writing = partial(results.keep, self.measured)
+        self.errors.each(ranks, step, {"writing": writing, "the charts' layout": results.sinks.write_layout})
         self.cost.ready()
 
     def _announce(self) -> None:
