@@ -11,8 +11,6 @@ import pytest
 import torch
 from lightning.pytorch.cli import LightningCLI
 from lightning_utilities.core import rank_zero
-from spectral_lightning.tracking.classes import find_classes
-from spectral_lightning.tracking.instrument import Instrument, Subject
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -21,7 +19,8 @@ from spectral_lightning.diffusion import Adapter
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import GeneratedSamples, PCABasis, SpectralProbe
 from spectral_lightning.theory import fixed_point
-from spectral_lightning.tracking.first_look import rechecked
+from spectral_lightning.tracking.first_look import check_again
+from spectral_lightning.tracking.reference.classes import find_classes
 from tests.support.tiny_training import THEORY, examples, loader, tracker, trainer
 
 DIM = 8
@@ -187,7 +186,7 @@ def test_a_wrong_reading_found_in_a_training_is_said_loudly_and_ends_nothing(tmp
     with pytest.warns(UserWarning, match=r"measured at step 100 is probably not the model.*Correct `denoiser`"):
         run = fit(tmp_path, [LearnsTheSign(-1.0), own], module, max_steps=120)
     assert run.global_step == own.history.last_step == 120
-    assert own.tolerance.failures == []
+    assert own.session.errors.failures == []
 
 
 def test_a_right_reading_is_never_doubted(tmp_path):
@@ -205,13 +204,13 @@ def test_when_it_is_looked_at_again(last, step, looks):
     """Where a power of ten was crossed since the last measurement, whatever steps the measurements fall on."""
     calls = []
     basis = PCABasis.from_moments(torch.zeros(DIM), torch.diag(VARIANCE))
-    instrument = Instrument(SpectralProbe(basis, Sampler(num_steps=3), num_samples=16))
+    probe = SpectralProbe(basis, Sampler(num_steps=3), num_samples=16)
 
     def exact(z, sigma):
         calls.append(sigma)
         return VARIANCE / (VARIANCE + sigma[:, None] ** 2) * z
 
-    rechecked(instrument, Subject(exact, torch.device("cpu"), torch.float64), last, step)
+    check_again(probe, exact, torch.device("cpu"), torch.float64, None, last, step)
     assert bool(calls) is bool(looks)
 
 
@@ -250,7 +249,12 @@ def test_a_denoiser_in_yaml_through_either_cli(tmp_path, package, kind, monkeypa
         },
         "string": f"{__name__}:by_name",
     }[kind]
-    init = {"num_samples": 16, "per_decade": 3, "denoiser": denoiser, "max_overhead": 100.0, "on_error": "raise"}
+    init = {
+        "sampling": {"num_samples": 16},
+        "schedule": {"per_decade": 3, "max_overhead": 100.0},
+        "denoiser": denoiser,
+        "on_error": "raise",
+    }
     config = {
         "trainer": {
             "accelerator": "cpu", "devices": 1, "max_steps": 2, "logger": False, "enable_checkpointing": False,
@@ -327,7 +331,7 @@ def test_a_condition_through_a_trainer(tmp_path):
         num_samples=64, sampler=Sampler(), condition=labels, denoiser=Adapter("edm", "labelled"), track_gain=True
     )
     fit(tmp_path, own, module)
-    probe = own.probe
+    probe = own.session.probe
     basis = probe.basis
     latents = probe.latents.rows(0, 64)
     rows = labels[torch.arange(64) // 2 % 2]
@@ -438,7 +442,7 @@ def sharpened(module, latents):
 def test_a_function_that_samples_is_measured_by_its_samples(tmp_path):
     own = tracker(sampler=sharpened, num_samples=32)
     fit(tmp_path, own, Foreign(weight=0.5))
-    latents = own.probe.latents.rows(0, 32)
+    latents = own.session.probe.latents.rows(0, 32)
     samples = 0.5 * latents * torch.arange(1.0, DIM + 1) + 3
     projected = own.basis.project(samples).double()
     np.testing.assert_allclose(own.history.variance[-1], projected.var(0, unbiased=False), rtol=1e-5)
@@ -457,9 +461,8 @@ REFUSED = {
     "a theory": (
         lambda: [tracker(sampler=sharpened), AnalyticOverlay(theory=THEORY)],
         ValueError,
-        "AnalyticOverlay needs a denoiser, got a SpectralTracker with a function as `sampler`",
+        "AnalyticOverlay needs a denoiser, got a function as `sampler`",
     ),
-    "gains": (lambda: [tracker(sampler=sharpened, track_gain=True)], ValueError, "`track_gain` needs a denoiser"),
     "another shape": (lambda: [tracker(sampler=lambda m, z: z[:, :2])], ValueError, r"shape of its input, \(16, 8\)"),
 }
 
@@ -471,6 +474,11 @@ def test_what_a_function_that_samples_cannot_do(tmp_path, what):
     with pytest.raises(error, match=message):
         run.fit(Foreign(), loader(gaussian()))
     assert run.global_step == 0
+
+
+def test_gains_of_a_function_that_samples_are_refused():
+    with pytest.raises(ValueError, match="`track_gain`"):
+        tracker(sampler=sharpened, track_gain=True)
 
 
 def test_samples_are_kept_on_the_cpu_whatever_the_function_returns():

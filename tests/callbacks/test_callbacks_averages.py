@@ -42,7 +42,7 @@ def averaged(raw):
 
 def variances(own, weights):
     """What a probe of its own measures of given weights."""
-    probe = SpectralProbe(own.basis, SAMPLER, own.num_samples)
+    probe = SpectralProbe(own.basis, SAMPLER, 16)
     module = OwnModule().eval()
     module.load_state_dict(weights)
     return probe.measure(module.denoise, 0)["variance"]
@@ -103,7 +103,7 @@ def test_trackers_of_raw_and_averaged_weights_do_not_share_samples(tmp_path):
     """At a step of the schedule, where one could take the other's."""
     raw, mean = tracker(name="raw"), tracker(name="mean", weights="ema")
     run(tmp_path, [EMAWeightAveraging(decay=DECAY), raw, mean], "in mid-epoch")
-    assert raw.probe.sampling_key == mean.probe.sampling_key
+    assert raw.session.probe.sampling_key == mean.session.probe.sampling_key
     at = list(raw.history.steps).index(5)
     assert not np.allclose(raw.history.variance[at], mean.history.variance[at], rtol=1e-3)
     assert torch.isfinite(torch.from_numpy(raw.history.variance)).all()

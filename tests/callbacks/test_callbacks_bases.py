@@ -97,12 +97,12 @@ def test_every_family_lies_on_its_theory_in_every_basis(tmp_path, family):
         assert overlay.departures == []
         assert measured.steps.tolist() == predicted.steps.tolist()
         # Complete latent blocks: what is left is single precision.
-        np.testing.assert_allclose(measured.variance, predicted.variance, rtol=1e-4, err_msg=tracker.name)
-        np.testing.assert_allclose(measured["gain"], predicted["gain"], rtol=0, atol=1e-5, err_msg=tracker.name)
+        np.testing.assert_allclose(measured.variance, predicted.variance, rtol=1e-4, err_msg=tracker.session.name)
+        np.testing.assert_allclose(measured["gain"], predicted["gain"], rtol=0, atol=1e-5, err_msg=tracker.session.name)
         moved = np.abs(np.log(measured.variance[-1] / measured.variance[0]))
         assert moved.max() > 0.3  # something was learnt, so that lying on the curve means something
         later = np.ceil(1.1 * measured.steps)
-        shifted = overlay.natural.variance(later, SAMPLER, overlay._gain())
+        shifted = overlay.predicted.natural.variance(later, SAMPLER, overlay.predicted._gain(measured))
         steep = moved > 0.3
         assert (np.abs(shifted / predicted.variance - 1).max(axis=0)[steep] > 0.005).all()
 
@@ -148,8 +148,8 @@ def test_fourier_and_patch_variances_of_a_dense_network_on_data_that_are_not_sta
         np.testing.assert_allclose(fourier.history.variance[i], expected, rtol=1e-4)
         seen = np.mean([p @ made @ p.T for p in patches], axis=0)
         np.testing.assert_allclose(patch.history.variance[i], np.diag(components.T @ seen @ components), rtol=1e-4)
-    for _, overlay in found:
-        np.testing.assert_allclose(overlay.history.variance, overlay.tracker.history.variance, rtol=1e-5)
+    for tracker, overlay in found:
+        np.testing.assert_allclose(overlay.history.variance, tracker.history.variance, rtol=1e-5)
 
 
 def test_gains_are_those_of_the_weights(tmp_path):
@@ -212,7 +212,7 @@ def test_trackers_with_other_latents_keep_to_their_own(tmp_path):
     fit(tmp_path, mlp(), field(), [first, second], max_steps=5)
     alone = flat_tracker(num_samples=32, sampler=SAMPLER, name="b", seed=1, basis="fourier")
     fit(tmp_path / "alone", mlp(), field(), [alone], max_steps=5)
-    assert second.probe.sampling_key != first.probe.sampling_key
+    assert second.session.probe.sampling_key != first.session.probe.sampling_key
     np.testing.assert_array_equal(second.history["initial_gain"], alone.history["initial_gain"])
 
 
@@ -243,7 +243,8 @@ def test_resumed_in_a_fourier_basis_equals_uninterrupted(tmp_path):
             np.testing.assert_array_equal(tracker.history[name], other.history[name])
             np.testing.assert_allclose(overlay.history[name], predicted.history[name], rtol=1e-12)
         assert (
-            load_basis(RunFiles(tmp_path / "cut" / tracker.name) / "basis.pt").fingerprint == tracker.basis.fingerprint
+            load_basis(RunFiles(tmp_path / "cut" / tracker.session.name) / "basis.pt").fingerprint
+            == tracker.basis.fingerprint
         )
     assert load_basis(tmp_path / "cut" / "fourier" / "basis.pt").labels == whole[0][0].basis.labels
 
@@ -275,7 +276,7 @@ def test_a_theory_given_for_a_network_starts_from_the_gain_measured_in_its_own_m
         callbacks += [tracker, AnalyticOverlay(theory, clock="learning_rate", tracker=name)]
     fit(tmp_path, model, data, callbacks, max_steps=2)
     for tracker, overlay in zip(callbacks[::2], callbacks[1::2], strict=True):
-        assert not overlay.natural.own
+        assert not overlay.predicted.natural.own
         np.testing.assert_allclose(overlay.history.variance[0], tracker.history.variance[0], rtol=1e-4)
 
 
@@ -284,8 +285,6 @@ def test_a_theory_given_for_a_network_starts_from_the_gain_measured_in_its_own_m
     [
         ({"basis": "wavelets"}, ValueError, "`basis` must be one of 'pca', 'fourier', 'patch', got 'wavelets'"),
         ({"basis": 3}, TypeError, "`basis` must be one of 'pca', 'fourier', 'patch', a recipe or a basis, got 3"),
-        ({"basis": "fourier", "num_modes": 3}, ValueError, "`num_modes` must be left out with basis='fourier', got 3"),
-        ({"basis": FourierModes(), "num_modes": 3}, ValueError, "`num_modes` must be given in `basis` itself, got 3"),
     ],
 )
 def test_a_wrong_basis_says_what_is_right(arguments, error, message):

@@ -181,7 +181,7 @@ def test_a_conditional_network_of_the_package(tmp_path):
     model = DiffusionModule(ResidualMLP([DIM], 8, 1, 4, num_classes=2), num_classes=2, class_dropout=0.1)
     fit(tmp_path, [one], model, data)
     assert one.history["group_variance"].shape == (len(one.history), 2, DIM)
-    assert one.run.instrument.evaluations == 16 * (2 * SAMPLER.evaluations + len(SAMPLER.levels))
+    assert one.session.evaluations == 16 * (2 * SAMPLER.evaluations + len(SAMPLER.levels))
 
 
 def test_resumed_by_class_equals_uninterrupted(tmp_path):

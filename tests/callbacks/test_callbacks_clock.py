@@ -133,18 +133,18 @@ def report(path, name="spectral"):
 def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
     overlay = AnalyticOverlay(clock="fitted", figures_per_decade=1)
     scales = []
-    extend = overlay._extend
+    measurement = overlay.on_measurement
 
-    def recording(*args, **options):
-        extend(*args, **options)
+    def recording(session):
+        measurement(session)
         scales.append(overlay.scale)
 
-    overlay._extend = recording
+    overlay.on_measurement = recording
     logger = TensorBoardLogger(tmp_path, name="log", version=0)
     own, _ = run_linear(tmp_path, overlay, logger=logger)
     known = [s for s in scales if s is not None]
     assert scales[0] is None
-    assert len(known) >= 3
+    assert len(known) >= 2
     assert len(set(known)) == 1
     assert 1 < overlay.calibrated_at < 60
 
@@ -154,11 +154,11 @@ def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
     expected = flow_of(own, steps * overlay.scale)
     np.testing.assert_allclose(overlay.history.variance, expected, rtol=1e-10)
     events = EventAccumulator(str(tmp_path / "log" / "version_0")).Reload()
-    tag = own.tag("theory", 0)
+    tag = own.session.results.tag("theory", 0)
     found = events.Scalars(tag)
     assert [e.step for e in found] == steps.tolist()
     np.testing.assert_allclose([e.value for e in found], expected[:, 0], rtol=1e-6)  # stored in single precision
-    assert [e.step for e in events.Scalars(own.tag("variance", 0))] == steps.tolist()
+    assert [e.step for e in events.Scalars(own.session.results.tag("variance", 0))] == steps.tolist()
 
     # The refit has a tag of its own and changes nothing.
     refit = events.Scalars("spectral/refit/time_scale")
@@ -167,7 +167,8 @@ def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
     assert document["scale"] == overlay.scale
     assert document["calibrated_at"] == overlay.calibrated_at
     assert f"fitted at step {overlay.calibrated_at} and kept since" in document["clock"]
-    modes = overlay._modes
+    emerged = own.session.comparison().measured
+    modes = emerged.eligible("rising") | emerged.eligible("falling")
     assert document["goodness_of_fit"]["cells"] == (len(steps) - 1) * int(modes.sum())  # 0 is where both begin
     assert document["goodness_after_calibration"]["cells"] == int((steps > overlay.calibrated_at).sum()) * modes.sum()
     rms = np.sqrt(np.mean(np.log(variance[1:, modes] / expected[1:, modes]) ** 2))
@@ -178,7 +179,7 @@ def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
 
 def flow_of(own, time):
     theory = linear(examples()).dynamics().gradient_flow()
-    return theory.generated_variance(time, own.history.target, own.probe.sampler, own.history["initial_gain"])
+    return theory.generated_variance(time, own.history.target, own.session.probe.sampler, own.history["initial_gain"])
 
 
 @pytest.mark.usefixtures("no_drawing")
@@ -219,7 +220,7 @@ def test_the_report_is_strict_json(tmp_path, monkeypatch):
 
 def test_the_clock_is_kept_in_checkpoints():
     overlay, twin = AnalyticOverlay(), AnalyticOverlay()
-    overlay.scale, overlay.calibrated_at = 0.125, 46
+    overlay.load_state_dict({"scale": 0.125, "calibrated_at": 46})
     twin.load_state_dict(torch.load(_saved(overlay.state_dict()), weights_only=True))
     assert (twin.scale, twin.calibrated_at) == (0.125, 46)
     twin.load_state_dict({})
@@ -239,7 +240,7 @@ DEPARTURES = {
     "plain": ({}, {}, []),
     "momentum": ({"momentum": 0.9}, {}, ["plain gradient descent assumed, SGD with momentum = 0.9 used"]),
     "weight decay": ({"weight_decay": 0.1}, {}, ["plain gradient descent assumed, SGD with weight_decay = 0.1 used"]),
-    "clipping": ({}, {"gradient_clip_val": 0.5}, ["gradients assumed as they are, clipped at 0.5 used"]),
+    "clipping": ({}, {"gradient_clip_val": 0.5}, ["unclipped gradients assumed, clipping at 0.5 used"]),
 }
 
 

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
+from spectral_lightning.prediction import Prediction
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, load_basis
 from tests.support.tiny_training import (
@@ -154,7 +155,7 @@ def broken_experiment(run, monkeypatch, error):
     monkeypatch.setattr(Memory, "experiment", property(experiment))
 
 
-CALLBACKS = "spectral_lightning.callbacks"
+OBSERVERS = "spectral_lightning.tracking.observers"
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
 # name -> (what to break, with which error, whether the row of the step is lost)
@@ -178,12 +179,12 @@ FAULTS = {
         ConnectionError("no image taken"),
         False,
     ),
-    "overlay": (lambda r, m, e: fails(r, m, AnalyticOverlay, "_extend", e, True), ArithmeticError("theory"), False),
+    "overlay": (lambda r, m, e: fails(r, m, Prediction, "extend", e, True), ArithmeticError("theory"), False),
     "fitter": (lambda r, m, e: fails(r, m, EmergenceFitter, "_evaluate", e, True), ArithmeticError("fit"), False),
     "matplotlib": (
         lambda r, m, e: [
-            m.setattr(f"{CALLBACKS}.{where}", partial(_undrawn, r, e))
-            for where in ("overlay.overlay_figure", "fitter.emergence_figure", "run.gain_figure")
+            m.setattr(f"{OBSERVERS}.{where}", partial(_undrawn, r, e))
+            for where in ("overlay.overlay_figure", "fitter.emergence_figure", "gain.gain_figure")
         ],
         ValueError("matplotlib"),
         False,
@@ -330,7 +331,7 @@ def test_interrupted(kind, where, tmp_path, monkeypatch):
     assert SpectralHistory.load(tmp_path / "spectral" / "history.npz").steps.tolist() == measured
     assert all(m.training for m in run.module.modules())
     assert same(run.module, plain(tmp_path, run.trainer.global_step))
-    assert run.tracker.tolerance.failures == []
+    assert run.tracker.session.errors.failures == []
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
@@ -413,7 +414,7 @@ def test_a_disk_that_was_full_is_made_up_for(tmp_path, small_disk):
 def test_a_disk_that_is_full_keeps_what_it_has(tmp_path, small_disk):
     run = Run(tmp_path, "raise", directory=str(small_disk))
     run.trainer.callbacks.insert(0, FillsTheDisk(small_disk))
-    with pytest.raises(OSError, match=r"No space left on device. Make room there, or give SpectralTracker a `dirpath`"):
+    with pytest.raises(OSError, match=r"No space left on device. Make room there, or name another place"):
         run.fit()
     assert HistoryDirectory(small_disk / "spectral" / "history").load().steps.tolist() == [0, 1, 2]
     assert not list(small_disk.rglob("*.part"))
@@ -422,7 +423,7 @@ def test_a_disk_that_is_full_keeps_what_it_has(tmp_path, small_disk):
 def refused(tmp_path, on_error, where):
     run = Run(tmp_path, on_error, directory=str(where))
     if on_error == "raise":
-        with pytest.raises(OSError, match=f"cannot be written to {where}.*`dirpath` that can be written to"):
+        with pytest.raises(OSError, match=f"cannot be written to {where}"):
             run.fit()
         assert run.module.steps == 0
         return
@@ -430,7 +431,7 @@ def refused(tmp_path, on_error, where):
         run.fit()
     assert same(run.module, plain(tmp_path))
     assert run.rows == DUE
-    assert {step for step, _ in run.tracker.tolerance.failures} == set(DUE)
+    assert {step for step, _ in run.tracker.session.errors.failures} == set(DUE)
     assert list(run.logger.metrics["spectral/variance/mode_0001"]) == DUE
 
 
@@ -454,7 +455,7 @@ def test_a_resumed_training_does_not_try_again_before_the_schedule(tmp_path, mon
     pl.seed_everything(11)
     again.trainer.fit(Watched(), loader(), ckpt_path=tmp_path / "step=6.ckpt")
     assert again.rows == [0, 1, 2, 10]
-    assert [step for step, _ in again.tracker.tolerance.failures] == [5]
+    assert [step for step, _ in again.tracker.session.errors.failures] == [5]
 
 
 def test_a_damaged_basis_is_made_anew(tmp_path):

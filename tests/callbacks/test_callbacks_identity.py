@@ -235,7 +235,7 @@ def test_weights_are_the_same_where_measurements_fail(options, tmp_path, monkeyp
     without_drawing(monkeypatch)
     callbacks = everything(**options)
     check(tmp_path, (lambda: Fails(Body(dropout=0.3)), loader, {"max_steps": 11}), callbacks)
-    assert [step for step, _ in callbacks[0].tolerance.failures][:2] == [2, 5]
+    assert [step for step, _ in callbacks[0].session.errors.failures][:2] == [2, 5]
     assert 2 not in callbacks[0].history.steps
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.loggers.logger import DummyLogger, Logger
+from lightning.pytorch.loggers.logger import Logger
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -131,9 +131,11 @@ def test_modes_are_a_readable_selection_with_tags_that_sort(tmp_path):
     logger = TensorBoardLogger(tmp_path, name="log", version=0)
     (own,), _ = fit(tmp_path, logger, [tracker(log_modes=3)])
     tags = [t for t in events_of(logger).Tags()["scalars"] if "/variance/" in t]
-    assert sorted(tags) == [own.tag("variance", k) for k in own.shown_modes]
-    assert own.shown_modes == [0, 2, 7]  # even in the logarithm of the rank: 1, 2.83, 8
-    assert [own.tag("variance", k) for k in (0, 9, 3071)] == [f"spectral/variance/mode_{k:04d}" for k in (1, 10, 3072)]
+    assert sorted(tags) == [own.session.results.tag("variance", k) for k in own.session.results.shown_modes]
+    assert own.session.results.shown_modes == [0, 2, 7]  # even in the logarithm of the rank: 1, 2.83, 8
+    assert [own.session.results.tag("variance", k) for k in (0, 9, 3071)] == [
+        f"spectral/variance/mode_{k:04d}" for k in (1, 10, 3072)
+    ]
     assert own.history.variance.shape == (5, 8)  # all are in the table
 
 
@@ -190,15 +192,6 @@ def test_headline_values_are_published_to_other_callbacks(tmp_path):
     # The tracker stands before the reader, so that a measurement is seen at its own step; 10 is the final one.
     np.testing.assert_allclose(reader.seen, own.history["alignment"][rows], rtol=1e-6)
     assert float(run.callback_metrics["spectral/non_finite"]) == 0
-
-
-def test_placeholders_are_passed_over():
-    sinks = LoggerSinks([DummyLogger(), DummyLogger()])
-    assert sinks.loggers == []
-    sinks.scalars({"a": 1.0}, 3)
-    sinks.chart("category", "title", ["a"])
-    sinks.write_layout()
-    sinks.figure("a/b", Figure(), 3)
 
 
 def test_the_layout_of_one_object_is_written_once():
@@ -271,7 +264,7 @@ class Late(Callback):
     """Logs for step 0 when others have logged for step 10."""
 
     def on_train_end(self, trainer, module):
-        trainer.callbacks[0].sinks.scalars({"spectral/late": 7.0}, 0)
+        trainer.callbacks[0].session.results.sinks.scalars({"spectral/late": 7.0}, 0)
 
 
 def attach_to(path, logger):
@@ -394,6 +387,6 @@ def test_what_takes_no_images_is_left_alone(tmp_path):
 
 def test_a_run_without_loggers_keeps_its_files(tmp_path):
     (own, *_), run = fit(tmp_path, False)
-    assert own.sinks.loggers == run.loggers == []
+    assert own.session.results.sinks.loggers == run.loggers == []
     assert (tmp_path / "spectral" / "history.csv").exists()
     assert (tmp_path / "spectral" / "figures" / "overlay.png").exists()

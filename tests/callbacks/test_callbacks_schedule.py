@@ -11,10 +11,11 @@ import pytorch_lightning as other_pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, LogSchedule
+from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
 from spectral_lightning.models import LinearDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
+from spectral_lightning.tracking import Schedule
 from tests.support.tiny_training import (
     THEORY,
     OwnModule,
@@ -47,14 +48,14 @@ def files(path):
 
 @pytest.mark.parametrize("per_decade", [1, 3, 7])
 def test_the_grid_is_even_on_a_logarithmic_axis(per_decade):
-    schedule = LogSchedule(per_decade)
+    schedule = Schedule(per_decade)
     found = [step for step in range(1, 2001) if schedule.due(step - 1, step)]
     naive = sorted({round(10 ** (i / per_decade)) for i in range(4 * per_decade)})
     assert found == [step for step in naive if step <= 2000]
 
 
 def test_a_step_that_jumps_over_the_grid_is_due_once():
-    schedule = LogSchedule(3)
+    schedule = Schedule(3)
     assert schedule.due(4, 7)
     assert not schedule.due(7, 9)
     assert [schedule.floor(step) for step in (0, 1, 3, 9, 10, 99)] == [0, 1, 2, 5, 10, 46]
@@ -196,7 +197,7 @@ def test_what_was_measured_survives_an_exception(tmp_path, error, raised):
 
 def test_a_partner_that_fails_in_the_end_does_not_hide_the_exception(tmp_path, monkeypatch):
     callbacks = three()
-    monkeypatch.setattr(callbacks[2], "on_tracking_end", lambda trainer: 1 / 0)
+    monkeypatch.setattr(callbacks[2], "on_end", lambda session: 1 / 0)
     with (
         pytest.warns(UserWarning, match="EmergenceFitter.*failed: ZeroDivisionError: division by zero"),
         pytest.raises(RuntimeError, match="out of memory"),
@@ -210,7 +211,7 @@ def test_a_second_training_with_the_same_callbacks_starts_anew(tmp_path):
     torch.manual_seed(0)
     fit(tmp_path, callbacks)
     first = callbacks[0].history.variance
-    callbacks[1].scale = 123.0
+    callbacks[1].predicted.scale = 123.0
     torch.manual_seed(0)
     fit(tmp_path, callbacks)
     assert callbacks[0].history.steps.tolist() == [0, 1, 2, 5, 10]
@@ -269,7 +270,7 @@ def test_a_users_own_attribute_named_sampler_is_not_taken_for_ours(tmp_path):
     module.sampler = "ddim"
     own = tracker(sampler=None)
     fit(tmp_path, [own], module, max_steps=1)
-    assert own.probe.sampler == Sampler()
+    assert own.session.probe.sampler == Sampler()
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))], ids=["copy", "pickle"])
@@ -282,13 +283,11 @@ def test_callbacks_can_be_copied_before_they_are_attached(tmp_path, duplicate):
 
 
 def test_what_is_known_in_training_only_says_so():
-    for name in ("run", "probe", "basis", "sinks", "shown_modes"):
-        with pytest.raises(RuntimeError, match=r"`SpectralTracker\.run` is known once training starts"):
-            getattr(tracker(), name)
-    with pytest.raises(RuntimeError, match=r"`SpectralTracker\.history` is known once training starts"):
-        _ = tracker().measured
-    with pytest.raises(RuntimeError, match="AnalyticOverlay is not attached yet"):
-        _ = AnalyticOverlay().tracker
+    for name in ("probe", "basis", "results", "measured", "training"):
+        with pytest.raises(RuntimeError, match="is known once the session has"):
+            getattr(tracker().session, name)
+    with pytest.raises(RuntimeError, match="AnalyticOverlay"):
+        _ = AnalyticOverlay().predicted
 
 
 def test_a_linear_denoiser_with_its_own_sampler_is_measured_at_its_levels(tmp_path):

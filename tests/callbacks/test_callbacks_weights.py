@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, Stoch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from spectral_lightning.diffusion.weights.find import find_weights
+from spectral_lightning.diffusion.weights import find_weights
 from tests.support.tiny_training import Body, OwnModule, examples, loader, trainer
 
 DECAY = 0.5

@@ -11,7 +11,6 @@ from tests.support.tracked_training import (
     fitted,
     three,
     tracker,
-    without_drawing,
 )
 
 library = pytest.importorskip("denoising_diffusion_pytorch")
@@ -50,13 +49,12 @@ def test_gaussian_diffusion(objective, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_exact_network_measured_as_exact(objective, tmp_path, monkeypatch):
-    exact_run(tmp_path, monkeypatch, lambda: UserDiffusion(objective, exact=True), OBJECTIVES[objective][0])
+def test_exact_network_measured_as_exact(objective, tmp_path):
+    exact_run(tmp_path, lambda: UserDiffusion(objective, exact=True), OBJECTIVES[objective][0])
 
 
 @pytest.mark.slow
-def test_variances_move_to_those_of_the_data(tmp_path, monkeypatch):
-    without_drawing(monkeypatch)
+def test_variances_move_to_those_of_the_data(tmp_path):
     long = tracker("ddpm-v")
     fitted(tmp_path, lambda: UserDiffusion("pred_v"), [long], steps=150, data=images(1024))
     far = distance(long.history)

@@ -15,7 +15,6 @@ from tests.support.tracked_training import (
     fitted,
     three,
     tracker,
-    without_drawing,
 )
 
 PREDICTIONS = {
@@ -51,12 +50,12 @@ def test_unet_and_scheduler(prediction, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_exact_network_measured_as_exact(prediction, tmp_path, monkeypatch):
+def test_exact_network_measured_as_exact(prediction, tmp_path):
     def exact(scheduler):
         abar = scheduler.alphas_cumprod.double()
         return ExactNetwork(lambda t: (abar[t].sqrt(), (1 - abar[t]).sqrt()), TARGETS[prediction], Output)
 
-    exact_run(tmp_path, monkeypatch, lambda: UserDDPM(prediction, exact), f"{PREDICTIONS[prediction][0]}:unet")
+    exact_run(tmp_path, lambda: UserDDPM(prediction, exact), f"{PREDICTIONS[prediction][0]}:unet")
 
 
 @pytest.mark.slow
@@ -68,13 +67,13 @@ def test_flow_matching(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_exact_flow_measured_as_exact(tmp_path, monkeypatch):
+def test_exact_flow_measured_as_exact(tmp_path):
     def exact():
         return ExactNetwork(
             lambda t: (1 - t.double() / 1000, t.double() / 1000), lambda x0, eps, a, s: eps - x0, Output
         )
 
-    exact_run(tmp_path, monkeypatch, lambda: UserFlow(exact()), "diffusers-flow-match")
+    exact_run(tmp_path, lambda: UserFlow(exact()), "diffusers-flow-match")
 
 
 @pytest.mark.slow
@@ -87,8 +86,7 @@ def test_class_conditional_dit(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_variances_move_to_those_of_the_data(tmp_path, monkeypatch):
-    without_drawing(monkeypatch)
+def test_variances_move_to_those_of_the_data(tmp_path):
     long = tracker("diffusers-epsilon:unet")
     fitted(tmp_path, lambda: UserDDPM("epsilon", unet(dropout=0.1)), [long], steps=150, data=images(1024))
     far = distance(long.history)

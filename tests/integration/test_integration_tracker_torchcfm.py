@@ -12,7 +12,6 @@ from tests.support.tracked_training import (
     fitted,
     three,
     tracker,
-    without_drawing,
 )
 
 LINE = "flow-matching: net(time, x) predicts x0-eps, time data-share, path linear, sigma 0.002 to 80"
@@ -33,16 +32,15 @@ def test_optimal_transport_coupling_is_called_the_same_way(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_exact_network_measured_as_exact(tmp_path, monkeypatch):
+def test_exact_network_measured_as_exact(tmp_path):
     def exact():
         return ExactNetwork(lambda t: (t, 1 - t.double()), lambda x0, eps, a, s: x0 - eps, order="time-x")
 
-    exact_run(tmp_path, monkeypatch, lambda: UserFlow(exact()), "flow-matching")
+    exact_run(tmp_path, lambda: UserFlow(exact()), "flow-matching")
 
 
 @pytest.mark.slow
-def test_variances_move_to_those_of_the_data(tmp_path, monkeypatch):
-    without_drawing(monkeypatch)
+def test_variances_move_to_those_of_the_data(tmp_path):
     long = tracker("flow-matching", log_modes=4)
     fitted(tmp_path, lambda: UserFlow(Flat(width=256)), [long], steps=1500, data=images(4096))
     far = distance(long.history)

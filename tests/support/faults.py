@@ -17,10 +17,9 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from spectral_lightning.callbacks import fitter, overlay
 from spectral_lightning.spectra import files
-from spectral_lightning.spectra.bases import observed
-from tests.support.tiny_training import OwnModule, blank_figure, examples, loader, three, trainer
+from spectral_lightning.spectra.bases import basis
+from tests.support.tiny_training import OwnModule, examples, loader, three, trainer
 
 SAVE_EVERY, STEPS, FAULT = 3, 12, 5
 KILLED = [
@@ -116,10 +115,10 @@ def killed(root, fault):
     elif fault == "row not renamed":
         _not_renamed(row)
     elif fault == "basis half written":
-        observed.torch.save = _half(observed.torch.save, "basis.pt")
+        basis.torch.save = _half(basis.torch.save, "basis.pt")
     elif fault == "history not renamed":
         _not_renamed("history.npz")
-    train(root, three(), make=_DiesMeasuring if fault == "measurement" else Repeatable)
+    train(root, three(figures=False), make=_DiesMeasuring if fault == "measurement" else Repeatable)
 
 
 class _FailsOnOneRank(Repeatable):
@@ -171,7 +170,7 @@ def one_rank(root, on_error, fault):
         classifier = _Classifier(FAULT if fault == "classify" else 0)
         classifier.module = module
         options = {"per_class": True, "classify": classifier, "num_classes": 2}
-    callbacks = three(on_error=on_error, batch_size=4, **options)  # a share for each rank
+    callbacks = three(on_error=on_error, batch_size=4, figures=False, **options)  # a share for each rank
     options = {"logger": _FailsAtFive(root)} if fault == "logger" else {}
     try:
         train(root, [*callbacks, notes], make=lambda: module, strategy="ddp", devices=2, **options)
@@ -182,7 +181,7 @@ def one_rank(root, on_error, fault):
         "world": torch.distributed.get_world_size(),
         "error": notes.error,
         "steps": [] if history is None else history.steps.tolist(),
-        "failures": callbacks[0].tolerance.failures,
+        "failures": callbacks[0].session.errors.failures,
         "weights": [p.double().sum().item() for p in module.parameters()],
     }
     (root / f"rank_{os.environ['LOCAL_RANK']}.json").write_text(json.dumps(document))
@@ -226,7 +225,6 @@ def _free_port():
 def main(out: Path) -> None:
     """Run them all and write down how each process ended."""
     torch.set_num_threads(1)
-    overlay.overlay_figure = fitter.emergence_figure = fitter.group_figure = blank_figure
     ended = {}
     for fault in KILLED:
         root = out / fault.replace(" ", "_")

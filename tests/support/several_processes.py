@@ -8,7 +8,6 @@ import socket
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -22,7 +21,7 @@ from spectral_lightning.datamodules import GaussianDataModule, MixtureDataModule
 from spectral_lightning.models import DiffusionModule, LinearDenoiser, ResidualMLP
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import PatchComponents
-from tests.support.tiny_training import without_drawing
+from tests.support.flat import flat_tracker
 
 SAMPLER = Sampler(num_steps=4)
 BASES = {"pca": "pca", "fourier": "fourier", "patch": PatchComponents(size=3)}
@@ -36,14 +35,23 @@ class AssertsWorldSize(SpectralTracker):
         world = trainer.world_size
         assert world == 1 or distributed.get_world_size() == world
         super().on_train_start(trainer, pl_module)
-        assert self.probe.ranks.size == world
-        assert self.probe.ranks.rank == trainer.global_rank
+        assert self.session.probe.ranks.size == world
+        assert self.session.probe.ranks.rank == trainer.global_rank
 
 
 def trackers(**options):
     """One per basis; they share samples. 32 latents in chunks of 7: blocks are split, and ranks have unequal shares."""
-    shared = {"num_samples": 32, "sampler": SAMPLER, "per_decade": 4, "batch_size": 7, "track_gain": True}
-    return [AssertsWorldSize(name=name, basis=basis, **{**shared, **options}) for name, basis in BASES.items()]
+    shared = {
+        "num_samples": 32,
+        "sampler": SAMPLER,
+        "per_decade": 4,
+        "batch_size": 7,
+        "track_gain": True,
+        "figures": False,
+    }
+    return [
+        flat_tracker(AssertsWorldSize, name=name, basis=basis, **{**shared, **options}) for name, basis in BASES.items()
+    ]
 
 
 def with_partners(found):
@@ -224,7 +232,6 @@ def main(out):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    without_drawing(pytest.MonkeyPatch())
     where = Path(sys.argv[1])
     # Lightning's own launcher runs the script again in its other process, with its rank in the environment.
     if "LOCAL_RANK" not in os.environ:

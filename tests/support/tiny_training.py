@@ -119,7 +119,6 @@ def blank_figure(*_args, **_options):
 
 
 def without_drawing(monkeypatch):
-    monkeypatch.setattr("spectral_lightning.callbacks.overlay.overlay_figure", blank_figure)
-    monkeypatch.setattr("spectral_lightning.callbacks.fitter.emergence_figure", blank_figure)
-    monkeypatch.setattr("spectral_lightning.callbacks.fitter.group_figure", blank_figure)
-    monkeypatch.setattr("spectral_lightning.tracking.session.gain_figure", blank_figure)
+    observers = "spectral_lightning.tracking.observers"
+    for name in ("overlay.overlay_figure", "fitter.emergence_figure", "fitter.group_figure", "gain.gain_figure"):
+        monkeypatch.setattr(f"{observers}.{name}", blank_figure)
