@@ -271,7 +271,7 @@ SITUATIONS = {
         OwnModule,
         lambda: loader(Bytes()),
         TypeError,
-        "got torch.uint8. Pass `transform=` to SpectralTracker that scales them",
+        "got torch.uint8",
     ),
     "no denoiser": (
         lambda: [tracker()],

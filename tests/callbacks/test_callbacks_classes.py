@@ -125,7 +125,7 @@ def test_a_group_is_a_history_of_its_own(tmp_path):
     np.testing.assert_array_equal(narrow.fixed_point, fixed_point(narrow.target, SAMPLER))
     assert narrow.steps.tolist() == history.steps.tolist()
     assert narrow.metadata["group"] == "narrow"
-    with pytest.raises(KeyError, match=r"'broad' is no group of this history, which has \['wide', 'narrow'\]"):
+    with pytest.raises(KeyError, match="broad"):
         history.group("broad")
     assert set(fitter.groups) == {"wide", "narrow"}
     document = json.loads((tmp_path / "spectral" / "emergence.json").read_text())
