@@ -82,10 +82,11 @@ class Exchange:
     after: Array
 
     @classmethod
-    def of(cls, plain: Array, swapped: Array, pairs: Pairs) -> Self:
-        """The pairs of one training, from the times of all modes, ``[K]`` each."""
+    def of(cls, plain: Sequence[Array], swapped: Sequence[Array], pairs: Pairs) -> Self:
+        """The pairs of every training, from the times of all modes, ``[K]`` each."""
         ranks = np.asarray(pairs)
-        return cls(plain[ranks], swapped[ranks[:, ::-1]])
+        before, after = [one[ranks] for one in plain], [one[ranks[:, ::-1]] for one in swapped]
+        return cls(np.concatenate(before), np.concatenate(after))
 
     @property
     def reversed(self) -> NDArray[np.bool_]:
@@ -118,22 +119,17 @@ def undisturbed(plain: Array, swapped: Array, pairs: Pairs) -> Array:
 
 
 def _swaps(results: Results, prefix: str, seeds: Sequence[int], pairs: Pairs) -> dict[str, Any]:
-    """All pairs measured and predicted, and for each seed the pairs and the directions left alone."""
-    found = [[results[f"{prefix}{edit}_seed{seed}"].compared() for edit in ("plain", "swapped")] for seed in seeds]
-    measured, predicted = (
-        [Exchange.of(_times(plain, p), _times(swapped, p), pairs) for plain, swapped in found] for p in (False, True)
-    )
+    """All pairs measured and predicted, and for each seed the directions left alone."""
+    plain, swapped = ([results[f"{prefix}{edit}_seed{s}"].compared() for s in seeds] for edit in ("plain", "swapped"))
+    before, after = [_times(one) for one in plain], [_times(one) for one in swapped]
+    expected = [_times(one, True) for one in plain], [_times(one, True) for one in swapped]
     return {
-        "measured": _joined(measured),
-        "predicted": _joined(predicted),
-        "variances": [plain.measured.variance[np.asarray(pairs)] for plain, _ in found],
-        "pairs": measured,
-        "others": [undisturbed(_times(plain), _times(swapped), pairs) for plain, swapped in found],
+        "measured": Exchange.of(before, after, pairs),
+        "predicted": Exchange.of(expected[0], expected[1], pairs),
+        "seeds": np.repeat(seeds, len(pairs)),
+        "variances": np.concatenate([one.measured.variance[np.asarray(pairs)] for one in plain]),
+        "others": [undisturbed(first, second, pairs) for first, second in zip(before, after, strict=True)],
     }
-
-
-def _joined(found: Sequence[Exchange]) -> Exchange:
-    return Exchange(np.concatenate([one.before for one in found]), np.concatenate([one.after for one in found]))
 
 
 # White data.

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from studies.store import ROOT, STORE, write_tables
 __all__ = ["WORK", "adopt", "fingerprint", "is_done", "run_all", "train"]
 
 WORK = ROOT / "runs" / "results"
+_SAVER = "lightning.pytorch.callbacks.ModelCheckpoint"
 _EVERY = 200  # steps between checkpoints: what an interruption costs at most
 
 _console = Console()
@@ -99,52 +99,43 @@ def run_all(
     """
     pairs = [(run, f"{name}/{run.name}") for name, runs in studies.items() for run in runs]
     waiting = [(run, place) for run, place in pairs if not is_done(run, store / place)]
+    # A directory for each configuration: a checkpoint of another one is not continued from.
+    directories = [work / place / fingerprint(run.configuration()) for run, place in waiting]
+
+    def one(pair: tuple[Run, str], directory: Path) -> bool:
+        _console.print(f"started: {pair[1]}")
+        fine = training(_prepared(pair[0], directory), directory / "training.log")
+        if fine:
+            _keep(pair[0], directory / "log", store / pair[1])
+        _console.print(f"{'done' if fine else '[red]failed[/red]'}: {pair[1]}")
+        return fine
+
     with ThreadPoolExecutor(jobs) as pool:
-        one = partial(_run, store=store, work=work, training=training)
-        ended = list(pool.map(lambda pair: one(*pair), waiting))
-    failed = [place for (_, place), fine in zip(waiting, ended, strict=True) if not fine]
+        ended = list(pool.map(one, waiting, directories))
+    failed = [str(directory) for directory, fine in zip(directories, ended, strict=True) if not fine]
     if failed:
-        names = "\n".join(f"{work / place}: see training.log there" for place in failed)
-        raise RuntimeError(f"These trainings failed; run again to continue.\n{names}")
+        raise RuntimeError(
+            "\n".join(["These trainings failed, see training.log there; run again to continue.", *failed])
+        )
 
 
-def _run(run: Run, place: str, store: Path, work: Path, training: Callable[[Sequence[str], Path], bool]) -> bool:
-    directory, mark = work / place, fingerprint(run.configuration())
-    if not ((directory / "mark").is_file() and (directory / "mark").read_text() == mark):
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        (directory / "mark").write_text(mark)
-    (directory / "config.yaml").write_text(_yaml(_placed(run, directory)))
-    checkpoint, resumed = directory / "last.ckpt", []
-    if checkpoint.is_file():
-        resumed = ["--ckpt_path", str(checkpoint)]
-    else:
-        shutil.rmtree(directory / "log", ignore_errors=True)
-    _console.print(f"{'resumed' if resumed else 'started'}: {place}")
-    fine = training(["fit", "--config", str(directory / "config.yaml"), *resumed], directory / "training.log")
-    if fine:
-        _keep(run, directory / "log", store / place)
-    _console.print(f"{'done' if fine else '[red]failed[/red]'}: {place}")
-    return fine
-
-
-def _placed(run: Run, directory: Path) -> dict[str, Any]:
-    """The configuration with log and checkpoints in the directory of this run."""
-    whole = run.configuration()
+def _prepared(run: Run, directory: Path) -> list[str]:
+    """What to call the command line with; with log and checkpoints in ``directory``, and from the last checkpoint there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    whole, checkpoint = run.configuration(), directory / "last.ckpt"
     logger = {"save_dir": str(directory), "name": "", "version": "log"}
-    saver = {
-        "dirpath": str(directory),
-        "filename": "last",
-        "every_n_train_steps": _EVERY,
-        "enable_version_counter": False,
-    }
-    saving = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": saver}
+    saver = {"dirpath": str(directory), "filename": "last", "every_n_train_steps": _EVERY}
+    saving = {"class_path": _SAVER, "init_args": {**saver, "enable_version_counter": False}}
     whole["trainer"] |= {
         "enable_progress_bar": False,
         "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": logger},
         "callbacks": [*whole["trainer"]["callbacks"], saving],
     }
-    return whole
+    (directory / "config.yaml").write_text(_yaml(whole))
+    if checkpoint.is_file():
+        return ["fit", "--config", str(directory / "config.yaml"), "--ckpt_path", str(checkpoint)]
+    shutil.rmtree(directory / "log", ignore_errors=True)
+    return ["fit", "--config", str(directory / "config.yaml")]
 
 
 def _keep(run: Run, log: Path, stored: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_direction_is_found_at_the_rank_of_the_other_after_the_exchange():
     before, after = (
         emergence(STEPS, curves(variance, rank + 1), variance).time for rank in (np.arange(32), np.array(expected))
     )
-    found = Exchange.of(before, after, GAUSSIAN_PAIRS)
+    found = Exchange.of([before], [after], GAUSSIAN_PAIRS)
     assert found.after == pytest.approx(found.before)
     assert not found.reversed.any()
 
