@@ -20,7 +20,7 @@ from rich.table import Table
 from scipy.integrate import solve_ivp
 from scipy.special import erf, expi
 
-from spectral_lightning.theory import DeepLinear, FlowMatching, LearningDynamics, OneLayer, Preconditioning
+from spectral_lightning.theory import DeepLinear, FlowMatching, ModewiseDynamics, Objective, OneLayer, Preconditioning
 from spectral_lightning.theory import SymmetricTwoLayer as TwoLayer
 
 Cell = Callable[[float, float], float]
@@ -56,11 +56,11 @@ def flow_cell(q: float, tau: float, lam: float) -> float:
     return lam * math.exp(expi(-t) - expi(-t * lam) + start)
 
 
-def ode_cell(theory: LearningDynamics, tau: float, lam: float) -> float:
+def ode_cell(theory: ModewiseDynamics, tau: float, lam: float) -> float:
     """The flow of one mode by ``solve_ivp``; the weight at every noise level by another, unless it is an exponential."""
 
     def weight(sigma: float) -> float:
-        given = getattr(theory, "preconditioning")  # noqa: B009  every family here has one
+        given = theory.objective.preconditioning
         skip, scale = given.c_skip(sigma), given.c_out(sigma) * given.c_in(sigma)
         goal = (lam / (lam + sigma**2) - skip) / scale
         rate = 2 * ETA * given.rate_factor(sigma) * (lam + sigma**2)
@@ -92,15 +92,15 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def families(modes: int) -> list[tuple[str, LearningDynamics, Cell | None, int]]:
+def families(modes: int) -> list[tuple[str, ModewiseDynamics, Cell | None, int]]:
     """Name, theory, the scalar route (none: no solvable one beside it) and how many cells to time it on."""
-    edm = Preconditioning("edm", sigma_data=0.5)
-    preconditioned = OneLayer(ETA, 0.0, edm)
-    two, three = TwoLayer(ETA, 0.1, edm), DeepLinear(ETA, 0.1, depth=3)
+    plain, edm = Objective(ETA), Objective(ETA, Preconditioning("edm", sigma_data=0.5))
+    preconditioned = OneLayer(edm, 0.0)
+    two, three = TwoLayer(edm, 0.1), DeepLinear(plain, 0.1, depth=3)
     return [
-        ("one layer, closed", OneLayer(ETA, 0.1), partial(one_layer_cell, 0.1), 3000),
-        ("symmetric two layer, closed", TwoLayer(ETA, 0.1), partial(two_layer_cell, 0.1), 3000),
-        ("flow matching, closed", FlowMatching(ETA, 0.1), partial(flow_cell, 0.1), 3000),
+        ("one layer, closed", OneLayer(plain, 0.1), partial(one_layer_cell, 0.1), 3000),
+        ("symmetric two layer, closed", TwoLayer(plain, 0.1), partial(two_layer_cell, 0.1), 3000),
+        ("flow matching, closed", FlowMatching(plain, 0.1), partial(flow_cell, 0.1), 3000),
         ("one layer, EDM, quadrature", preconditioned, partial(ode_cell, preconditioned), 40),
         ("symmetric two layer, EDM, quadrature", two, partial(ode_cell, two), 3),
         ("deep linear L=3, quadrature", three, partial(ode_cell, three), 3),
@@ -121,9 +121,9 @@ def main() -> None:
         title=f"{given.modes} modes x {given.times} times",
     )  # fmt: skip
     for name, theory, cell, sample in families(given.modes):
-        theory.generated_variance(times[:2], variance[:2])  # builds the tables that all calls share
+        theory.on(variance[:2]).generated_variance(times[:2])  # builds the tables that all calls share
         began = time.perf_counter()
-        result = theory.generated_variance(times, variance)
+        result = theory.on(variance).generated_variance(times)
         spent = time.perf_counter() - began
         rows, columns = rng.integers(given.times, size=sample), rng.integers(given.modes, size=sample)
         pairs = [(float(times[i]), float(variance[k])) for i, k in zip(rows, columns, strict=True)]
@@ -131,10 +131,10 @@ def main() -> None:
         scalar = seconds(lambda cell=cell, pairs=pairs, values=values: values.extend(cell(*pair) for pair in pairs))
         difference = np.abs(np.array(values) / result[rows, columns] - 1).max()
         total = scalar / sample * given.modes * given.times
-        fewer_modes = seconds(lambda theory=theory: theory.generated_variance(times, variance[::2]))
-        fewer_times = seconds(lambda theory=theory: theory.generated_variance(times[::2], variance))
+        fewer_modes = seconds(lambda theory=theory: theory.on(variance[::2]).generated_variance(times))
+        fewer_times = seconds(lambda theory=theory: theory.on(variance).generated_variance(times[::2]))
         tracemalloc.start()
-        theory.generated_variance(times[::8], variance)
+        theory.on(variance).generated_variance(times[::8])
         peak = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
         table.add_row(

@@ -40,6 +40,7 @@ _HOME = {
     "SpectralMoments": "spectra",
     "SpectralProbe": "spectra",
     "LearningDynamics": "theory",
+    "Objective": "theory",
     "OneLayer": "theory",
     "Preconditioning": "theory",
     "Sampler": "sampling",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["fraction", "non_negative", "one_of", "positive", "positive_integer"]
+__all__ = ["finite", "fraction", "non_negative", "one_of", "positive", "positive_integer"]
 
 
 def _fail(name: str, requirement: str, value: Any, remedy: str) -> ValueError:
@@ -20,6 +20,13 @@ def positive_integer(name: str, value: Any, *, minimum: int = 1, remedy: str = "
         requirement = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
         raise _fail(name, requirement, value, remedy)
     return int(value)
+
+
+def finite(name: str, value: Any, *, remedy: str = "") -> float:
+    """Return ``value`` as a float if it is a finite number; raise ``ValueError`` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise _fail(name, "a finite number", value, remedy)
+    return float(value)
 
 
 def positive(name: str, value: Any, *, remedy: str = "") -> float:

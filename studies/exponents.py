@@ -16,7 +16,7 @@ from spectral_lightning.models.solvable.solvable import RelativeDensity
 from spectral_lightning.prediction import Comparison
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
-from spectral_lightning.theory import LearningDynamics, OneLayer, Preconditioning
+from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning
 from studies.networks import SharedLayer, unit_weight
 from studies.statistics import WAYS, Estimate, resampled
 from studies.store import Results, Stored
@@ -185,7 +185,7 @@ class Rung:
         if self.dynamics is None:
             return None
         steps = np.append(0.0, np.unique(np.geomspace(1, 20 * float(self.history.steps[-1]), 400).round()))
-        return steps, self.dynamics.generated_variance(steps, self.history.target, Sampler(num_steps=20))
+        return steps, self.dynamics.on(self.history.target).generated_variance(steps, Sampler(num_steps=20))
 
     def theory(self, criterion: str, modes: Mask | None = None) -> PowerLaw | None:
         """The law of the step's own theory over the modes that rose, not limited to the steps trained."""
@@ -247,16 +247,17 @@ def _theories() -> Mapping[str, LearningDynamics]:
     levels, noise = Sampler(num_steps=20).levels, LogNormalNoise(-1.2, 1.2)
     edm, drawn = Preconditioning("edm", sigma_data=0.5), RelativeDensity(noise, levels)
     unweighted = Preconditioning("edm", sigma_data=0.5, weight=unit_weight)
-    sampled = OneLayer(5e-4, 0.0, edm, noise_density=drawn, discrete=True)
+    sampled = OneLayer(Objective(5e-4, edm, drawn, discrete=True))
+    descent = Objective(2e-3, edm, discrete=True)
     return {
-        "linear": OneLayer(1.5e-4, 0.1, discrete=True),
-        "linear_edm_unweighted": OneLayer(0.1, 0.1, unweighted, discrete=True),
-        "linear_edm": OneLayer(2e-3, 0.1, edm, discrete=True),
-        "linear_edm_zero": OneLayer(2e-3, 0.0, edm, discrete=True),
+        "linear": OneLayer(Objective(1.5e-4, discrete=True), 0.1),
+        "linear_edm_unweighted": OneLayer(Objective(0.1, unweighted, discrete=True), 0.1),
+        "linear_edm": OneLayer(descent, 0.1),
+        "linear_edm_zero": OneLayer(descent, 0.0),
         "linear_density": sampled,
         "linear_samples": sampled,
-        "shared_levels": SharedLayer(2e-3, GridNoise(levels, [float(noise.density(s)) for s in levels])),
-        "shared": SharedLayer(2e-3, noise),
+        "shared_levels": SharedLayer(descent, GridNoise(levels, [float(noise.density(s)) for s in levels])),
+        "shared": SharedLayer(descent, noise),
     }
 
 
@@ -311,7 +312,8 @@ def exponent(results: Results, gaussian: Results) -> dict[str, Any]:
     away = sorted((s for s in CHANGES if moved[s.key].determinable), key=lambda step: -abs(moved[step.key].value))
     after = LADDER[[step.key for step in LADDER].index("linear_edm") + 1 :]
     like = [key for key in by["geometric"]["like_mlp"] if key != "linear"]
-    layers = {share: SharedLayer(2e-3, LogNormalNoise(-1.2, 1.2), share) for share in _SHARES}
+    objective = Objective(2e-3, Preconditioning("edm", sigma_data=0.5), discrete=True)
+    layers = {share: SharedLayer(objective, LogNormalNoise(-1.2, 1.2), share) for share in _SHARES}
     shared = {share: replace(found["shared"], dynamics=layer) for share, layer in layers.items()}
     falling = [(key, c, rung.measured(c, "falling")) for key, rung in found.items() for c in CRITERIA]
     return {

@@ -16,8 +16,8 @@ from spectral_lightning.diffusion import Departure, GridNoise, LogNormalNoise
 from spectral_lightning.models import DiffusionModule, LinearDenoiser, ResidualMLP
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralMoments
-from spectral_lightning.theory import LearningDynamics, Preconditioning, wiener_gain
-from spectral_lightning.theory.solving.stack import remaining_error
+from spectral_lightning.theory import ModewiseDynamics, Objective, Preconditioning
+from spectral_lightning.theory.solving.sampled import wiener_gain
 
 __all__ = [
     "SHARE",
@@ -142,14 +142,14 @@ class SharedLinearDenoiser(DiffusionModule):
 
     def dynamics(self) -> SharedLayer:
         """The closed form of this module's training, one update of the optimizer as the unit of time."""
-        return SharedLayer(self.initial_learning_rate(), self._levels, SHARE, self.preconditioning)
+        return SharedLayer(Objective(self.initial_learning_rate(), self.preconditioning, discrete=True), self._levels)
 
     def departures(self) -> list[Departure]:
         """Mini-batches."""
         return [Departure("full-batch gradients assumed, mini-batches of noisy samples used", affects_clock=False)]
 
 
-class SharedLayer(LearningDynamics):
+class SharedLayer(ModewiseDynamics):
     """``F(x; sigma) = sum_j phi_j(ln sigma) W_j x``: one linear layer for all noise levels, learnt from zero by descent.
 
     Along a mode of variance lambda the gains ``q_j`` of the ``W_j`` have the quadratic loss
@@ -163,24 +163,15 @@ class SharedLayer(LearningDynamics):
     different levels, this would be :class:`OneLayer`. Not in Wang & Pehlevan.
 
     Args:
-        learning_rate: eta, of a loss summed over the coordinates; time counts steps of gradient descent.
+        objective: learning rate, preconditioning, and how the loss is descended. A measured initial gain is not used: the
+            layer starts at F = 0.
         noise: distribution of the noise levels.
         share: what distant noise levels share.
-        preconditioning: how F becomes the denoiser and how its loss is weighted; EDM if not given. A measured initial gain
-            is not used: the layer starts at F = 0.
     """
 
-    discrete = True
-
-    def __init__(
-        self,
-        learning_rate: float,
-        noise: GridNoise | LogNormalNoise,
-        share: float = SHARE,
-        preconditioning: Preconditioning | None = None,
-    ) -> None:
-        super().__init__(learning_rate)
-        self.share, self.preconditioning = share, preconditioning or Preconditioning("edm")
+    def __init__(self, objective: Objective, noise: GridNoise | LogNormalNoise, share: float = SHARE) -> None:
+        super().__init__(objective)
+        self.noise, self.share = noise, share
         if isinstance(noise, GridNoise):
             self._levels, self._probability = np.array(noise.sigmas), np.array(noise.probabilities)
         else:
@@ -189,7 +180,7 @@ class SharedLayer(LearningDynamics):
 
     def _quadratic(self, variance: Array) -> tuple[Array, Array]:
         """M and v of modes of the given variances, ``[K, J, J]`` and ``[K, J]``."""
-        p, sigma, lam = self.preconditioning, self._levels, variance[:, None]
+        p, sigma, lam = self.objective.preconditioning, self._levels, variance[:, None]
         weight = self._probability * p.rate_factor(sigma) * (lam + sigma**2)
         optimum = (wiener_gain(sigma, lam) - p.c_skip(sigma)) / (p.c_out(sigma) * p.c_in(sigma))
         phi = features(np.log(sigma), self.share)
@@ -205,15 +196,18 @@ class SharedLayer(LearningDynamics):
         values = np.maximum(values, 0.0)  # rounding of directions that no noise level sees
         along = np.einsum("kji,kj->ki", vectors, first)
         end = np.divide(along, values, out=np.zeros(along.shape), where=values > 1e-14 * values.max())
-        left = remaining_error(np.asarray(time)[..., None], 2 * self.learning_rate * values[index], self.discrete)
+        rate = 2 * self.objective.learning_rate * values[index]
+        left = self.objective.remaining(np.asarray(time)[..., None], rate)
         return np.asarray(np.einsum("...ji,...i->...j", vectors[index], end[index] * (1 - left), optimize=True))
 
-    def _weight(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+    def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+        """Gain of the denoiser, arguments broadcast."""
         network = (features(np.log(sigma), self.share) * self._gains(time, variance)).sum(axis=-1)
-        return np.asarray(self.preconditioning.gain(sigma, network), np.float64)
+        return self.objective.output_gain(sigma, network)
 
-    def _initial(self, sigma: Array, variance: Array) -> Array:
-        return np.asarray(self.preconditioning.c_skip(sigma), np.float64)
+    def start(self, sigma: Array, variance: Array) -> Array:
+        """``c_skip``."""
+        return self.objective.output_gain(sigma, 0.0)
 
 
 # Variants of the MLP.

@@ -16,7 +16,7 @@ from scipy import stats
 from spectral_lightning.emergence import STATUS, ModeEmergence, emergence, first_passage
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
-from spectral_lightning.theory import LocalConvolution
+from spectral_lightning.theory import GaussianData, LocalConvolution, Objective
 from studies.statistics import WAYS, Estimate, Ordering, correlation_interval, judged, rank_correlation, resampled
 from studies.store import Results, Stored
 
@@ -253,8 +253,8 @@ def local_limit(history: SpectralHistory, side: int, kernel_size: int) -> Array:
     place = np.stack(np.unravel_index(np.arange(side**2), (side, side)), axis=-1)
     lags = (place[:, None] - place[None]) % side
     stationary = autocovariance[lags[..., 0], lags[..., 1]]
-    theory = LocalConvolution(1.0, kernel_size).bind(None, stationary, size=(side, side))
-    limit = theory.generated_variance([np.inf], None, Sampler(grid=(*history["levels"].tolist(), 0.0)))[0]
+    theory = LocalConvolution(Objective(1.0), kernel_size).on(GaussianData(stationary, size=(side, side)))
+    limit = theory.generated_variance([np.inf], Sampler(grid=(*history["levels"].tolist(), 0.0)))[0]
     return np.asarray(limit[(waves[:, 0] % side) * side + waves[:, 1] % side])
 
 

@@ -14,7 +14,7 @@ from spectral_lightning.emergence import STATUS, ModeEmergence
 from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
-from spectral_lightning.theory import OneLayer, Preconditioning
+from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 from studies.statistics import Estimate, mean_ratio, resampled
 from studies.store import Results
 
@@ -231,14 +231,14 @@ class ClassTimes:
 def class_times(history: SpectralHistory, sampler: Sampler, preconditioning: Preconditioning) -> ClassTimes:
     """Times of each class along its own modes, those along which its variance is the larger one."""
     target, found, medians = history["group_target"], [], []
-    theory = OneLayer(1.0, 0.0, preconditioning)
+    theory = OneLayer(Objective(1.0, preconditioning))
     for g, name in enumerate(history.groups):
         own = np.flatnonzero(target[g] > target[1 - g])
         ranked = own[np.argsort(-target[g][own])]
         measured, gain = compare(history.group(name)).measured, history["initial_gain"][:, ranked]
         waiting = measured.status[ranked] == STATUS.index("not yet")
         found.append(np.where(waiting, np.inf, measured.time[ranked]))
-        medians.append(np.median(theory.emergence_time(target[g][ranked], sampler=sampler, initial_gain=gain)))
+        medians.append(np.median(theory.on(target[g][ranked]).emergence_time(sampler=sampler, initial_gain=gain)))
     return ClassTimes(found[0], found[1], float(medians[0] / medians[1]), int(history.steps[-1]))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spectral_lightning.arguments import non_negative, one_of, positive_integer
 from spectral_lightning.diffusion import Departure, NoiseDistribution, Reduction, default_noise, denoising_loss
-from spectral_lightning.theory import LearningDynamics, OneLayer, Preconditioning
+from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning
 
 __all__ = ["DiffusionModule", "NetworkCallable"]
 
@@ -160,7 +160,7 @@ class DiffusionModule(LightningModule):
     def dynamics(self) -> LearningDynamics:
         """The theory to compare with: the one-layer family under this preconditioning, all noise levels weighted alike."""
         # The clock is fitted, so the rate only sets the unit of its factor; a rate of zero must pass.
-        return OneLayer(self.initial_learning_rate() or 1.0, 0.0, self.preconditioning)
+        return OneLayer(Objective(self.initial_learning_rate() or 1.0, self.preconditioning))
 
     def departures(self) -> list[Departure]:
         """Where this network and its training depart from the one-layer theory."""

@@ -7,7 +7,7 @@ from typing import Any
 from spectral_lightning.diffusion import BoundDenoiser, Departure
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS
 from spectral_lightning.spectra import Basis
-from spectral_lightning.theory import LearningDynamics, OneLayer, Preconditioning
+from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning
 
 __all__ = ["derived_preconditioning", "derived_theory"]
 
@@ -32,7 +32,7 @@ def derived_theory(
         learning_rate: of the optimizer; the unit of time if it is not known.
     """
     preconditioning, assumed = derived_preconditioning(denoiser, basis)
-    theory = OneLayer(learning_rate or 1.0, 0.0, preconditioning)
+    theory = OneLayer(Objective(learning_rate or 1.0, preconditioning))
     return theory, [
         Departure(f"theory derived, not declared: {assumed}"),
         Departure("one linear layer per noise level assumed, a network of unknown form trained"),

@@ -1,5 +1,9 @@
 """Learning dynamics of solvable denoisers: NumPy and SciPy, float64, no torch.
 
+A family and the objective it is trained on, solved on data, give curves::
+
+    OneLayer(Objective(learning_rate=1e-4, preconditioning=Preconditioning("edm")), init=0.0).on(variances).emergence_time()
+
 Notation, used throughout the package
 -------------------------------------
 ``lambda_k``  variance of mode k of the data (``variance``)
@@ -13,7 +17,8 @@ Reference: Wang & Pehlevan, *An Analytical Theory of Spectral Bias in the Learni
 2025, arXiv 2503.03206, called WP in the docstrings.
 """
 
-from spectral_lightning.theory.bound import BoundDynamics
+from spectral_lightning.theory.curves import Curves
+from spectral_lightning.theory.data import GaussianData, GaussianField
 from spectral_lightning.theory.dynamics import LearningDynamics
 from spectral_lightning.theory.families.deep_linear import DeepLinear
 from spectral_lightning.theory.families.flow_matching import FlowMatching
@@ -22,21 +27,23 @@ from spectral_lightning.theory.families.local_convolution import LocalConvolutio
 from spectral_lightning.theory.families.non_centered import NonCenteredOneLayer
 from spectral_lightning.theory.families.one_layer import OneLayer
 from spectral_lightning.theory.families.two_layer import SymmetricTwoLayer
+from spectral_lightning.theory.modewise import ModewiseDynamics
+from spectral_lightning.theory.objective import Objective
 from spectral_lightning.theory.preconditioning import Preconditioning
-from spectral_lightning.theory.solving.sampled import fixed_point, sampled_variance, wiener_gain
 
 __all__ = [
-    "BoundDynamics",
+    "Curves",
     "DeepLinear",
     "FlowMatching",
     "FullWidthConvolution",
+    "GaussianData",
+    "GaussianField",
     "LearningDynamics",
     "LocalConvolution",
+    "ModewiseDynamics",
     "NonCenteredOneLayer",
+    "Objective",
     "OneLayer",
     "Preconditioning",
     "SymmetricTwoLayer",
-    "fixed_point",
-    "sampled_variance",
-    "wiener_gain",
 ]

@@ -18,7 +18,7 @@ from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, Spect
 from spectral_lightning.diffusion import Adapter
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import GeneratedSamples, PCABasis, SpectralProbe
-from spectral_lightning.theory import fixed_point
+from spectral_lightning.theory.solving.sampled import fixed_point
 from spectral_lightning.tracking.first_look import check_again
 from spectral_lightning.tracking.reference.classes import find_classes
 from tests.support.tiny_training import THEORY, examples, loader, tracker, trainer

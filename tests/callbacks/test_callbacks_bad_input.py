@@ -13,7 +13,7 @@ from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, Spect
 from spectral_lightning.datamodules import GaussianDataModule, PatchDataModule
 from spectral_lightning.models import DiffusionModule, LinearDenoiser, ResidualMLP
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import OneLayer
+from spectral_lightning.theory import Objective, OneLayer
 from tests.support.tiny_training import SAMPLER, THEORY, OwnModule, examples, loader, tracker, trainer, without_drawing
 
 
@@ -447,7 +447,7 @@ def test_few_modes_give_no_exponent_but_a_reason(tmp_path):
 
 
 def test_a_theory_on_the_users_word_is_said_to_be_one(tmp_path):
-    overlay = AnalyticOverlay(theory=OneLayer(learning_rate=1e-3))
+    overlay = AnalyticOverlay(theory=OneLayer(Objective(1e-3)))
     fit(tmp_path, [tracker(), overlay], OwnModule(), loader(), max_steps=1)
     assert "supplied by the user, not verified" in overlay.describe_departures()
 

@@ -18,7 +18,7 @@ from spectral_lightning.models import (
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import FourierModes, PatchComponents, PCABasis, SpectralHistory, load_basis
-from spectral_lightning.theory import FullWidthConvolution, NonCenteredOneLayer, OneLayer, Preconditioning
+from spectral_lightning.theory import FullWidthConvolution, NonCenteredOneLayer, Objective, OneLayer, Preconditioning
 from tests.support.flat import flat_tracker
 from tests.support.tiny_training import without_drawing
 
@@ -263,10 +263,11 @@ def test_what_the_files_hold(tmp_path):
 
 def test_a_theory_given_for_a_network_starts_from_the_gain_measured_in_its_own_modes(tmp_path):
     """A frozen network: whatever the theory's modes, at time 0 the prediction is what the gains make."""
+    objective = Objective(1e-9, Preconditioning("edm"))
     theories = {
-        "convolution": FullWidthConvolution(1e-9, preconditioning=Preconditioning("edm")),
-        "layer": OneLayer(1e-9, preconditioning=Preconditioning("edm")),
-        "affine": NonCenteredOneLayer(1e-9, preconditioning=Preconditioning("edm")),
+        "convolution": FullWidthConvolution(objective),
+        "layer": OneLayer(objective),
+        "affine": NonCenteredOneLayer(objective),
     }
     data = field(2, channel_covariance=[[1.0, 0.0], [0.0, 0.4]])
     model = FullWidthConvDenoiser(list(data.shape), SAMPLER, init=0.3, optimizer=sgd(1e-12))

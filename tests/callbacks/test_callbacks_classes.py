@@ -15,7 +15,7 @@ from spectral_lightning.models import DiffusionModule, ResidualMLP
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
-from spectral_lightning.theory import fixed_point
+from spectral_lightning.theory.solving.sampled import fixed_point
 from tests.support.flat import flat_tracker
 from tests.support.tiny_training import without_drawing
 

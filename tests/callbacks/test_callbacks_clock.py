@@ -178,8 +178,8 @@ def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
 
 
 def flow_of(own, time):
-    theory = linear(examples()).dynamics().gradient_flow()
-    return theory.generated_variance(time, own.history.target, own.session.probe.sampler, own.history["initial_gain"])
+    theory = linear(examples()).dynamics().gradient_flow().on(own.history.target)
+    return theory.generated_variance(time, own.session.probe.sampler, own.history["initial_gain"])
 
 
 @pytest.mark.usefixtures("no_drawing")

@@ -277,7 +277,7 @@ def test_a_users_own_attribute_named_sampler_is_not_taken_for_ours(tmp_path):
 def test_callbacks_can_be_copied_before_they_are_attached(tmp_path, duplicate):
     callbacks = [duplicate(c) for c in three(num_modes=3, name="twin")]
     assert callbacks[0].state_key == "SpectralTracker[twin]"
-    assert callbacks[1].theory.learning_rate == THEORY.learning_rate
+    assert callbacks[1].theory.objective == THEORY.objective
     fit(tmp_path, callbacks, max_steps=2)
     assert callbacks[0].history.variance.shape == (3, 3)
 

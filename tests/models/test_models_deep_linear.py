@@ -111,7 +111,7 @@ def test_modes_below_the_saddle_die_out_as_the_theory_says(depth, tied):
     module = made("deep", (4,), covariance=covariance, depth=depth, tied=tied, relative=0.2, preconditioning=EDM)
     steps = [0, 30, 100, 300]
     gains = np.array(descend(module, steps, lambda m: along(np.eye(4), maps(m)[0])))
-    expected = module.dynamics().weight(steps, LEVELS, np.diag(covariance))
+    expected = module.dynamics().on(np.diag(covariance)).weight(steps, LEVELS)
     np.testing.assert_allclose(gains, expected, rtol=1e-8, atol=1e-10)
     skip = [0.16 / (s**2 + 0.16) for s in LEVELS]
     assert np.abs(gains[-1, :, 2:] - np.array(skip)[:, None]).max() < 0.02  # F has all but died out
@@ -131,7 +131,7 @@ def test_a_mean_is_learnt_as_second_moments():
     variance, modes = np.linalg.eigh(second)
     module = made("deep", mean=mean, relative=0.1, preconditioning=EDM)
     (gains,) = descend(module, [60], lambda m: along(modes, maps(m)[0]))
-    np.testing.assert_allclose(gains, module.dynamics().weight(60, LEVELS, variance), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(gains, module.dynamics().on(variance).weight(60, LEVELS), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -151,5 +151,5 @@ def test_bad_arguments(arguments, message):
 def test_the_theory_is_told_everything():
     for (depth, tied), init in itertools.product(DEPTHS, (0.2, 0.7)):
         theory = DeepLinearDenoiser(4, depth=depth, tied=tied, init=init, preconditioning=PLAIN).dynamics()
-        assert (theory.depth, theory.tied, theory.init, theory.discrete) == (depth, tied, init, True)
-        assert theory.preconditioning == PLAIN
+        assert (theory.depth, theory.tied, theory.init, theory.objective.discrete) == (depth, tied, init, True)
+        assert theory.objective.preconditioning == PLAIN

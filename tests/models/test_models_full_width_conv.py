@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from spectral_lightning.models import CircularConvPerLevel, FullWidthConvDenoiser
+from spectral_lightning.theory import GaussianData
 from tests.support.solvable_training import (
     EDM,
     F64,
@@ -143,14 +144,12 @@ def test_weight_sharing_speeds_learning_up_by_the_number_of_pixels():
 def test_the_theory_is_bound_to_the_data_of_the_module_or_to_others():
     module = made("full_width", (2, 3, 2), mean=mean_of((2, 3, 2)), bias="shared", relative=0.5)
     assert (module.channels, module.size, module.pixels) == (2, (3, 2), 6)
-    own, unbound = module.bound_dynamics(), module.dynamics()
-    bound = unbound.bind(mean_of((2, 3, 2)).numpy(), covariance_of((2, 3, 2)).numpy(), size=(3, 2), channels=2)
-    np.testing.assert_array_equal(own.kernel(7, LEVELS), bound.kernel(7, LEVELS))
+    own = module.bound_dynamics()
+    data = GaussianData(covariance_of((2, 3, 2)).numpy(), mean_of((2, 3, 2)).numpy(), size=(3, 2), channels=2)
+    np.testing.assert_array_equal(own.kernel(7, LEVELS), module.dynamics().on(data).kernel(7, LEVELS))
     other = module.bound_dynamics(covariance=2 * torch.eye(12))
     np.testing.assert_allclose(other.variance, 2.0, rtol=1e-12)
     assert not other.regression.coupled
-    with pytest.raises(ValueError, match="must be bound to data"):
-        unbound.weight(0, 1.0)
     with pytest.raises(ValueError, match="`covariance` must be given before `set_moments` is called"):
         FullWidthConvDenoiser([2, 4]).bound_dynamics()
 

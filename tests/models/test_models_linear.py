@@ -171,11 +171,11 @@ def test_descent_is_the_one_layer_recursion(kind, reduction, init):
     limit = linear(kind, reduction=reduction).stable_learning_rate()
     module = linear(kind, lr=0.4 * limit, reduction=reduction, init=init)
     _, _, rotation, variance = moments()
-    theory, optimizer, done = module.dynamics(), module.configure_optimizers(), 0
+    theory, optimizer, done = module.dynamics().on(variance.numpy()), module.configure_optimizers(), 0
     for steps in (0, 1, 7, 60):
         descend(module, steps - done, optimizer)
         done = steps
-        expected = theory.weight(steps, LEVELS, variance.numpy())
+        expected = theory.weight(steps, LEVELS)
         for i, s in enumerate(LEVELS):
             along = gain(module, s, rotation).numpy()
             # 60 steps of rounding in float64
@@ -231,11 +231,12 @@ def test_dynamics_has_the_rate_of_the_averaged_gradient(objective, reduction, ki
     optimizer.step()
     moved = np.array([(gain(module, s, rotation).diag() - b).numpy() for s, b in zip(levels, before, strict=True)])
     theory = module.dynamics()
-    expected = theory.weight(1, levels, variance.numpy()) - theory.weight(0, levels, variance.numpy())
+    curves = theory.on(variance.numpy())
+    expected = curves.weight(1, levels) - curves.weight(0, levels)
     # Exact but for rounding, or 67,000 samples a level: about 1 % of the largest move of a level
     relative = np.abs(moved - expected).max(1) / np.abs(expected).max(1)
     assert (relative < (1e-10 if objective == "exact" else 0.04)).all()
-    assert theory.learning_rate == pytest.approx(
+    assert theory.objective.learning_rate == pytest.approx(
         0.05 / (3 if objective == "samples" else 1) / (3 if reduction == "mean" else 1)
     )
 
@@ -274,7 +275,7 @@ def test_descent_under_a_density_is_the_recursion_with_its_rates(kind, init):
     _, _, rotation, variance = moments()
     descend(module, 25)
     p, lam = module.preconditioning, variance.numpy()
-    theory = module.dynamics().weight(25, LEVELS, lam)
+    theory = module.dynamics().on(lam).weight(25, LEVELS)
     for i, (s, weight) in enumerate(zip(LEVELS, often(LEVELS), strict=True)):
         factor = 1 - 2 * rate * weight * p.loss_weight(s) * (p.c_out(s) * p.c_in(s)) ** 2 * (lam + s**2)
         optimum = lam / (lam + s**2)
@@ -282,7 +283,7 @@ def test_descent_under_a_density_is_the_recursion_with_its_rates(kind, init):
         along = gain(module, s, rotation).diag().numpy()
         np.testing.assert_allclose(along, naive, rtol=1e-9, atol=1e-11)  # 25 steps of rounding in float64
         np.testing.assert_allclose(theory[i], naive, rtol=1e-9, atol=1e-11)
-    plain = linear(kind, lr=rate, init=init).dynamics().gradient_flow().weight(25, LEVELS, lam)
+    plain = linear(kind, lr=rate, init=init).dynamics().gradient_flow().on(lam).weight(25, LEVELS)
     assert np.abs(theory / plain - 1).max() > 0.05
 
 
@@ -308,7 +309,8 @@ def test_samples_under_a_density_have_the_theorys_clock():
     optimizer.step()
     moved = np.array([(gain(module, s, rotation).diag() - b).numpy() for s, b in zip(levels, before, strict=True)])
     theory = module.dynamics()
-    expected = theory.weight(1, levels, variance.numpy()) - theory.weight(0, levels, variance.numpy())
+    curves = theory.on(variance.numpy())
+    expected = curves.weight(1, levels) - curves.weight(0, levels)
     # 45,000 samples at least a level: about 1 % of the largest move of a level
     assert (np.abs(moved - expected).max(1) / np.abs(expected).max(1) < 0.04).all()
     assert often(levels).min() < 0.7
@@ -317,7 +319,7 @@ def test_samples_under_a_density_have_the_theorys_clock():
 
 def test_declarations():
     module = linear()
-    assert module.dynamics().noise_density is None
+    assert module.dynamics().objective.noise_density is None
     assert isinstance(module, SupportsDenoise)
     assert isinstance(module, SupportsDynamics)
     assert isinstance(module.sampler, Sampler)
@@ -326,8 +328,9 @@ def test_declarations():
     assert ["mini-batches" in d.text for d in sampled] == [True]
     assert not sampled[0].affects_clock
     theory = linear(init=0.3, lr=0.02).dynamics()
-    assert (theory.init, theory.sigma_min, theory.sigma_max, theory.discrete) == (0.3, 0.2, 8.0, True)
-    assert theory.preconditioning == Preconditioning("edm", sigma_data=0.7)
+    objective = theory.objective
+    assert (theory.init, objective.sigma_min, objective.sigma_max, objective.discrete) == (0.3, 0.2, 8.0, True)
+    assert objective.preconditioning == Preconditioning("edm", sigma_data=0.7)
     assert linear(lr=0.02).initial_learning_rate() == 0.02
 
 
@@ -408,6 +411,6 @@ def test_the_datamodule_gives_the_moments_and_training_follows_the_theory():
     trainer(max_steps=6, precision="64-true").fit(module, datamodule=data)
     _, covariance = data.population_moments()
     variance, rotation = torch.linalg.eigh(covariance.double())
-    expected = module.dynamics().weight(6, LEVELS, variance.numpy())
+    expected = module.dynamics().on(variance.numpy()).weight(6, LEVELS)
     for i, s in enumerate(LEVELS):
         np.testing.assert_allclose(gain(module, s, rotation).diag().numpy(), expected[i], rtol=1e-9, atol=1e-11)

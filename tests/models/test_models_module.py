@@ -8,7 +8,7 @@ from torch import nn
 
 from spectral_lightning.diffusion import GridNoise, LogNormalNoise, SupportsDenoise, SupportsDynamics
 from spectral_lightning.models import DiffusionModule, DiT, ResidualMLP, UNet
-from spectral_lightning.theory import OneLayer, Preconditioning
+from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 
 F64 = torch.float64
 
@@ -141,7 +141,7 @@ def test_the_theory_and_where_the_training_departs_from_it(network, shared):
     adam, preconditioning = functools.partial(torch.optim.Adam, lr=2e-3), Preconditioning("edm", sigma_data=0.3)
     module = DiffusionModule(network, preconditioning, optimizer=adam, shape=[1, 8, 8])
     assert isinstance(module, SupportsDynamics)
-    assert repr(module.dynamics()) == repr(OneLayer(2e-3, 0.0, preconditioning))
+    assert repr(module.dynamics()) == repr(OneLayer(Objective(2e-3, preconditioning)))
     texts = [departure.text for departure in module.departures()]
     for words in (f"{type(module.network).__name__} trained", "all levels", "mini-batches"):
         assert sum(words in text for text in texts) == 1

@@ -19,7 +19,6 @@ from spectral_lightning.models import (
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Preconditioning
 from tests.support.solvable_training import (
-    CONVOLUTIONS,
     EDM,
     F64,
     FAMILIES,
@@ -143,7 +142,7 @@ def test_expected_loss_is_the_expectation(family, options, reduction):
 def test_the_gradient_is_the_direction_of_the_theorys_flow(family, kind):
     """Autograd of the exact loss, taken as one infinitesimal step, against the derivative of the flow at time 0."""
     module = made(family, init=0.3, preconditioning=Preconditioning(kind, sigma_data=0.4), optimizer=descent(1.0))
-    modes, variance = basis(family)
+    modes, _ = basis(family)
     before = along(modes, maps(module)[0])
     module.expected_loss().backward()
     h = 1e-6
@@ -151,9 +150,8 @@ def test_the_gradient_is_the_direction_of_the_theorys_flow(family, kind):
         for parameter in module.parameters():
             parameter.sub_(h * parameter.grad)
     moved = (along(modes, maps(module)[0]) - before) / h
-    theory = theory_of(module).gradient_flow()
-    data = () if family in CONVOLUTIONS else (variance,)
-    expected = (theory.weight(h, LEVELS, *data) - theory.weight(0.0, LEVELS, *data)) / h
+    theory = theory_of(module, flow=True)
+    expected = (theory.weight(h, LEVELS) - theory.weight(0.0, LEVELS)) / h
     # Differences of 1e-6, of numbers of order 1 in double precision
     np.testing.assert_allclose(moved, expected, rtol=3e-3, atol=1e-3 * np.abs(expected).max())
     assert np.abs(moved).max() > 0.1
@@ -170,9 +168,8 @@ def trained(family, preconditioning, extra=(), relative=0.05):
 
 
 def predicted(module, family, steps=STEPS):
-    theory, (_, variance) = theory_of(module), basis(family)
-    data = () if family in CONVOLUTIONS else (variance,)
-    return theory.weight(steps, LEVELS, *data), theory.generated_variance(steps, *data, sampler=module.sampler)
+    theory = theory_of(module)
+    return theory.weight(steps, LEVELS), theory.generated_variance(steps, sampler=module.sampler)
 
 
 @every_family
@@ -215,7 +212,9 @@ def test_samples_have_the_theorys_clock(family, reduction):
     # 17,000 examples a level: about 1 % of the largest moves
     assert (moved * expected).sum() / (expected**2).sum() == pytest.approx(1.0, abs=0.03)
     assert np.abs(moved - expected).max() < 0.05 * np.abs(expected).max()
-    assert module.dynamics().learning_rate == pytest.approx(1e-3 / len(LEVELS) / (D if reduction == "mean" else 1))
+    assert module.dynamics().objective.learning_rate == pytest.approx(
+        1e-3 / len(LEVELS) / (D if reduction == "mean" else 1)
+    )
 
 
 @pytest.mark.slow
@@ -262,8 +261,9 @@ def test_declarations(family):
     sampled = made(family, init=0.3, objective="samples").departures()
     assert [("mini-batches" in d.text, d.affects_clock) for d in sampled] == [(True, False)]
     theory = module.dynamics()
-    assert (theory.init, theory.sigma_min, theory.sigma_max, theory.discrete) == (0.3, LEVELS[-1], 2.0, True)
-    assert theory.learning_rate == 0.01
+    objective = theory.objective
+    assert (theory.init, objective.sigma_min, objective.sigma_max, objective.discrete) == (0.3, LEVELS[-1], 2.0, True)
+    assert objective.learning_rate == 0.01
     assert module.sigma_grid == LEVELS
     assert (module.shape, module.dim) == (SHAPE, D)
     assert all(name.startswith("network.") for name in module.state_dict())
@@ -282,9 +282,8 @@ def test_the_datamodule_gives_the_moments_and_training_follows_the_theory(family
     module = FAMILIES[family](list(SHAPE), sigmas=[1.5, 0.4], init=0.25).double()
     trainer(precision="64-true").fit(module, datamodule=data)
     covariance = data.population_moments()[1]
-    modes, variance = basis(family, covariance=covariance)
-    theory = theory_of(module, covariance=covariance)
-    expected = theory.weight(6, [1.5, 0.4], *(() if family in CONVOLUTIONS else (variance,)))
+    modes, _ = basis(family, covariance=covariance)
+    expected = theory_of(module, covariance=covariance).weight(6, [1.5, 0.4])
     # The initial gain of layers is rounded in single precision.
     np.testing.assert_allclose(along(modes, maps(module)[0]), expected, rtol=1e-6, atol=1e-7)
 

@@ -19,10 +19,12 @@ from spectral_lightning.theory import (
     FullWidthConvolution,
     LocalConvolution,
     NonCenteredOneLayer,
+    Objective,
     OneLayer,
     SymmetricTwoLayer,
 )
 
+OBJECTIVE = Objective(1e-3)
 LAM = np.geomspace(100, 1e-2, 7)
 
 # As published with the theory: criterion, slope of rising and of falling modes, decimals printed, modes of either.
@@ -95,26 +97,27 @@ def test_the_exponents_command_prints_and_writes_them(tmp_path, capsys, rows):
 
 
 def test_the_theory_command_writes_what_the_family_says(tmp_path, capsys):
-    family = ["--family", "OneLayer", "--family.learning_rate", "0.01", "--family.init", "0.5"]
+    family = ["--family", "OneLayer", "--family.objective.learning_rate", "0.01", "--family.init", "0.5"]
     options = ["--spectrum", str(LAM.tolist()), "--sigma", "[1.0]", "--num_times", "7"]
     main(["theory", *family, *options, "--out", str(tmp_path / "new")])
-    theory = OneLayer(0.01, 0.5)
+    theory = OneLayer(Objective(0.01), 0.5)
     assert (tmp_path / "new" / "theory.png").stat().st_size > 10_000
-    curves = read(tmp_path / "new" / "theory_curves.csv")
-    assert len(curves) == 2 * 7 * len(LAM)
-    for row in curves:
+    drawn = read(tmp_path / "new" / "theory_curves.csv")
+    assert len(drawn) == 2 * 7 * len(LAM)
+    for row in drawn:
         time, lam = float(row["time"]), float(row["variance"])
-        one = theory.weight(time, 1.0, lam) if row["quantity"] == "weight" else theory.generated_variance(time, lam)
+        curves = theory.on(lam)
+        one = curves.weight(time, 1.0) if row["quantity"] == "weight" else curves.generated_variance(time)
         np.testing.assert_allclose(float(row["value"]), one, rtol=1e-12)  # summed in another order
     emerged = read(tmp_path / "new" / "theory_emergence.csv")
     assert {row["criterion"] for row in emerged} == {"geometric", "harmonic", "arithmetic", "stays within 10 %"}
     for row in emerged:
         criterion = StaysWithin(0.1) if row["criterion"].startswith("stays") else row["criterion"]
-        one = theory.emergence_time(float(row["variance"]), criterion)
+        one = theory.on(float(row["variance"])).emergence_time(criterion)
         np.testing.assert_allclose(float(row["time"]), one, rtol=1e-9)  # root finding
     assert {row["direction"] for row in emerged} == {"rising", "falling", "gray zone"}
     shown = capsys.readouterr().out
-    slope = f"{-theory.exponent(LAM)['rising'].exponent:.3f}"
+    slope = f"{-theory.on(LAM).exponent()['rising'].exponent:.3f}"
     assert slope in shown
     assert "stays within 10 %" in shown
 
@@ -128,7 +131,7 @@ def test_the_theory_command_writes_what_the_family_says(tmp_path, capsys):
         ["NonCenteredOneLayer", "--mean", "0.5"],
         ["FullWidthConvolution", "--family.bias", "shared", "--mean", "0.5"],
         ["LocalConvolution", "--family.kernel_size", "3", "--sampler.num_steps", "6"],
-        ["OneLayer", "--family.discrete", "true", "--family.learning_rate", "1e-4"],
+        ["OneLayer", "--family.objective.discrete", "true", "--family.objective.learning_rate", "1e-4"],
     ],
     ids=lambda family: family[0],
 )
@@ -152,9 +155,12 @@ def test_every_family_is_drawn(family, tmp_path, monkeypatch):
         (["--criteria", "[]"], "`criteria` must hold at least one"),
         (["--criteria", "[median]"], "`criterion` must be one of"),
         (["--stays_within", "2"], "`share` must be a number strictly between 0 and 1"),
-        (["--family.learning_rate", "-1"], "`learning_rate` must be a positive"),
+        (["--family.objective.learning_rate", "-1"], "`learning_rate` must be a positive"),
         (["--num_times", "1"], "`num_times` must be an integer of at least 2"),
-        (["--family.discrete", "true", "--family.learning_rate", "1"], "`learning_rate` must be below"),
+        (
+            ["--family.objective.discrete", "true", "--family.objective.learning_rate", "1"],
+            "`learning_rate` must be below",
+        ),
     ],
 )
 def test_the_theory_command_refuses_before_it_writes(arguments, message, tmp_path):
@@ -170,17 +176,17 @@ def test_an_unknown_family_is_named(tmp_path, capsys):
 
 
 def test_a_convolution_takes_the_spectrum_as_that_of_waves():
-    field, variance = on_spectrum(FullWidthConvolution(1e-3), [4.0, 2.0, 1.0])
-    assert field.size == (4,)
-    np.testing.assert_allclose(variance, [4, 2, 1, 2])
+    curves = on_spectrum(FullWidthConvolution(OBJECTIVE), [4.0, 2.0, 1.0])
+    assert curves.size == (4,)
+    np.testing.assert_allclose(curves.variance, [4, 2, 1, 2])
     with pytest.raises(ValueError, match="at least two variances for a convolution"):
-        on_spectrum(LocalConvolution(1e-3, 1), [4.0])
+        on_spectrum(LocalConvolution(OBJECTIVE, 1), [4.0])
 
 
-def test_a_mean_is_bound_where_it_can_be_learnt():
-    bound, variance = on_spectrum(NonCenteredOneLayer(1e-3), [4.0, 1.0], 0.5)
-    np.testing.assert_allclose(sorted(variance), [1, 4])
-    np.testing.assert_allclose(bound.generated_mean(np.inf), [0.5, 0.5], rtol=0.03)  # what a finite sigma_T leaves
+def test_a_mean_goes_to_the_families_that_learn_one():
+    curves = on_spectrum(NonCenteredOneLayer(OBJECTIVE), [4.0, 1.0], 0.5)
+    np.testing.assert_allclose(curves.variance, [4, 1])
+    np.testing.assert_allclose(curves.generated_mean(np.inf), [0.5, 0.5], rtol=0.03)  # what a finite sigma_T leaves
 
 
 def test_the_power_law_is_one():
@@ -190,22 +196,21 @@ def test_the_power_law_is_one():
 @pytest.mark.parametrize("sampler", [None, Sampler(num_steps=8)])
 @pytest.mark.parametrize("criterion", ["geometric", "harmonic", 0.5])
 def test_the_law_of_the_curves_is_the_family_s_own(sampler, criterion):
-    family = OneLayer(1e-3, 0.5)
-    lam = np.geomspace(1e-3, 1e2, 12)
-    (entry,) = TheoryCurves.of(family, lam, criteria=(criterion,), sampler=sampler).times
-    laws = family.exponent(lam, criterion, sampler)
+    curves = OneLayer(OBJECTIVE, 0.5).on(np.geomspace(1e-3, 1e2, 12))
+    (entry,) = TheoryCurves.of(curves, criteria=(criterion,), sampler=sampler).times
+    laws = curves.exponent(criterion, sampler)
     for way in ("rising", "falling"):
         assert entry.law(way) == laws[way]
 
 
 def test_the_curves_reach_from_before_the_first_emergence_to_after_the_last():
-    curves = TheoryCurves.of(OneLayer(1e-3, 0.5), LAM, criteria=("geometric", StaysWithin(0.1)))
+    curves = TheoryCurves.of(OneLayer(OBJECTIVE, 0.5).on(LAM), criteria=("geometric", StaysWithin(0.1)))
     np.testing.assert_allclose(curves.generated[0], curves.initial, rtol=0.05)  # nothing learnt yet
     np.testing.assert_allclose(curves.generated[-1], curves.target, rtol=0.02)  # the exact flow's own end is 0.2 % off
 
 
 def test_the_figure_draws_the_curves():
-    curves = TheoryCurves.of(SymmetricTwoLayer(1e-3, 0.5), LAM, sigma=(0.5, 2.0))
+    curves = TheoryCurves.of(SymmetricTwoLayer(OBJECTIVE, 0.5).on(LAM), sigma=(0.5, 2.0))
     figure = curves_figure([curves], "title", "settings")
     weights = figure.axes[:2]
     for s, axes in enumerate(weights):
@@ -228,7 +233,7 @@ def test_the_figure_draws_the_curves():
 
 
 def test_nothing_emerges_from_a_fixed_point():
-    curves = TheoryCurves.of(SymmetricTwoLayer(1e-3, 0.0), LAM, num_times=3)
+    curves = TheoryCurves.of(SymmetricTwoLayer(OBJECTIVE, 0.0).on(LAM), num_times=3)
     assert np.isnan(curves.times[0].time).all()
     (axes,) = emergence_grid([("row", [("Q = 0", curves.times[0])])], "title").axes
     assert [text.get_text() for text in axes.texts] == ["nothing emerges"]
@@ -237,9 +242,9 @@ def test_nothing_emerges_from_a_fixed_point():
 def test_figure_7_draws_the_velocity():
     drawn = figure_7()
     rows = [row for row in drawn.tables["curves"][1] if row[1] == "weight" and row[2] == "t = 0.9"]
-    theory = FlowMatching(1e-3, 0.1)
+    theory = FlowMatching(OBJECTIVE, 0.1)
     for row in rows[::67]:
-        np.testing.assert_allclose(row[5], theory.velocity_weight(row[4], 0.9, row[3]), rtol=1e-12)
+        np.testing.assert_allclose(row[5], theory.on(row[3]).velocity_weight(row[4], 0.9), rtol=1e-12)
     assert drawn.figure.axes[0].get_ylabel() == "gain of the velocity on the mode"
 
 
@@ -257,7 +262,7 @@ def test_the_paper_s_figures_are_written(tmp_path, capsys):
     table = read(tmp_path / "figure_8_emergence.csv")
     assert len({row["family"] for row in table}) == len(INITS)
     row = next(r for r in table if r["family"] == "flow matching, Q=0.5" and r["criterion"] == "harmonic")
-    expected = FlowMatching(1e-3, 0.5).emergence_time(float(row["variance"]), "harmonic")
+    expected = FlowMatching(OBJECTIVE, 0.5).on(float(row["variance"])).emergence_time("harmonic")
     assert float(row["time"]) == pytest.approx(float(expected), rel=1e-9)
 
 
@@ -297,6 +302,6 @@ def test_a_mean_makes_the_gain_overshoot():
 def test_the_figures_leave_pyplot_alone():
     import matplotlib.pyplot as plt
 
-    figure = emergence_grid([("a", [("b", TheoryCurves.of(OneLayer(1e-3), LAM).times[0])])], "c")
+    figure = emergence_grid([("a", [("b", TheoryCurves.of(OneLayer(OBJECTIVE).on(LAM)).times[0])])], "c")
     assert isinstance(figure, Figure)
     assert plt.get_fignums() == []

@@ -9,7 +9,7 @@ import torch
 
 from spectral_lightning.diffusion import Latents
 from spectral_lightning.spectra import FourierBasis, ModeStatistics, Observables, load_basis
-from spectral_lightning.theory import FullWidthConvolution
+from spectral_lightning.theory import FullWidthConvolution, GaussianData, Objective
 
 SHAPES = [(7,), (8,), (2, 5), (3, 6), (1, 4, 4), (1, 5, 5), (1, 3, 4), (2, 4, 3), (3, 4, 2)]
 
@@ -172,7 +172,7 @@ def test_a_circulant_covariance_is_diagonal(size):
 def test_theory_index_finds_the_modes_of_the_theory(shape):
     basis, covariance = basis_of(shape), moments(shape)[1]
     channels, size = layout(shape)
-    theory = FullWidthConvolution(1e-3).bind(None, covariance.numpy(), size=size, channels=channels)
+    theory = FullWidthConvolution(Objective(1e-3)).on(GaussianData(covariance.numpy(), None, size, channels))
     index = basis.theory_index.numpy()
     np.testing.assert_allclose(theory.variance[index], basis.variance, rtol=1e-10)
     assert len(set(index.tolist())) == len(index)

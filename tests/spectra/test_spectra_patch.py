@@ -9,7 +9,7 @@ import torch
 
 from spectral_lightning.diffusion import Latents
 from spectral_lightning.spectra import ModeStatistics, Observables, PatchBasis, load_basis
-from spectral_lightning.theory import LocalConvolution
+from spectral_lightning.theory import GaussianData, LocalConvolution, Objective
 
 CASES = [
     ((7,), 3, 1, "circular"),
@@ -106,7 +106,7 @@ def test_patch_covariance_is_that_of_the_local_convolution(shape):
     covariance, sigma = moments(shape)[1], 0.8
     basis = PatchBasis.from_moments(torch.zeros(len(covariance)), covariance, shape, 3)
     channels, pixels = (1, shape) if len(shape) == 1 else (shape[0], shape[1:])
-    theory = LocalConvolution(1e-3, kernel_size=3).bind(None, covariance.numpy(), size=pixels, channels=channels)
+    theory = LocalConvolution(Objective(1e-3), 3).on(GaussianData(covariance.numpy(), None, pixels, channels))
     # w* = (S + sigma^2 I)^-1 S e0, e0 the centre of each channel
     v, variance = basis.vectors.numpy(), basis.variance.numpy()
     centres = [3 ** len(pixels) * c + 3 ** len(pixels) // 2 for c in range(channels)]

@@ -1,6 +1,7 @@
 """The networks between the linear one and the MLP, and the theory of a layer that noise levels share."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from spectral_lightning.datamodules import GaussianDataModule
 from spectral_lightning.diffusion import GridNoise, LogNormalNoise
 from spectral_lightning.models import ResidualMLP
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import OneLayer, Preconditioning
+from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 from studies.networks import (
     SHARE,
     BlindMLP,
@@ -61,29 +62,31 @@ def test_the_shared_layer_is_descent_on_the_expected_loss(grid):
         u = np.linspace(-1.2 - 8 * 1.2, -1.2 + 8 * 1.2, 1201)
         density = np.exp(-((u + 1.2) ** 2) / (2 * 1.44))
         levels, probability, noise = np.exp(u), density / density.sum(), LogNormalNoise()
-    theory = SharedLayer(0.02, noise, share=0.5)
+    theory = SharedLayer(Objective(0.02, Preconditioning("edm"), discrete=True), noise, share=0.5)
     for lam in (4.0, 0.2):
         expected = naive_gain(30, 0.02, lam, [5.0, 0.4], levels, probability, 0.5)
         # Gauss and Hermite with 100 nodes
-        np.testing.assert_allclose(theory.weight(30, [5.0, 0.4], lam), expected, rtol=1e-5)
+        np.testing.assert_allclose(theory.on(lam).weight(30, [5.0, 0.4]), expected, rtol=1e-5)
 
 
 def test_levels_that_share_nothing_are_independent_layers():
     """Two levels at two centres far apart: each is the one layer, at the rate of its probability."""
     levels, share = [80.0, 0.002], [0.3, 0.7]
-    theory = SharedLayer(0.05, GridNoise(levels, share), share=0.0)
+    objective = Objective(0.05, Preconditioning("edm"), discrete=True)
+    theory = SharedLayer(objective, GridNoise(levels, share), share=0.0)
     often = dict(zip(levels, share, strict=True))
     density = np.vectorize(lambda s: often[float(s)])
-    single = OneLayer(0.05, 0.0, Preconditioning("edm"), noise_density=density, discrete=True)
+    single = OneLayer(replace(objective, noise_density=density))
     variance = np.array([3.0, 0.5])
-    np.testing.assert_allclose(theory.weight(9, levels, variance), single.weight(9, levels, variance), rtol=1e-6)
+    np.testing.assert_allclose(theory.on(variance).weight(9, levels), single.on(variance).weight(9, levels), rtol=1e-6)
 
 
 @pytest.mark.parametrize("levels", [True, False])
 def test_a_step_of_the_shared_network_on_many_samples_is_the_theorys(levels):
     sampler = Sampler(num_steps=5, sigma_min=0.1, sigma_max=5.0) if levels else None
     module = SharedLinearDenoiser(3, sampler=sampler).double()
-    theory, variance = module.dynamics(), np.array([4.0, 1.0, 0.2])
+    variance = np.array([4.0, 1.0, 0.2])
+    theory = module.dynamics().on(variance)
     torch.manual_seed(0)
     data = torch.randn(200_000, 3, dtype=F64) * torch.tensor(variance).sqrt()
     optimizer = module.configure_optimizers()
@@ -91,8 +94,8 @@ def test_a_step_of_the_shared_network_on_many_samples_is_the_theorys(levels):
     optimizer.step()
     for sigma in (5.0, 0.5):
         out = module.denoise(torch.eye(3, dtype=F64), torch.full((3,), sigma, dtype=F64)).diag().detach().numpy()
-        before = theory.weight(0, sigma, variance)
-        moved = theory.weight(1, sigma, variance) - before
+        before = theory.weight(0, sigma)
+        moved = theory.weight(1, sigma) - before
         np.testing.assert_allclose(out - before, moved, atol=0.03 * np.abs(moved).max())  # 200,000 samples
 
 

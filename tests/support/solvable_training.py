@@ -12,7 +12,7 @@ from spectral_lightning.models import (
     LocalConvDenoiser,
 )
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import Preconditioning
+from spectral_lightning.theory import GaussianData, Preconditioning
 
 F64 = torch.float64
 SAMPLER = Sampler(num_steps=6, sigma_min=0.05, sigma_max=2.0)
@@ -142,13 +142,13 @@ def along(modes, matrix):
     return np.einsum("ik,...ij,jk->...k", modes.conj(), matrix, modes, optimize=True).real
 
 
-def theory_of(module, mean=None, covariance=None):
-    """The module's own theory, bound where that is needed."""
-    dynamics = module.dynamics()
-    if not isinstance(module, FullWidthConvDenoiser | LocalConvDenoiser):
-        return dynamics
-    matrix = covariance_of(module.shape) if covariance is None else covariance
-    return dynamics.bind(mean, matrix.numpy(), size=module.size, channels=module.channels)
+def theory_of(module, mean=None, covariance=None, flow=False):
+    """The curves of the module's own theory on these data, in the order of :func:`basis`; of gradient flow if ``flow``."""
+    dynamics = module.dynamics().gradient_flow() if flow else module.dynamics()
+    matrix = (covariance_of(module.shape) if covariance is None else covariance).numpy()
+    if not dynamics.needs_moments:
+        return dynamics.on(np.linalg.eigvalsh(matrix).clip(min=0))
+    return dynamics.on(GaussianData(matrix, mean, module.size, module.channels))
 
 
 def descend(module, steps, measure):

@@ -8,12 +8,12 @@ from torch.utils.data import DataLoader
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import OneLayer, Preconditioning
+from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 from tests.support.flat import flat_tracker
 
 DIM = 8
 SAMPLER = Sampler(num_steps=3)
-THEORY = OneLayer(learning_rate=1e-3, preconditioning=Preconditioning("edm"))
+THEORY = OneLayer(Objective(learning_rate=1e-3, preconditioning=Preconditioning("edm")))
 
 
 def examples(count=64, dim=DIM, seed=0):

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
 from spectral_lightning.spectra import PCABasis
-from spectral_lightning.theory import OneLayer, Preconditioning
+from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 from tests.support.flat import flat_tracker
 from tests.support.gaussian_images import covariance, images
 
@@ -28,7 +28,7 @@ def tracker(denoiser, **options):
 
 def three(denoiser, kind, **options):
     """All three callbacks, the theory that of a linear network in the same convention."""
-    theory = OneLayer(learning_rate=1e-3, preconditioning=Preconditioning(kind))
+    theory = OneLayer(Objective(learning_rate=1e-3, preconditioning=Preconditioning(kind)))
     return [tracker(denoiser, **options), AnalyticOverlay(theory), EmergenceFitter()]
 
 

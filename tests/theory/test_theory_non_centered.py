@@ -10,8 +10,9 @@ import torch
 
 from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import NonCenteredOneLayer, OneLayer, Preconditioning
-from spectral_lightning.theory.solving.affine import flow_propagator
+from spectral_lightning.theory import GaussianData, NonCenteredOneLayer, Objective, OneLayer, Preconditioning
+from spectral_lightning.theory.families.non_centered import NonCenteredCurves
+from spectral_lightning.theory.solving.propagation import flow_propagator
 from tests.support.affine_oracle import (
     Problem,
     dense_network,
@@ -21,13 +22,12 @@ from tests.support.affine_oracle import (
     train_by_steps,
 )
 
-pytestmark = pytest.mark.slow
-
 D, RATE = 6, 1e-3
 MEAN, COVARIANCE = random_moments(0, D)
 INIT = 0.3 * np.random.default_rng(1).normal(size=(D, D))
 BIAS = 0.2 * np.random.default_rng(2).normal(size=D)
-KINDS = {"none": None, "edm": Preconditioning("edm", 0.7)}
+KINDS = {"none": Preconditioning("none"), "edm": Preconditioning("edm", 0.7)}
+OBJECTIVE, DATA = Objective(RATE), GaussianData(COVARIANCE, MEAN)
 
 
 def problem(mean=MEAN, covariance=COVARIANCE, init=INIT, bias=BIAS, rate=RATE) -> Problem:
@@ -35,8 +35,8 @@ def problem(mean=MEAN, covariance=COVARIANCE, init=INIT, bias=BIAS, rate=RATE) -
     return Problem(dense_network(len(mean)), start, mean, covariance, rate)
 
 
-def theory(kind="none", **options) -> NonCenteredOneLayer:
-    return NonCenteredOneLayer(RATE, INIT, BIAS, KINDS[kind], **options).bind(MEAN, COVARIANCE)
+def theory(kind="none", rate=RATE, **options) -> NonCenteredCurves:
+    return NonCenteredOneLayer(Objective(rate, KINDS[kind], **options), INIT, BIAS).on(DATA)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +63,8 @@ def test_generated_mean_and_covariance_lie_on_the_integrated_flow(kind, time):
     some = slice(0, 3)  # the oracle trains anew at some 700 noise levels
     data = MEAN[some], COVARIANCE[some, some]
     mean, covariance = problem(*data, INIT[some, some], BIAS[some]).generated(time, kind)
-    model = NonCenteredOneLayer(RATE, INIT[some, some], BIAS[some], KINDS[kind]).bind(*data)
+    family = NonCenteredOneLayer(Objective(RATE, KINDS[kind]), INIT[some, some], BIAS[some])
+    model = family.on(GaussianData(data[1], data[0]))
     # rtol: DOP853 at 1e-10 over 10 e-folds; at infinity the oracle's pseudo-inverse has condition 1e6.
     np.testing.assert_allclose(model.generated_mean(time), mean, rtol=2e-8, atol=1e-9)
     np.testing.assert_allclose(model.generated_covariance(time), covariance, rtol=2e-8, atol=1e-9)
@@ -84,19 +85,18 @@ def test_the_given_sampler_is_followed_step_by_step(kind, final):
 @pytest.mark.parametrize("kind", KINDS)
 def test_aligned_and_centred_it_is_one_layer_mode_by_mode(kind):
     time = np.array([0.0, 1.0, 1e2, 1e4, 1e7, np.inf])
-    model = NonCenteredOneLayer(RATE, 0.1, 0.0, KINDS[kind]).bind(None, COVARIANCE)
-    layer = OneLayer(RATE, 0.1, KINDS[kind])
-    lam = model.variance
-    np.testing.assert_allclose(model.weight(time, [0.01, 1.0]), layer.weight(time, [0.01, 1.0], lam), rtol=1e-11)
-    np.testing.assert_allclose(model.generated_variance(time), layer.generated_variance(time, lam), rtol=1e-10)
-    np.testing.assert_allclose(
-        model.generated_variance(time, lam, Sampler()), layer.generated_variance(time, lam, Sampler()), rtol=1e-10
-    )
-    np.testing.assert_allclose(model.emergence_time(), layer.emergence_time(lam), rtol=1e-8, equal_nan=True)
+    objective = Objective(RATE, KINDS[kind])
+    model = NonCenteredOneLayer(objective, 0.1).on(GaussianData(COVARIANCE))
+    layer = OneLayer(objective, 0.1).on(model.variance)
+    np.testing.assert_allclose(model.weight(time, [0.01, 1.0]), layer.weight(time, [0.01, 1.0]), rtol=1e-11)
+    np.testing.assert_allclose(model.generated_variance(time), layer.generated_variance(time), rtol=1e-10)
+    first, second = (curves.generated_variance(time, Sampler()) for curves in (model, layer))
+    np.testing.assert_allclose(first, second, rtol=1e-10)
+    np.testing.assert_allclose(model.emergence_time(), layer.emergence_time(), rtol=1e-8, equal_nan=True)
 
 
 def test_a_mode_with_a_mean_overshoots_and_one_without_does_not():
-    model = NonCenteredOneLayer(RATE).bind([3.0, 0.0], np.diag([0.5, 0.4]))
+    model = NonCenteredOneLayer(OBJECTIVE).on(GaussianData(np.diag([0.5, 0.4]), [3.0, 0.0]))
     time = np.geomspace(1, 1e5, 200)
     gain = model.weight(time, 1.0)
     optimum = model.optimal_weight(1.0)
@@ -110,7 +110,7 @@ def test_a_mode_with_a_mean_overshoots_and_one_without_does_not():
 def test_weights_and_bias_relax_at_their_own_rates_under_preconditioning():
     """Without coupling: exp(-2 eta w (c_out c_in)^2 (lambda + sigma^2) t) and exp(-2 eta w c_out^2 t)."""
     sigma, time, data = 0.3, 150.0, 0.7
-    model = NonCenteredOneLayer(RATE, 0.5, 0.4, Preconditioning("edm", data)).bind(None, [[2.0]])
+    model = NonCenteredOneLayer(Objective(RATE, Preconditioning("edm", data)), 0.5, 0.4).on(GaussianData([[2.0]]))
     root = np.sqrt(sigma**2 + data**2)
     weight, out, scale = (root / (sigma * data)) ** 2, sigma * data / root, 1 / root
     start, end = data**2 / root**2 + out * scale * 0.5, 2 / (2 + sigma**2)
@@ -144,8 +144,8 @@ def test_the_joint_divergence_is_that_of_the_two_gaussians(time):
 
 
 def test_settling_is_the_last_entry_into_the_band():
-    model = NonCenteredOneLayer(RATE, 0.1).bind(MEAN, COVARIANCE)
-    tau = model.emergence_time(criterion=StaysWithin(0.2))
+    model = NonCenteredOneLayer(OBJECTIVE, 0.1).on(DATA)
+    tau = model.emergence_time(StaysWithin(0.2))
     assert np.isfinite(tau).sum() >= D - 1
     for k in np.flatnonzero(np.isfinite(tau)):
         after = model.generated_variance(tau[k] * np.geomspace(1, 1e4, 80))[:, k] / model.variance[k]
@@ -155,25 +155,23 @@ def test_settling_is_the_last_entry_into_the_band():
 
 
 def test_gradient_flow_undoes_discrete_descent():
-    model = theory(discrete=True).gradient_flow()
+    model = theory(discrete=True).family.gradient_flow().on(DATA)
     np.testing.assert_array_equal(model.weight_matrix(10.5, 80.0), theory().weight_matrix(10.5, 80.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_discrete_descent_is_followed_step_by_step(kind):
     weight, bias = problem(rate=0.05).trained(17, 0.4, kind, train_by_steps)
-    model = NonCenteredOneLayer(0.05, INIT, BIAS, KINDS[kind], discrete=True).bind(MEAN, COVARIANCE)
+    model = theory(kind, 0.05, discrete=True)
     np.testing.assert_allclose(model.weight_matrix(17, 0.4), weight, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(model.bias(17, 0.4), bias, rtol=1e-9, atol=1e-11)
 
 
 def test_unstable_descent_is_refused_where_it_does_diverge():
-    model = NonCenteredOneLayer(RATE, discrete=True).bind(MEAN, COVARIANCE)
-    edge = model.stable_learning_rate(1.0)
-    lower = NonCenteredOneLayer(0.99 * edge, discrete=True).bind(MEAN, COVARIANCE)
+    edge = theory(discrete=True).stable_learning_rate(1.0)
+    lower, upper = (theory(rate=share * edge, discrete=True) for share in (0.99, 1.01))
     assert np.isfinite(lower.weight(1000, 1.0)).all()
-    upper = NonCenteredOneLayer(1.01 * edge, discrete=True).bind(MEAN, COVARIANCE)
-    with pytest.raises(ValueError, match="`learning_rate` must be below"):
+    with pytest.raises(ValueError, match="`learning_rate`"):
         upper.weight(1000, 1.0)
     growing, _ = problem(rate=1.01 * edge).trained(2000, 1.0, "none", train_by_steps)
     assert np.abs(growing).max() > 1e6
@@ -197,14 +195,14 @@ def test_limits_are_exact(kind):
 
 
 def test_null_modes_keep_their_start_at_zero_noise():
-    model = NonCenteredOneLayer(RATE, 0.3).bind([1.0, 0.0], np.diag([2.0, 0.0]))
+    model = NonCenteredOneLayer(OBJECTIVE, 0.3).on(GaussianData(np.diag([2.0, 0.0]), [1.0, 0.0]))
     np.testing.assert_allclose(model.weight([0.0, 1e3, np.inf], 0.0)[:, 1], 0.3, rtol=1e-12)
     np.testing.assert_allclose(model.weight(np.inf, 1.0), [2 / 3, 0.0], atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_extreme_arguments_give_finite_numbers_without_warnings(scale):
-    model = NonCenteredOneLayer(1e-6, 0.1).bind(np.sqrt(scale) * MEAN, scale * COVARIANCE)
+    model = NonCenteredOneLayer(Objective(1e-6), 0.1).on(GaussianData(scale * COVARIANCE, np.sqrt(scale) * MEAN))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         variance = model.generated_variance([0.0, 1e-12, 1.0, 1e12, np.inf])
@@ -216,47 +214,45 @@ def test_extreme_arguments_give_finite_numbers_without_warnings(scale):
 @pytest.mark.parametrize("criterion", ["geometric", "harmonic", 0.8])
 @pytest.mark.parametrize("sampler", [None, Sampler(num_steps=12)])
 def test_emergence_is_the_first_passage_of_the_generated_variance(criterion, sampler):
-    model = NonCenteredOneLayer(RATE, 0.1).bind(MEAN, COVARIANCE)
-    tau = model.emergence_time(criterion=criterion, sampler=sampler)
-    start = model.generated_variance(0.0, sampler=sampler)
-    end = model.variance if sampler is None else model.generated_variance(np.inf, sampler=sampler)
+    model = NonCenteredOneLayer(OBJECTIVE, 0.1).on(DATA)
+    tau = model.emergence_time(criterion, sampler)
+    start, end = model.ends(sampler)
     levels = {"geometric": np.sqrt(start * end), "harmonic": 2 * start * end / (start + end)}
     level = levels.get(criterion, np.where(end > start, 0.8 * end, end / 0.8))
     reached = np.flatnonzero(np.isfinite(tau))
     assert len(reached) >= D - 1
-    at = model.generated_variance(tau[reached], sampler=sampler)[np.arange(len(reached)), reached]
+    at = model.generated_variance(tau[reached], sampler)[np.arange(len(reached)), reached]
     np.testing.assert_allclose(at, level[reached], rtol=1e-9)
     for k in reached:
-        before = model.generated_variance(np.geomspace(1e-3, 0.999, 50) * tau[k], sampler=sampler)[:, k]
+        before = model.generated_variance(np.geomspace(1e-3, 0.999, 50) * tau[k], sampler)[:, k]
         assert (np.sign(end[k] - start[k]) * (before - level[k]) < 0).all()
 
 
 def test_rotating_the_data_rotates_the_answer():
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(D, D)))[0]
-    turned = NonCenteredOneLayer(RATE, turn @ INIT @ turn.T, turn @ BIAS)
-    turned = turned.bind(turn @ MEAN, turn @ COVARIANCE @ turn.T)
+    turned = NonCenteredOneLayer(OBJECTIVE, turn @ INIT @ turn.T, turn @ BIAS)
+    turned = turned.on(GaussianData(turn @ COVARIANCE @ turn.T, turn @ MEAN))
     covariance = theory().generated_covariance(100.0)
     np.testing.assert_allclose(turned.generated_covariance(100.0), turn @ covariance @ turn.T, atol=1e-11)
 
 
 def test_measured_initial_gains_replace_the_aligned_start():
     sampler = Sampler(num_steps=6)
-    plain = NonCenteredOneLayer(RATE, 0.3).bind(MEAN, COVARIANCE)
-    other = NonCenteredOneLayer(RATE, 0.0).bind(MEAN, COVARIANCE)
+    plain, other = (NonCenteredOneLayer(OBJECTIVE, q).on(DATA) for q in (0.3, 0.0))
     gain = np.full((len(sampler.levels), D), 0.3)
     np.testing.assert_allclose(
-        other.generated_variance([0.0, 50.0], other.variance, sampler, gain),
-        plain.generated_variance([0.0, 50.0], plain.variance, sampler),
+        other.generated_variance([0.0, 50.0], sampler, gain),
+        plain.generated_variance([0.0, 50.0], sampler),
         rtol=1e-12,
     )
-    np.testing.assert_allclose(other.weight(50.0, 1.0, None, gain[0]), plain.weight(50.0, 1.0), rtol=1e-12)
+    np.testing.assert_allclose(other.weight(50.0, 1.0, gain[0]), plain.weight(50.0, 1.0), rtol=1e-12)
 
 
 def test_the_integrator_is_of_order_eight():
     model = theory()
 
     def end(nodes: int) -> np.ndarray:
-        return flow_propagator(lambda s: model._affine(np.array([50.0]), s, None), 0.002, 80.0, nodes)
+        return flow_propagator(lambda s: model.affine(np.array([50.0]), s), 0.002, 80.0, nodes)
 
     exact = end(800)
     coarse, fine = (np.abs(end(nodes) - exact).max() for nodes in (48, 96))
@@ -280,58 +276,20 @@ def test_monte_carlo_training_on_samples_agrees():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"learning_rate": 0.0}, "`learning_rate` must be a positive"),
-        ({"learning_rate": 1e-3, "init": [1.0, 2.0]}, "`init` must be a finite number or matrix"),
-        ({"learning_rate": 1e-3, "init": np.nan}, "`init` must be a finite"),
-        ({"learning_rate": 1e-3, "init_bias": np.eye(2)}, "`init_bias` must be a finite number or vector"),
-        ({"learning_rate": 1e-3, "sigma_min": 90.0}, "`sigma_min` must be below"),
-    ],
+    ("settings", "name"),
+    [(([1.0, 2.0],), "init"), ((np.nan,), "init"), ((0.0, np.eye(2)), "init_bias"), ((0.0, np.inf), "init_bias")],
 )
-def test_constructor_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        NonCenteredOneLayer(**arguments)
+def test_settings_are_checked(settings, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        NonCenteredOneLayer(OBJECTIVE, *settings)
 
 
-@pytest.mark.parametrize(
-    ("mean", "covariance", "message"),
-    [
-        ([0.0, 0.0], np.eye(3), "`mean` must be finite with shape"),
-        ([0.0, np.nan, 0.0], np.eye(3), "`mean` must be finite"),
-        (None, np.ones((2, 3)), "`covariance` must be square"),
-        (None, np.array([[1.0, 0.5], [0.0, 1.0]]), "`covariance` must be symmetric"),
-        (None, np.diag([1.0, -0.1]), "`covariance` must be positive semidefinite"),
-        (None, np.full((2, 2), np.inf), "`covariance` must be square with finite entries"),
-        (None, np.eye(2)[None], "`covariance` must be a matrix"),
-    ],
-)
-def test_bind_refuses(mean, covariance, message):
-    with pytest.raises(ValueError, match=message):
-        NonCenteredOneLayer(1e-3).bind(mean, covariance)
-
-
-def test_bind_refuses_initial_weights_of_another_dimension():
-    with pytest.raises(ValueError, match="`init` must be finite with shape"):
-        NonCenteredOneLayer(1e-3, np.eye(2)).bind(None, np.eye(3))
-
-
-def test_methods_refuse_what_they_cannot_answer():
-    model = theory()
-    with pytest.raises(ValueError, match="must be bound to data"):
-        NonCenteredOneLayer(1e-3).weight(0.0, 1.0)
-    with pytest.raises(ValueError, match="`variance` must be that of the 6 modes"):
-        model.generated_variance(1.0, [1.0, 2.0])
-    with pytest.raises(ValueError, match="`time` must hold numbers of zero or more"):
-        model.weight(-1.0, 1.0)
-    with pytest.raises(ValueError, match="`initial_gain` must come with a `sampler`"):
-        model.generated_variance(1.0, initial_gain=np.zeros(D))
-
-
-def test_binding_leaves_the_unbound_family_alone():
-    family = NonCenteredOneLayer(1e-3)
-    first, second = family.bind(None, np.eye(2)), family.bind(None, 2 * np.eye(3))
-    assert first.variance.tolist() == [1.0, 1.0]
-    assert second.variance.tolist() == [2.0, 2.0, 2.0]
-    with pytest.raises(ValueError, match="must be bound"):
-        family.variance  # noqa: B018
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="`init`"):
+        NonCenteredOneLayer(OBJECTIVE, np.eye(2)).on(GaussianData(np.eye(3)))
+    with pytest.raises(TypeError, match="`data`"):
+        NonCenteredOneLayer(OBJECTIVE).on([1.0, 2.0])
+    with pytest.raises(ValueError, match="`time`"):
+        theory().weight(-1.0, 1.0)
+    with pytest.raises(ValueError, match="`initial_gain`"):
+        theory().generated_variance(1.0, initial_gain=np.zeros(D))

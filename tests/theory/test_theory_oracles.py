@@ -1,5 +1,7 @@
 """Each closed form against routes that share nothing with it: the parameters' own ODE, dense algebra, mpmath."""
 
+from dataclasses import replace
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -7,12 +9,14 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
-from spectral_lightning.theory import DeepLinear, FlowMatching, OneLayer, Preconditioning, SymmetricTwoLayer
+from spectral_lightning.theory import DeepLinear, FlowMatching, Objective, OneLayer, Preconditioning, SymmetricTwoLayer
 
 pytestmark = pytest.mark.slow
 
 ETA = 1e-3
-EDM = Preconditioning("edm", sigma_data=0.5)
+PLAIN, EDM = Objective(ETA), Objective(ETA, Preconditioning("edm", sigma_data=0.5))
+DESCENT = replace(EDM, discrete=True)
+ALIKE = Objective(ETA, noise_density=lambda level: level * 0 + 1)  # the plain loss, which it does not know to be one
 
 
 def edm(sigma):
@@ -82,13 +86,13 @@ TIMES = np.array([1.0, 30.0, 100.0, 300.0])
 @pytest.mark.parametrize(
     ("family", "copies", "network", "power"),
     [
-        (lambda p: OneLayer(ETA, 0.4, p), 1, lambda parts: parts[0], 1),
-        (lambda p: SymmetricTwoLayer(ETA, 0.4, p), 1, lambda parts: parts[0] @ parts[0].T, 2),
-        (lambda p: DeepLinear(ETA, 0.4, 2, preconditioning=p), 2, chain, 2),
-        (lambda p: DeepLinear(ETA, 0.4, 3, preconditioning=p), 3, chain, 3),
-        (lambda p: DeepLinear(ETA, 0.4, 3, tied=True, preconditioning=p), 1, lambda parts: chain(parts * 3), 3),
-        (lambda p: DeepLinear(ETA, 0.4, 4, tied=True, preconditioning=p), 1, lambda parts: chain(parts * 4), 4),
-        (lambda p: DeepLinear(ETA, 0.4, 5, preconditioning=p), 5, chain, 5),
+        (lambda p: OneLayer(p, 0.4), 1, lambda parts: parts[0], 1),
+        (lambda p: SymmetricTwoLayer(p, 0.4), 1, lambda parts: parts[0] @ parts[0].T, 2),
+        (lambda p: DeepLinear(p, 0.4, 2), 2, chain, 2),
+        (lambda p: DeepLinear(p, 0.4, 3), 3, chain, 3),
+        (lambda p: DeepLinear(p, 0.4, 3, tied=True), 1, lambda parts: chain(parts * 3), 3),
+        (lambda p: DeepLinear(p, 0.4, 4, tied=True), 1, lambda parts: chain(parts * 4), 4),
+        (lambda p: DeepLinear(p, 0.4, 5), 5, chain, 5),
     ],
     ids=["one", "two tied", "2", "3", "3 tied", "4 tied", "5"],
 )
@@ -96,25 +100,9 @@ def test_weights_follow_the_gradient_of_the_parameters(family, copies, network, 
     covariance, basis = rotated(VARIANCE)
     layers = [0.4 ** (1 / power) * np.eye(3)] * copies
     weights = trained(layers, network, covariance, sigma, TIMES, edm(sigma) if conditioned else (0.0, 1.0, 1.0))
-    theory = family(EDM if conditioned else None)
+    theory = family(EDM if conditioned else PLAIN).on(VARIANCE)
     # The oracle's own tolerance is 1e-11 per step.
-    np.testing.assert_allclose(theory.weight(TIMES, sigma, VARIANCE), diagonal(weights, basis), rtol=1e-8)
-
-
-@pytest.mark.parametrize("gains", [(0.1, 1.0), (0.3, -0.7, 1.1), (0.5, 0.5, 0.9), (0.0, 1.0, 0.4)])
-def test_unbalanced_layers_follow_the_gradient_of_the_parameters(gains):
-    covariance, basis = rotated(VARIANCE)
-    weights = trained([g * np.eye(3) for g in gains], chain, covariance, 0.7, TIMES)
-    theory = DeepLinear(ETA, gains, depth=len(gains))
-    np.testing.assert_allclose(theory.weight(TIMES, 0.7, VARIANCE), diagonal(weights, basis), rtol=1e-8, atol=1e-12)
-    last = theory.weight([1e9, np.inf], 0.7, VARIANCE)
-    np.testing.assert_allclose(last[0], last[1], rtol=1e-8, atol=1e-8)
-
-
-def test_unbalanced_layers_that_are_balanced_after_all_have_the_tabulated_curve():
-    flow = DeepLinear(ETA, (0.5, 0.5, 0.5), depth=3).weight(np.geomspace(1, 1e6, 13), [0.01, 1.0, 30.0], VARIANCE)
-    table = DeepLinear(ETA, 0.125, depth=3).weight(np.geomspace(1, 1e6, 13), [0.01, 1.0, 30.0], VARIANCE)
-    np.testing.assert_allclose(flow, table, rtol=1e-9)
+    np.testing.assert_allclose(theory.weight(TIMES, sigma), diagonal(weights, basis), rtol=1e-8)
 
 
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
@@ -131,9 +119,9 @@ def test_velocity_follows_the_gradient_of_the_parameters(depth, tied, copies, ne
     covariance, basis = rotated(VARIANCE)
     layers = [0.4 ** (1 / depth) * np.eye(3)] * copies
     weights = diagonal(trained(layers, network, covariance, None, TIMES, target=t), basis)
-    theory = FlowMatching(ETA, 0.4, depth, tied)
-    np.testing.assert_allclose(theory.velocity_weight(TIMES, t, VARIANCE), weights, rtol=1e-8)
-    np.testing.assert_allclose(theory.weight(TIMES, (1 - t) / t, VARIANCE), t * (1 + (1 - t) * weights), rtol=1e-8)
+    theory = FlowMatching(PLAIN, 0.4, depth, tied).on(VARIANCE)
+    np.testing.assert_allclose(theory.velocity_weight(TIMES, t), weights, rtol=1e-8)
+    np.testing.assert_allclose(theory.weight(TIMES, (1 - t) / t), t * (1 + (1 - t) * weights), rtol=1e-8)
 
 
 @pytest.mark.parametrize("sigma", [0.002, 1.0, 80.0])
@@ -145,7 +133,7 @@ def test_one_layer_against_the_dense_matrix_exponential(sigma):
     dense = [optimum + (0.3 * np.eye(3) - optimum) @ expm(-2 * ETA * t * gram) for t in times]
     # The off-diagonal noise of the dense route is about 1e-14 of its entries.
     np.testing.assert_allclose(
-        OneLayer(ETA, 0.3).weight(times, sigma, VARIANCE), diagonal(np.array(dense), basis), rtol=1e-8
+        OneLayer(PLAIN, 0.3).on(VARIANCE).weight(times, sigma), diagonal(np.array(dense), basis), rtol=1e-8
     )
 
 
@@ -183,25 +171,25 @@ def test_closed_flows_at_the_extremes_against_mpmath(variance, time, q):
             + gain * mp.sqrt(mp.pi / (t * (1 + lam))) * mp.exp(-t * lam / (1 + lam)) * (mp.erf(a) + mp.erf(lam * a))
         )  # fmt: skip
     for theory, exact in (
-        (OneLayer(ETA, q), one),
-        (SymmetricTwoLayer(ETA, q), two),
-        (FlowMatching(ETA, q), flow),
+        (OneLayer(PLAIN, q), one),
+        (SymmetricTwoLayer(PLAIN, q), two),
+        (FlowMatching(PLAIN, q), flow),
     ):
         # Relative; the logarithm of a variance is of the order of 30 and has an error of about 1e-15 of that.
-        assert float(theory.generated_variance(time, variance)) == pytest.approx(float(exact), rel=1e-11, abs=1e-290)
+        assert float(theory.on(variance).generated_variance(time)) == pytest.approx(float(exact), rel=1e-11, abs=1e-290)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 9])
 @pytest.mark.parametrize("variance", EXTREMES)
 def test_deep_weights_at_the_extremes_solve_the_implicit_equation(depth, variance):
     # Whatever q the theory gives at tau, the time to get there is an integral that mpmath can do.
-    theory = DeepLinear(ETA, 1e-3, depth=depth)
+    theory = DeepLinear(PLAIN, 1e-3, depth=depth).on(variance)
     sigma = 0.5
     times = np.geomspace(1e-3, 1e3, 5) / (ETA * (variance + sigma**2))
     with mp.workdps(40):
         goal = mp.mpf(variance) / (mp.mpf(variance) + mp.mpf(sigma) ** 2)
         rate = 2 * mp.mpf(ETA) * depth * (mp.mpf(variance) + mp.mpf(sigma) ** 2)
-        for time, q in zip(times, theory.weight(times, sigma, variance), strict=True):
+        for time, q in zip(times, theory.weight(times, sigma), strict=True):
             if abs(q / goal - 1) < 1e-6:
                 continue  # so near its end that the time is no longer to be had from q
             start = mp.mpf(1e-3)
@@ -217,60 +205,59 @@ def test_deep_weights_at_the_extremes_solve_the_implicit_equation(depth, varianc
 @pytest.mark.parametrize("family", [OneLayer, SymmetricTwoLayer])
 @pytest.mark.parametrize("q", [0.1, 1.0])
 def test_quadrature_against_closed_forms(family, q):
-    closed = family(ETA, q)
-    quadrature = family(ETA, q, noise_density=lambda sigma: sigma * 0 + 1)
+    closed, quadrature = family(PLAIN, q), family(ALIKE, q)
     assert closed.closed_form
     assert not quadrature.closed_form
     variance, times = np.geomspace(1e-12, 1e12, 25), np.geomspace(1e-6, 1e12, 19)
-    a, b = (theory.generated_variance(times, variance) for theory in (closed, quadrature))
+    a, b = (theory.on(variance).generated_variance(times) for theory in (closed, quadrature))
     # Of log lambda~; 200 nodes.
     np.testing.assert_allclose(np.log(a), np.log(b), rtol=0, atol=1e-10)
 
 
 def test_quadrature_of_flow_matching_against_its_closed_form():
     variance, times = np.geomspace(1e-12, 1e12, 25), np.geomspace(1e-6, 1e12, 19)
-    closed = FlowMatching(ETA, 0.3).generated_variance(times, variance)
-    quadrature = FlowMatching(ETA, 0.3, noise_density=lambda t: t * 0 + 1).generated_variance(times, variance)
+    closed, quadrature = (FlowMatching(o, 0.3).on(variance).generated_variance(times) for o in (PLAIN, ALIKE))
     np.testing.assert_allclose(np.log(quadrature), np.log(closed), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(
     "theory",
     [
-        OneLayer(ETA, 0.1, EDM),
-        SymmetricTwoLayer(ETA, 0.1, EDM),
-        DeepLinear(ETA, 0.1, depth=3),
+        OneLayer(EDM, 0.1),
+        SymmetricTwoLayer(EDM, 0.1),
+        DeepLinear(PLAIN, 0.1, depth=3),
     ],
     ids=["one edm", "two edm", "deep"],
 )
 def test_quadrature_against_the_probability_flow_ode(theory):
     for variance in (0.01, 4.0):
+        curves = theory.on(variance)
         end = solve_ivp(
-            lambda u, _, lam=variance: [1 - float(theory.weight(200.0, np.exp(u), lam))],
+            lambda u, _, curves=curves: [1 - float(curves.weight(200.0, np.exp(u)))],
             (np.log(80.0), np.log(0.002)), [np.log(80.0)], "DOP853", rtol=1e-11, atol=1e-11,
         ).y[0, -1]  # fmt: skip
-        assert float(np.log(theory.generated_variance(200.0, variance))) == pytest.approx(2 * end, abs=1e-9)
+        assert float(np.log(curves.generated_variance(200.0))) == pytest.approx(2 * end, abs=1e-9)
 
 
 @pytest.mark.parametrize(("depth", "tied"), [(2, True), (2, False), (3, False)])
 def test_deep_flow_matching_against_the_ode_in_its_own_time(depth, tied):
-    theory = FlowMatching(ETA, 0.3, depth, tied)
     for variance in (0.05, 2.0):
+        curves = FlowMatching(PLAIN, 0.3, depth, tied).on(variance)
         end = solve_ivp(
-            lambda t, _, lam=variance: [float(theory.velocity_weight(300.0, t, lam))],
+            lambda t, _, curves=curves: [float(curves.velocity_weight(300.0, t))],
             (0, 1), [0.0], "DOP853", rtol=1e-11, atol=1e-12,
         ).y[0, -1]  # fmt: skip
-        assert float(np.log(theory.generated_variance(300.0, variance))) == pytest.approx(2 * end, abs=1e-9)
+        assert float(np.log(curves.generated_variance(300.0))) == pytest.approx(2 * end, abs=1e-9)
 
 
 @pytest.mark.parametrize(
     ("theory", "layers", "network"),
     [
-        (OneLayer(ETA, 0.4, EDM, discrete=True), [0.4], lambda w: w[0]),
-        (SymmetricTwoLayer(ETA, 0.4, EDM, discrete=True), [0.4**0.5], lambda w: w[0] * w[0]),
-        (DeepLinear(ETA, 0.4, 3, preconditioning=EDM, discrete=True), [0.4 ** (1 / 3)] * 3, lambda w: w[0] * w[1] * w[2]),
-        (DeepLinear(ETA, 0.4, 3, tied=True, preconditioning=EDM, discrete=True), [0.4 ** (1 / 3)], lambda w: w[0] ** 3),
-        (DeepLinear(ETA, (0.2, 0.9), preconditioning=EDM, discrete=True), [0.2, 0.9], lambda w: w[0] * w[1]),
+        (OneLayer(DESCENT, 0.4), [0.4], lambda w: w[0]),
+        (SymmetricTwoLayer(DESCENT, 0.4), [0.4**0.5], lambda w: w[0] * w[0]),
+        (DeepLinear(DESCENT, 0.4, 3), [0.4 ** (1 / 3)] * 3, lambda w: w[0] * w[1] * w[2]),
+        (DeepLinear(DESCENT, 0.4, 3, tied=True), [0.4 ** (1 / 3)], lambda w: w[0] ** 3),
+        (DeepLinear(DESCENT, (0.2, 0.9)), [0.2, 0.9], lambda w: w[0] * w[1]),
     ],
     ids=["one", "two tied", "3", "3 tied", "unbalanced"],
 )  # fmt: skip
@@ -287,4 +274,4 @@ def test_descent_is_what_torch_does_step_by_step(theory, layers, network):
         (weight * ((1 - psi) ** 2 * variance + psi**2 * sigma**2)).backward()
         optimiser.step()
     steps = np.array([0.0, 1.0, 7.0, 50.0])
-    np.testing.assert_allclose(theory.weight(steps, sigma, variance), np.array(gains)[steps.astype(int)], rtol=1e-12)
+    np.testing.assert_allclose(theory.on(variance).weight(steps, sigma), np.array(gains)[steps.astype(int)], rtol=1e-12)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.theory import FlowMatching, OneLayer, Preconditioning
+from spectral_lightning.theory import FlowMatching, Objective, OneLayer, Preconditioning
 
 SIGMAS = [1e-3, 0.1, 0.5, 1.0, 3.0, 80.0]
 PREDICTIONS = ("variance_preserving", "velocity", "x0", "flow")
@@ -69,22 +69,22 @@ def test_floats_arrays_and_tensors_agree(kind, method):
 @pytest.mark.parametrize("init", [0.0, 0.3, -1.0])
 def test_flow_kind_of_one_layer_is_flow_matching(init):
     # The network predicts eps - x0, minus the velocity: the gains have opposite signs
-    layer = OneLayer(1e-2, -init, Preconditioning("flow"))
-    flow = FlowMatching(1e-2, init)
+    layer = OneLayer(Objective(1e-2, Preconditioning("flow")), -init)
+    flow = FlowMatching(Objective(1e-2), init)
     times, variance = [0.0, 1.0, 50.0, 3e3, math.inf], [1e-3, 0.2, 1.0, 40.0]
     sigmas = [0.002, 0.1, 1.0, 7.0, 80.0]
     # exponentials of up to 2,400 in float64
     np.testing.assert_allclose(
-        layer.weight(times, sigmas, variance), flow.weight(times, sigmas, variance), rtol=1e-10, atol=1e-12
+        layer.on(variance).weight(times, sigmas), flow.on(variance).weight(times, sigmas), rtol=1e-10, atol=1e-12
     )
 
 
 def test_flow_kind_of_one_layer_generates_the_same_variance():
-    layer = OneLayer(1e-2, -0.3, Preconditioning("flow"), sigma_min=1e-6, sigma_max=1e6, nodes=800)
+    layer = OneLayer(Objective(1e-2, Preconditioning("flow"), sigma_min=1e-6, sigma_max=1e6, nodes=800), -0.3)
     times, variance = [1.0, 30.0, 1e3], [0.05, 1.0, 9.0]
-    expected = FlowMatching(1e-2, 0.3).generated_variance(times, variance)
+    expected = FlowMatching(Objective(1e-2), 0.3).on(variance).generated_variance(times)
     # what is left out at either end of the flow's time is of the order of 1e-6
-    np.testing.assert_allclose(layer.generated_variance(times, variance), expected, rtol=1e-4)
+    np.testing.assert_allclose(layer.on(variance).generated_variance(times), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

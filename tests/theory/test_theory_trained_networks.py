@@ -15,8 +15,10 @@ from spectral_lightning.theory import (
     DeepLinear,
     FlowMatching,
     FullWidthConvolution,
+    GaussianData,
     LocalConvolution,
     NonCenteredOneLayer,
+    Objective,
     OneLayer,
     Preconditioning,
     SymmetricTwoLayer,
@@ -67,14 +69,13 @@ class Net:
 
 @dataclass
 class Case:
-    """A family with its network; ``theory(discrete)`` is the prediction, modes are columns of ``modes``."""
+    """A network with its theory; ``theory(discrete)`` gives the curves, modes are columns of ``modes``."""
 
     net: Callable[[], Net]
     theory: Callable[[bool], Any]
     rate: float
     covariance: np.ndarray = field(default_factory=lambda: rotated(SPECTRUM))
     modes: np.ndarray = field(default_factory=lambda: ROTATION)
-    variance: np.ndarray | None = field(default_factory=lambda: SPECTRUM)  # None where the theory is bound to data
     mean: np.ndarray = field(default_factory=lambda: np.zeros(D))
     velocity: bool = False
 
@@ -139,8 +140,7 @@ def along(case: Case, matrix: np.ndarray) -> np.ndarray:
 def curves(case: Case, discrete: bool, times: Any) -> tuple[np.ndarray, np.ndarray]:
     """Gains [time, level, mode] and generated variances [time, mode] of the theory."""
     theory = case.theory(discrete)
-    data = () if case.variance is None else (case.variance,)
-    return theory.weight(times, LEVELS, *data), theory.generated_variance(times, *data, sampler=SAMPLER)
+    return theory.weight(times, LEVELS), theory.generated_variance(times, SAMPLER)
 
 
 def start(gain: float) -> torch.Tensor:
@@ -180,42 +180,41 @@ def circular(gain: float, offsets: list[int]) -> Net:
 
 
 MEAN = np.array([0.5, -0.3, 0.8, 0.0, 0.4, -0.6])
-RANGE = {"sigma_min": 0.05, "sigma_max": 2.0}
+
+
+def objective(rate: float, discrete: bool, preconditioning: Preconditioning | None = None) -> Objective:
+    return Objective(rate, preconditioning or Preconditioning("none"), discrete=discrete, sigma_min=0.05, sigma_max=2.0)
+
+
+def modewise(family: Any, rate: float, *settings: Any, preconditioning: Preconditioning | None = None, **more: Any):
+    return lambda d: family(objective(rate, d, preconditioning), *settings, **more).on(SPECTRUM)
+
+
+FIELD = {"covariance": field_covariance(), "modes": FOURIER}
 CASES = {
-    "one_layer": Case(lambda: dense(0.0), lambda d: OneLayer(8e-4, 0.0, **RANGE, discrete=d), 8e-4),
-    "one_layer_init": Case(lambda: dense(0.5), lambda d: OneLayer(8e-4, 0.5, **RANGE, discrete=d), 8e-4),
-    "one_layer_edm": Case(
-        edm_net,
-        lambda d: OneLayer(5e-4, 0.0, Preconditioning("edm", sigma_data=1.0), **RANGE, discrete=d),
-        5e-4,
-    ),
-    "symmetric_two_layer": Case(
-        lambda: symmetric(0.1), lambda d: SymmetricTwoLayer(8e-4, 0.1, **RANGE, discrete=d), 8e-4
-    ),
-    "deep_linear": Case(lambda: deep(0.3), lambda d: DeepLinear(8e-4, 0.3, depth=3, **RANGE, discrete=d), 8e-4),
-    "flow_matching": Case(lambda: dense(0.2), lambda d: FlowMatching(5e-4, 0.2, discrete=d), 5e-4, velocity=True),
+    "one_layer": Case(lambda: dense(0.0), modewise(OneLayer, 8e-4), 8e-4),
+    "one_layer_init": Case(lambda: dense(0.5), modewise(OneLayer, 8e-4, 0.5), 8e-4),
+    "one_layer_edm": Case(edm_net, modewise(OneLayer, 5e-4, preconditioning=Preconditioning("edm", 1.0)), 5e-4),
+    "symmetric_two_layer": Case(lambda: symmetric(0.1), modewise(SymmetricTwoLayer, 8e-4, 0.1), 8e-4),
+    "deep_linear": Case(lambda: deep(0.3), modewise(DeepLinear, 8e-4, 0.3, depth=3), 8e-4),
+    "flow_matching": Case(lambda: dense(0.2), modewise(FlowMatching, 5e-4, 0.2), 5e-4, velocity=True),
     "full_width_convolution": Case(
         lambda: circular(0.1, list(range(D))),
-        lambda d: FullWidthConvolution(1.2e-4, 0.1, **RANGE, discrete=d).bind(None, field_covariance()),
+        lambda d: FullWidthConvolution(objective(1.2e-4, d), 0.1).on(GaussianData(field_covariance())),
         1.2e-4,
-        field_covariance(),
-        FOURIER,
-        None,
+        **FIELD,
     ),
     "local_convolution": Case(
         lambda: circular(0.1, [-1, 0, 1]),
-        lambda d: LocalConvolution(1.2e-4, 3, 0.1, **RANGE, discrete=d).bind(None, field_covariance()),
+        lambda d: LocalConvolution(objective(1.2e-4, d), 3, 0.1).on(GaussianData(field_covariance())),
         1.2e-4,
-        field_covariance(),
-        FOURIER,
-        None,
+        **FIELD,
     ),
     "non_centered_one_layer": Case(
         lambda: Net([start(0.1), torch.zeros(S, D, dtype=torch.float64)], lambda parts: parts[0]),
-        lambda d: NonCenteredOneLayer(6e-4, 0.1, **RANGE, discrete=d).bind(MEAN, rotated(SPECTRUM)),
+        lambda d: NonCenteredOneLayer(objective(6e-4, d), 0.1).on(GaussianData(rotated(SPECTRUM), MEAN)),
         6e-4,
         modes=ROTATION[:, ::-1],
-        variance=None,
         mean=MEAN,
     ),
 }
@@ -240,8 +239,7 @@ def measured(case: Case, seen: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.
 
 
 def test_modes_are_in_the_order_of_the_theory():
-    for name in ("full_width_convolution", "local_convolution", "non_centered_one_layer"):
-        case = CASES[name]
+    for case in CASES.values():
         np.testing.assert_allclose(case.theory(False).variance, along(case, case.covariance), rtol=1e-12)
 
 

@@ -14,7 +14,9 @@ from spectral_lightning.models.checks import checked_shape
 from spectral_lightning.models.solvable.per_level import PerLevel
 from spectral_lightning.models.solvable.solvable import SolvableDenoiser
 from spectral_lightning.spectra import channels_and_size
-from spectral_lightning.theory import FullWidthConvolution, LocalConvolution
+from spectral_lightning.theory import FullWidthConvolution, GaussianData, LocalConvolution
+from spectral_lightning.theory.families.full_width_convolution import FullWidthCurves
+from spectral_lightning.theory.families.local_convolution import LocalCurves
 
 __all__ = ["Bias", "ConvolutionDenoiser", "ConvolutionPerLevel", "image_shape", "shifted"]
 
@@ -120,18 +122,18 @@ class ConvolutionPerLevel(PerLevel):
 
 
 class ConvolutionDenoiser(SolvableDenoiser):
-    """A denoiser made of one convolution per noise level, whose theory has to be bound to the data's moments.
+    """A denoiser made of one convolution per noise level, whose theory is solved on the data's moments.
 
     Arguments and errors are those of :class:`SolvableDenoiser`.
     """
 
     @abstractmethod
     def dynamics(self) -> FullWidthConvolution | LocalConvolution:
-        """The theory of this module's training, not yet bound to data; one update is the unit of time."""
+        """The theory of this module's training, one update of the optimizer as the unit of time."""
 
     def bound_dynamics(
         self, mean: Tensor | None = None, covariance: Tensor | None = None
-    ) -> FullWidthConvolution | LocalConvolution:
+    ) -> FullWidthCurves | LocalCurves:
         """:meth:`dynamics` on data of these moments, ``[d]`` and ``[d, d]``; those known to the module if not given.
 
         Raises:
@@ -143,9 +145,8 @@ class ConvolutionDenoiser(SolvableDenoiser):
         own_mean = known_mean if covariance is None else torch.zeros(self.dim)
         second = known if covariance is None else covariance.double().cpu()
         first = own_mean if mean is None else mean.double().cpu()
-        return self.dynamics().bind(
-            first.numpy(), ((second + second.T) / 2).numpy(), size=self.size, channels=self.channels
-        )
+        symmetric = ((second + second.T) / 2).numpy()
+        return self.dynamics().on(GaussianData(symmetric, first.numpy(), self.size, self.channels))
 
     @property
     def channels(self) -> int:

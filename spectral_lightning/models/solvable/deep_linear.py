@@ -159,16 +159,7 @@ class DeepLinearDenoiser(SolvableDenoiser):
 
     def dynamics(self) -> DeepLinear:
         """The theory of this module's training, one update of the optimizer as the unit of time."""
-        return DeepLinear(
-            self._theory_rate,
-            self.init,
-            self.depth,
-            self.tied,
-            self.preconditioning,
-            sigma_min=min(self.sigma_grid),
-            sigma_max=max(self.sigma_grid),
-            discrete=True,
-        )
+        return DeepLinear(self._objective, self.init, self.depth, self.tied)
 
     def departures(self) -> list[Departure]:
         """Mini-batches, and a mean of the data."""

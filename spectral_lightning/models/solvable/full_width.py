@@ -123,13 +123,5 @@ class FullWidthConvDenoiser(ConvolutionDenoiser):
         return self._slowdown * bound.stable_learning_rate(self.sigma_grid)
 
     def dynamics(self) -> FullWidthConvolution:
-        """The theory of this module's training, not yet bound to data; one update is the unit of time."""
-        return FullWidthConvolution(
-            self._theory_rate,
-            self.init,
-            self.bias,
-            preconditioning=self.preconditioning,
-            sigma_min=min(self.sigma_grid),
-            sigma_max=max(self.sigma_grid),
-            discrete=True,
-        )
+        """The theory of this module's training, one update of the optimizer as the unit of time."""
+        return FullWidthConvolution(self._objective, self.init, self.bias)

@@ -131,12 +131,4 @@ class LinearDenoiser(SolvableDenoiser):
 
     def dynamics(self) -> OneLayer:
         """The closed form of this module's training, one update of the optimizer as the unit of time."""
-        return OneLayer(
-            self._theory_rate,
-            self.init,
-            self.preconditioning,
-            sigma_min=min(self.sigma_grid),
-            sigma_max=max(self.sigma_grid),
-            noise_density=self.noise_density,
-            discrete=True,
-        )
+        return OneLayer(self._objective, self.init)

@@ -179,17 +179,8 @@ class LocalConvDenoiser(ConvolutionDenoiser):
         return float(p.bias_rate_factor(sigma) * torch.linalg.eigvalsh(second)[-1])
 
     def dynamics(self) -> LocalConvolution:
-        """The theory of this module's training, not yet bound to data; one update is the unit of time."""
-        return LocalConvolution(
-            self._theory_rate,
-            self.kernel_size,
-            self.init,
-            self.bias,
-            preconditioning=self.preconditioning,
-            sigma_min=min(self.sigma_grid),
-            sigma_max=max(self.sigma_grid),
-            discrete=True,
-        )
+        """The theory of this module's training, one update of the optimizer as the unit of time."""
+        return LocalConvolution(self._objective, self.kernel_size, self.init, self.bias)
 
     def departures(self) -> list[Departure]:
         """Mini-batches, and zero padding."""

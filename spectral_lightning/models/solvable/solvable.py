@@ -17,7 +17,7 @@ from spectral_lightning.models.module import DiffusionModule
 from spectral_lightning.models.solvable.per_level import PerLevel
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import HasPopulationMoments, HasTrainingMoments
-from spectral_lightning.theory import LearningDynamics, Preconditioning
+from spectral_lightning.theory import LearningDynamics, Objective, Preconditioning
 
 __all__ = ["ContinuousNoise", "RelativeDensity", "SolvableDenoiser", "grid_of"]
 
@@ -198,6 +198,13 @@ class SolvableDenoiser(DiffusionModule, ABC):
         )
 
     @property
-    def _theory_rate(self) -> float:
-        """The learning rate of the theory, whose loss is summed over coordinates and levels."""
-        return self.initial_learning_rate() / self._slowdown
+    def _objective(self) -> Objective:
+        """What this module descends, as the theory states it: a loss summed over coordinates and levels."""
+        return Objective(
+            self.initial_learning_rate() / self._slowdown,
+            self.preconditioning,
+            self.noise_density,
+            discrete=True,
+            sigma_min=min(self.sigma_grid),
+            sigma_max=max(self.sigma_grid),
+        )

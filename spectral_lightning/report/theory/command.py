@@ -31,7 +31,7 @@ from spectral_lightning.theory import LearningDynamics, OneLayer
 
 __all__ = ["draw_paper_figures", "draw_theory", "print_exponents"]
 
-_DEFAULT: LearningDynamics = lazy_instance(OneLayer, learning_rate=1e-3, init=0.1)
+_DEFAULT: LearningDynamics = lazy_instance(OneLayer, objective={"learning_rate": 1e-3}, init=0.1)
 _RECIPE: dict[str, Callable[[], PaperFigure]] = {**FIGURES, "convolution": convolution, "non_centered": non_centered}
 _DPI = 110
 
@@ -55,7 +55,7 @@ def draw_theory(
     Written are ``theory.png``, ``theory_curves.csv`` and ``theory_emergence.csv``. For example::
 
         spectral-lightning theory --family SymmetricTwoLayer --family.init 0.5 --out two_layers
-        spectral-lightning theory --family.preconditioning.kind edm --sampler.num_steps 20
+        spectral-lightning theory --family.objective.preconditioning.kind edm --sampler.num_steps 20
         spectral-lightning theory --family LocalConvolution --family.kernel_size 3 --family.init 0
 
     Args:
@@ -81,10 +81,10 @@ def draw_theory(
     asked: list[Criterion] = [*(["geometric", "harmonic", "arithmetic"] if criteria is None else criteria)]
     if not asked:
         raise ValueError("`criteria` must hold at least one criterion, got []. Choose 'geometric'.")
-    bound, variance = on_spectrum(family, given, mean)
+    solved = on_spectrum(family, given, mean)
     levels = (0.1, 1.0, 10.0, 80.0) if sigma is None else sigma
     asked.append(StaysWithin(stays_within))
-    curves = TheoryCurves.of(bound, variance, levels, asked, sampler, num_times=num_times)
+    curves = TheoryCurves.of(solved, levels, asked, sampler, num_times=num_times)
     curves = curves.subset(np.arange(len(given)))  # on a circle, waves k and -k are alike
     directory = Path(out)
     tables = {
@@ -92,7 +92,7 @@ def draw_theory(
         "emergence": (EMERGENCE_COLUMNS, curves.emergence_rows()),
     }
     through = "exact flow" if sampler is None else sampler.describe()
-    figure = PaperFigure(curves_figure([curves], f"{type(bound).__name__}, {through}", curves.label), tables)
+    figure = PaperFigure(curves_figure([curves], f"{type(family).__name__}, {through}", curves.label), tables)
     console = Console()
     console.print(_laws(curves, through))
     _save(directory, "theory", figure, console)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from spectral_lightning.arguments import positive, positive_integer
 from spectral_lightning.emergence import PowerLaw, StaysWithin, direction, fit_power_law, gray_zone
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import FullWidthConvolution, LearningDynamics, LocalConvolution, NonCenteredOneLayer
+from spectral_lightning.theory import Curves, GaussianData, GaussianField, LearningDynamics
 
 __all__ = ["Criterion", "ModeTimes", "TheoryCurves", "criterion_name", "on_spectrum", "power_law", "write_csv"]
 
@@ -86,8 +86,7 @@ class TheoryCurves:
     @classmethod
     def of(
         cls,
-        family: LearningDynamics,
-        variance: ArrayLike,
+        curves: Curves,
         sigma: Sequence[float] = (1.0,),
         criteria: Sequence[Criterion] = ("geometric",),
         sampler: Sampler | None = None,
@@ -98,8 +97,7 @@ class TheoryCurves:
         """Evaluate a family from well before its first emergence time to well after its last, by any of the criteria.
 
         Args:
-            family: bound to the data, where it is one that has to be.
-            variance: data variance of the modes, ``[K]``.
+            curves: those of a family on its data.
             sigma: noise levels of the weights; none of them gives no weights.
             criteria: of emergence.
             sampler: a discrete sampler in place of the exact flow.
@@ -111,33 +109,31 @@ class TheoryCurves:
             ValueError: for no criterion, and as the family's own methods.
 
         Example:
-            >>> from spectral_lightning.theory import OneLayer
-            >>> curves = TheoryCurves.of(OneLayer(1e-3), np.geomspace(1e-3, 1e2, 20))
+            >>> from spectral_lightning.theory import Objective, OneLayer
+            >>> curves = TheoryCurves.of(OneLayer(Objective(1e-3)).on(np.geomspace(1e-3, 1e2, 20)))
             >>> round(curves.times[0].law("rising").exponent, 3)
             0.985
         """
         if not len(criteria):
             raise ValueError("`criteria` must hold at least one criterion, got none. Choose 'geometric'.")
         positive_integer("num_times", num_times, minimum=2)
-        lam = np.asarray(variance, np.float64)
-        start = family.generated_variance(0.0, lam, sampler)
-        fixed = sampler is not None or isinstance(family, LocalConvolution)
-        end = family.generated_variance(np.inf, lam, sampler) if fixed else lam
+        lam = curves.variance
+        start, end = curves.ends(sampler)
         way = np.where(gray_zone(start, end, gray_factor), 0, direction(start, end))
-        times = tuple(ModeTimes(c, lam, way, family.emergence_time(lam, c, sampler)) for c in criteria)
-        time = _range(family, np.concatenate([entry.time for entry in times]), num_times)
+        times = tuple(ModeTimes(c, lam, way, curves.emergence_time(c, sampler)) for c in criteria)
+        time = _range(curves, np.concatenate([entry.time for entry in times]), num_times)
         return cls(
-            label or repr(family),
+            label or repr(curves.family),
             lam,
             time,
             tuple(f"$\\sigma$ = {level:g}" for level in sigma),
-            family.weight(time, sigma, lam) if len(sigma) else np.empty((len(time), 0, len(lam))),
-            family.weight(np.inf, sigma, lam) if len(sigma) else np.empty((0, len(lam))),
-            family.generated_variance(time, lam, sampler),
+            curves.weight(time, sigma) if len(sigma) else np.empty((len(time), 0, len(lam))),
+            curves.weight(np.inf, sigma) if len(sigma) else np.empty((0, len(lam))),
+            curves.generated_variance(time, sampler),
             start,
             end,
             times,
-            family.discrete,
+            curves.objective.discrete,
         )
 
     def subset(self, modes: ArrayLike) -> TheoryCurves:
@@ -209,12 +205,12 @@ def power_law(lowest: float, highest: float, modes: int) -> Array:
     return np.geomspace(high, low, modes)
 
 
-def on_spectrum(family: LearningDynamics, variance: ArrayLike, mean: float = 0.0) -> tuple[LearningDynamics, Array]:
-    """The family on data of these variances and this mean, and the variances in the order of its modes.
+def on_spectrum(family: LearningDynamics, variance: ArrayLike, mean: float = 0.0) -> Curves:
+    """The family on data of these variances and this mean.
 
-    A family of independent modes is returned as it is. :class:`NonCenteredOneLayer` is bound to uncorrelated coordinates.
-    Convolutions are bound to a field on a circle whose waves of 0, 1, 2, .. periods have these variances; of K variances
-    that are 2 (K - 1) pixels, and every wave but the first and the last counts twice.
+    A family that needs moments gets uncorrelated coordinates. Convolutions get a field on a circle whose waves of 0, 1,
+    2, .. periods have these variances; of K variances that are 2 (K - 1) pixels, and every wave but the first and the last
+    counts twice.
 
     Args:
         family: any family.
@@ -228,17 +224,15 @@ def on_spectrum(family: LearningDynamics, variance: ArrayLike, mean: float = 0.0
     lam = np.asarray(variance, np.float64)
     if lam.ndim != 1 or not len(lam) or not (np.isfinite(lam) & (lam > 0)).all():
         raise ValueError(f"`spectrum` must hold at least one variance, all finite and above 0, got {variance!r}.")
-    if isinstance(family, NonCenteredOneLayer):
-        bound = family.bind(np.full(len(lam), mean), np.diag(lam))
-        return bound, bound.variance
-    if isinstance(family, FullWidthConvolution | LocalConvolution):
+    if family.solved_in == "fourier":
         if len(lam) < 2:
             raise ValueError(f"`spectrum` must hold at least two variances for a convolution, got {variance!r}.")
-        field = family.bind_spectrum(np.concatenate([lam, lam[-2:0:-1]])[:, None, None], [mean])
-        return field, field.variance
+        return family.on(GaussianField(np.concatenate([lam, lam[-2:0:-1]])[:, None, None], [mean]))
+    if family.needs_moments:
+        return family.on(GaussianData(np.diag(lam), np.full(len(lam), mean)))
     if mean != 0:
         raise ValueError(f"`mean` must be 0 for {type(family).__name__}, got {mean!r}. Use NonCenteredOneLayer.")
-    return family, lam
+    return family.on(lam)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -249,11 +243,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows([float(cell) if isinstance(cell, np.floating) else cell for cell in row] for row in rows)
 
 
-def _range(family: LearningDynamics, emergence: Array, count: int) -> Array:
+def _range(curves: Curves, emergence: Array, count: int) -> Array:
     """Times about the emergence; about one over the learning rate where nothing emerges."""
     known = emergence[np.isfinite(emergence) & (emergence > 0)]
-    first, last = (known.min(), known.max()) if len(known) else (1 / family.learning_rate,) * 2
-    if not family.discrete:
+    first, last = (known.min(), known.max()) if len(known) else (1 / curves.objective.learning_rate,) * 2
+    if not curves.objective.discrete:
         return np.geomspace(first / _BEFORE, last * _AFTER, count)
-    last = min(last * _AFTER, family.longest_descent)
+    last = min(last * _AFTER, curves.longest_descent)
     return np.unique(np.rint(np.geomspace(max(1.0, first / _BEFORE), max(2.0, last), count)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from spectral_lightning.emergence import PowerLaw
-from spectral_lightning.theory import LearningDynamics, OneLayer, Preconditioning, SymmetricTwoLayer
+from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning, SymmetricTwoLayer
 
 __all__ = ["ExponentRow", "exponent_rows", "exponent_table", "log_normal_density"]
 
@@ -62,7 +62,7 @@ def exponent_rows() -> list[ExponentRow]:
         ExponentRow(name, criterion, laws["rising"], laws["falling"])
         for name, family, criteria in _families()
         for criterion in criteria
-        for laws in [family.exponent(lam, criterion)]
+        for laws in [family.on(lam).exponent(criterion)]
     ]
 
 
@@ -91,18 +91,15 @@ def slope(law: PowerLaw) -> str:
 
 def _families() -> list[tuple[str, LearningDynamics, tuple[str, ...]]]:
     both = ("geometric", "harmonic")
-    edm = Preconditioning("edm", sigma_data=0.5)
+    plain, edm = Objective(1.0), Objective(1.0, Preconditioning("edm", sigma_data=0.5))
+    per_log, per_sigma = (replace(edm, noise_density=log_normal_density(v)) for v in ("log sigma", "sigma"))
     return [
-        ("one layer, Q=0", OneLayer(1.0, 0.0), ("geometric",)),
-        ("one layer, Q=0.1", OneLayer(1.0, 0.1), both),
-        ("one layer, Q=0.5", OneLayer(1.0, 0.5), both),
-        ("one layer, Q=1", OneLayer(1.0, 1.0), both),
-        ("symmetric two layer, Q=0.1", SymmetricTwoLayer(1.0, 0.1), both),
-        ("EDM, q=0, no noise density", OneLayer(1.0, 0.0, edm), both),
-        (
-            "EDM, q=0, density of log sigma",
-            OneLayer(1.0, 0.0, edm, noise_density=log_normal_density("log sigma")),
-            both,
-        ),
-        ("EDM, q=0, density per d sigma", OneLayer(1.0, 0.0, edm, noise_density=log_normal_density("sigma")), both),
+        ("one layer, Q=0", OneLayer(plain, 0.0), ("geometric",)),
+        ("one layer, Q=0.1", OneLayer(plain, 0.1), both),
+        ("one layer, Q=0.5", OneLayer(plain, 0.5), both),
+        ("one layer, Q=1", OneLayer(plain, 1.0), both),
+        ("symmetric two layer, Q=0.1", SymmetricTwoLayer(plain, 0.1), both),
+        ("EDM, q=0, no noise density", OneLayer(edm, 0.0), both),
+        ("EDM, q=0, density of log sigma", OneLayer(per_log, 0.0), both),
+        ("EDM, q=0, density per d sigma", OneLayer(per_sigma, 0.0), both),
     ]

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.report.theory.curves import CURVE_COLUMNS, EMERGENCE_COLUMNS, ModeTimes, TheoryCurves
 from spectral_lightning.report.theory.figures import curves_figure, emergence_grid
-from spectral_lightning.theory import FlowMatching, LearningDynamics, OneLayer, SymmetricTwoLayer
+from spectral_lightning.theory import FlowMatching, LearningDynamics, Objective, OneLayer, SymmetricTwoLayer
 
 __all__ = ["FIGURES", "PaperFigure", "figure_2", "figure_5", "figure_6", "figure_7", "figure_8"]
 
 Array = NDArray[np.float64]
 
-ETA = 1e-3
+OBJECTIVE = Objective(1e-3)
 VARIANCES = np.array([10, 3, 1, 0.3, 0.1, 0.03, 0.01, 0.001])  # WP figure 7
 CRITERIA = ("geometric", StaysWithin(0.1))  # the second, so that curves are drawn to where they have settled
 SCALING = np.geomspace(1e2, 1e-3, 20)
@@ -57,21 +57,21 @@ def figure_5() -> PaperFigure:
 def figure_6() -> PaperFigure:
     """WP figure 6: emergence time against variance for five initial gains, two families and two criteria."""
     families: dict[str, Callable[[float], LearningDynamics]] = {
-        "one layer": lambda q: OneLayer(ETA, q),
-        "symmetric two layer": lambda q: SymmetricTwoLayer(ETA, q),
+        "one layer": lambda q: OneLayer(OBJECTIVE, q),
+        "symmetric two layer": lambda q: SymmetricTwoLayer(OBJECTIVE, q),
     }
     return _scaling(families, "Counterpart of WP figure 6: the law depends on the initial gain and on the criterion")
 
 
 def figure_7() -> PaperFigure:
     """WP figure 7: one layer of flow matching from Q = 0.1; velocity weights at four flow times, variance."""
-    family = FlowMatching(ETA, 0.1)
-    curves = TheoryCurves.of(family, VARIANCES, criteria=CRITERIA, label="flow matching, Q = 0.1")
+    theory = FlowMatching(OBJECTIVE, 0.1).on(VARIANCES)
+    curves = TheoryCurves.of(theory, criteria=CRITERIA, label="flow matching, Q = 0.1")
     curves = replace(
         curves,
         levels=tuple(f"t = {t:g}" for t in FLOW_TIMES),
-        weight=family.velocity_weight(curves.time, FLOW_TIMES, curves.variance),
-        optimum=family.velocity_weight(np.inf, FLOW_TIMES, curves.variance),
+        weight=theory.velocity_weight(curves.time, FLOW_TIMES),
+        optimum=theory.velocity_weight(np.inf, FLOW_TIMES),
         model="velocity",
     )
     return _of_curves([curves], "Counterpart of WP figure 7: one layer of flow matching, Q = 0.1, gain of the velocity")
@@ -79,7 +79,7 @@ def figure_7() -> PaperFigure:
 
 def figure_8() -> PaperFigure:
     """WP figure 8: as figure 6, for one layer of flow matching."""
-    families: dict[str, Callable[[float], LearningDynamics]] = {"flow matching": lambda q: FlowMatching(ETA, q)}
+    families: dict[str, Callable[[float], LearningDynamics]] = {"flow matching": lambda q: FlowMatching(OBJECTIVE, q)}
     return _scaling(families, "Counterpart of WP figure 8: one layer of flow matching")
 
 
@@ -93,9 +93,9 @@ FIGURES: dict[str, Callable[[], PaperFigure]] = {
 
 
 def _two_families(init: float, title: str) -> PaperFigure:
-    families = {"one layer": OneLayer(ETA, init), "symmetric two layer": SymmetricTwoLayer(ETA, init)}
+    families = {"one layer": OneLayer(OBJECTIVE, init), "symmetric two layer": SymmetricTwoLayer(OBJECTIVE, init)}
     return _of_curves(
-        [TheoryCurves.of(f, VARIANCES, criteria=CRITERIA, label=name) for name, f in families.items()], title
+        [TheoryCurves.of(f.on(VARIANCES), criteria=CRITERIA, label=name) for name, f in families.items()], title
     )
 
 
@@ -115,7 +115,7 @@ def _scaling(families: dict[str, Callable[[float], LearningDynamics]], title: st
     for criterion in ("harmonic", "geometric"):
         for name, make in families.items():
             curves = [
-                TheoryCurves.of(make(q), SCALING, (), (criterion,), label=f"{name}, Q={q:g}", num_times=2)
+                TheoryCurves.of(make(q).on(SCALING), (), (criterion,), label=f"{name}, Q={q:g}", num_times=2)
                 for q in INITS
             ]
             rows.append(

@@ -11,8 +11,16 @@ from numpy.typing import NDArray
 
 from spectral_lightning.report.theory.curves import CURVE_COLUMNS, TheoryCurves
 from spectral_lightning.report.theory.figures import draw_variance, panel_grid, time_label, variance_colors
-from spectral_lightning.report.theory.paper import ETA, PaperFigure
-from spectral_lightning.theory import FullWidthConvolution, LocalConvolution, NonCenteredOneLayer, OneLayer
+from spectral_lightning.report.theory.paper import OBJECTIVE, PaperFigure
+from spectral_lightning.theory import (
+    FullWidthConvolution,
+    GaussianData,
+    GaussianField,
+    LocalConvolution,
+    NonCenteredOneLayer,
+    OneLayer,
+)
+from spectral_lightning.theory.families.local_convolution import LocalCurves
 
 __all__ = ["convolution", "non_centered", "power_law_field"]
 
@@ -31,12 +39,12 @@ def power_law_field(pixels: int) -> Array:
 
 def convolution() -> PaperFigure:
     """WP propositions 5.3 and 5.4: full-width and local kernels on one field of 64 pixels, from Q = 0."""
-    spectrum = power_law_field(PIXELS)[:, None, None]
-    full = FullWidthConvolution(ETA).bind_spectrum(spectrum)
-    local = LocalConvolution(ETA, KERNEL).bind_spectrum(spectrum)
+    field = GaussianField(power_law_field(PIXELS)[:, None, None])
+    full = FullWidthConvolution(OBJECTIVE).on(field)
+    local = LocalConvolution(OBJECTIVE, KERNEL).on(field)
     waves = np.arange(1, PIXELS // 2 + 1)
     times = {
-        "one layer": OneLayer(ETA).emergence_time(full.variance[waves]),
+        "one layer": OneLayer(OBJECTIVE).on(full.variance[waves]).emergence_time(),
         "full width": full.emergence_time()[waves],
         "local": local.emergence_time()[waves],
     }
@@ -46,8 +54,8 @@ def convolution() -> PaperFigure:
     shown = 2 ** np.arange(int(np.log2(PIXELS)))
     color = variance_colors(full.variance[waves])
     rows: list[Sequence[Any]] = []
-    for axes, name, family in ((grid[0], "full width", full), (grid[1], f"local, {KERNEL} taps", local)):
-        curves = TheoryCurves.of(family, family.variance, (), label=name).subset(shown)
+    for axes, name, solved in ((grid[0], "full width", full), (grid[1], f"local, {KERNEL} taps", local)):
+        curves = TheoryCurves.of(solved, (), label=name).subset(shown)
         draw_variance(axes, curves, color)
         axes.set_title(f"{name}: {axes.get_title(loc='left')}", loc="left", fontsize=10)
         rows += curves.curve_rows()
@@ -78,7 +86,7 @@ def convolution() -> PaperFigure:
 def non_centered() -> PaperFigure:
     """WP section 4.2, data with a mean: weights of the direction that holds it overshoot before the bias takes it over."""
     mean, sigma, time = np.array([0.0, 2.0]), 1.0, np.geomspace(1.0, 3e5, 300)
-    theory = NonCenteredOneLayer(ETA).bind(mean, np.diag([1.0, 0.05]))
+    theory = NonCenteredOneLayer(OBJECTIVE).on(GaussianData(np.diag([1.0, 0.05]), mean))
     modes = theory.modes  # one column per mode, smallest variance first
     tables = {
         "gain": theory.weight(time, sigma),
@@ -133,10 +141,10 @@ def _draw_times(axes: Axes, wavelength: Array, times: dict[str, Array]) -> None:
     axes.legend(fontsize=7.5)
 
 
-def _draw_kernel(axes: Axes, local: LocalConvolution) -> list[Sequence[Any]]:
+def _draw_kernel(axes: Axes, local: LocalCurves) -> list[Sequence[Any]]:
     time = np.geomspace(1e-2, 1e3, 200)
     kernel = local.kernel(time, 1.0)[:, 0, 0]
-    half = local.kernel_size // 2
+    half = local.family.kernel_size // 2
     for offset in range(half + 1):
         shade = "0.2" if offset == 0 else "0.55"
         axes.plot(time, kernel[:, half + offset], color=shade, label="centre" if offset == 0 else f"offset {offset}")
@@ -148,7 +156,7 @@ def _draw_kernel(axes: Axes, local: LocalConvolution) -> list[Sequence[Any]]:
     return [[a - half, t, v] for a in range(kernel.shape[1]) for t, v in zip(time, kernel[:, a], strict=True)]
 
 
-def _draw_transfer(axes: Axes, local: LocalConvolution, waves: NDArray[np.int64]) -> list[Sequence[Any]]:
+def _draw_transfer(axes: Axes, local: LocalCurves, waves: NDArray[np.int64]) -> list[Sequence[Any]]:
     time = np.array([1.0, 3.0, 10.0, 100.0, np.inf])
     gain = local.weight(time, 1.0)[:, waves]
     for t, row, shade in zip(time, gain, np.linspace(0.8, 0.0, len(time)), strict=True):

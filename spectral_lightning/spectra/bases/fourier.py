@@ -128,9 +128,9 @@ class FourierBasis(Basis):
 
     @property
     def theory_index(self) -> Tensor:
-        """The index ``k C + j`` of each mode among those of a bound convolution, ``[K]``. Single frequencies only.
+        """The index ``k C + j`` of each mode among those of a convolution's curves, ``[K]``. Single frequencies only.
 
-        ``FullWidthConvolution(...).bind(mean, covariance, size, channels).variance[theory_index]`` is :attr:`variance`.
+        ``FullWidthConvolution(...).on(GaussianData(...)).variance[theory_index]`` is :attr:`variance`.
         """
         if self.bands is not None:
             raise ValueError(f"`bands` must be None for modes of one frequency each, got {self.bands}.")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from spectral_lightning.theory.dynamics import LearningDynamics, _outer
+from spectral_lightning.arguments import finite
+from spectral_lightning.theory.modewise import ModewiseDynamics
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.preconditioning import Preconditioning
 from spectral_lightning.theory.solving.sampled import wiener_gain
 from spectral_lightning.theory.solving.stack import Stack
 
@@ -19,7 +18,7 @@ __all__ = ["DeepLinear"]
 Array = NDArray[np.float64]
 
 
-class DeepLinear(LearningDynamics):
+class DeepLinear(ModewiseDynamics):
     """Deep linear denoisers of any depth L, independent per noise level.
 
     With the gain q of the layers' product, ``psi = c_skip + c_out c_in q``, its optimum
@@ -35,56 +34,36 @@ class DeepLinear(LearningDynamics):
     sign, so that modes whose q* has the other sign than ``init`` decay to ``q = 0`` and stay there.
 
     Assumptions: zero mean of the data; layers aligned with the covariance and balanced, ``|w_i| = |q|^(1/L)``, unless
-    their gains are given one by one: then each mode is integrated layer by layer, which is exact and slow. Full-batch
-    gradients of the expected loss summed over coordinates.
+    their gains are given one by one, which discrete descent follows layer by layer. Full-batch gradients of the expected
+    loss summed over coordinates.
 
     Reference: WP appendix F (independent, balanced); tied layers, unbalanced layers and preconditioning are beyond WP.
 
     Args:
-        learning_rate: eta, of a loss summed over the coordinates.
-        init: gain of the product of the layers before training (Q), or one gain per layer.
+        objective: learning rate, preconditioning, and how the loss is descended: discrete steps are taken one by one.
+        init: gain of the product of the layers before training (Q), or, for discrete descent, one gain per layer.
         depth: number of layers L.
         tied: whether all layers are one; an even number of tied layers has no negative gain.
-        preconditioning: how the layers become a denoiser and how their loss is weighted; none if not given.
-        sigma_min: where the exact flow ends.
-        sigma_max: where the exact flow starts.
-        noise_density: multiplies the rate at each noise level: the probability of a level where levels are discrete; a
-            density where they are not, whose variable (sigma or log sigma) then has to be stated.
-        discrete: gradient descent with ``time`` counting steps, taken one by one, instead of gradient flow.
-        nodes: quadrature nodes of the exact flow.
 
     Raises:
-        ValueError: for an argument out of range; from the methods, for descent that diverges.
+        ValueError: for an argument out of range; from the curves, for descent that diverges, gradient flow of unbalanced
+            layers, and an ``initial_gain`` the layers cannot have: one below 0 if an even number of layers is tied, any
+            if the layers are unbalanced.
 
     Example:
-        >>> theory = DeepLinear(learning_rate=1e-3, init=0.1, depth=3)
-        >>> theory.weight([0.0, 1e2, np.inf], 1.0, 1.0).round(4)
+        >>> theory = DeepLinear(Objective(learning_rate=1e-3), init=0.1, depth=3)
+        >>> theory.on(1.0).weight([0.0, 1e2, np.inf], 1.0).round(4)
         array([0.1   , 0.1251, 0.5   ])
     """
 
     def __init__(
-        self,
-        learning_rate: float,
-        init: float | Sequence[float] = 0.1,
-        depth: int = 2,
-        tied: bool = False,
-        preconditioning: Preconditioning | None = None,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        noise_density: Callable[[Any], Any] | None = None,
-        discrete: bool = False,
-        nodes: int = 200,
+        self, objective: Objective, init: float | Sequence[float] = 0.1, depth: int = 2, tied: bool = False
     ) -> None:
-        super().__init__(learning_rate, sigma_min, sigma_max, nodes)
-        if not np.isfinite(init).all():
-            raise ValueError(f"`init` must be a finite number, or one per layer, got {init!r}.")
-        layers = None if isinstance(init, int | float) else tuple(float(gain) for gain in init)
-        self.stack = Stack(depth, tied, layers)
-        self.init = float(np.prod(init))
-        self.preconditioning = preconditioning or Preconditioning("none")
-        self.noise_density = noise_density
-        self.objective = Objective(learning_rate, self.preconditioning, noise_density)
-        self.discrete = discrete
+        super().__init__(objective)
+        gains = tuple(finite("init", gain) for gain in np.atleast_1d(np.asarray(init, np.float64)))
+        self.init: float | tuple[float, ...] = gains if np.ndim(init) else gains[0]
+        self.stack = Stack(depth, tied, gains if np.ndim(init) else None)
+        self.takes_gain = not np.ndim(init)  # one gain does not tell the gains of unbalanced layers apart
 
     @property
     def depth(self) -> int:
@@ -98,43 +77,16 @@ class DeepLinear(LearningDynamics):
 
     @property
     def longest_descent(self) -> float:
-        """The most steps the discrete recursion is followed for."""
+        """The most steps that emergence is followed for under discrete descent."""
         return 1e5 if self.depth > 1 else super().longest_descent
 
-    def weight(
-        self, time: ArrayLike, sigma: ArrayLike, variance: ArrayLike, initial_gain: ArrayLike | None = None
-    ) -> Array:
-        """Gain psi of the denoiser, ``[*time, *sigma, *variance]``; see :meth:`LearningDynamics.weight`.
+    def start(self, sigma: Array, variance: Array) -> Array:
+        """``c_skip + c_out c_in init``."""
+        return self.objective.output_gain(sigma, float(np.prod(self.init)))
 
-        Raises:
-            ValueError: also for an ``initial_gain`` that the layers cannot have: a product of an even number of tied
-                layers is not negative, and one gain does not tell the gains of unbalanced layers apart.
-        """
-        if initial_gain is not None and self.stack.layers is not None:
-            raise ValueError(
-                "`initial_gain` must not be given with unbalanced layers, whose gains it does not tell apart. Give "
-                "`init` as one number."
-            )
-        return super().weight(time, sigma, variance, initial_gain)
-
-    def rate(self, sigma: ArrayLike, variance: ArrayLike) -> Array:
-        """Relaxation rate per unit of time near the optimum, ``2 eta f (lambda + sigma^2) m |q*|^(2-2/L)``.
-
-        Shape ``[*sigma, *variance]``; descent from a small gain converges where it is below 2 everywhere.
-        """
-        s, lam = _outer(*self._checked(sigma=sigma, variance=variance))
-        target = self._target(s, lam)
-        clock = self.stack.clock(1.0, self.objective.rate(s, lam + s**2))
-        return np.asarray(clock * np.abs(target) ** (2 - 2 / self.depth))
-
-    def _target(self, sigma: Array, variance: Array) -> Array:
-        return self.objective.network_gain(sigma, wiener_gain(sigma, variance))
-
-    def _initial(self, sigma: Array, variance: Array) -> Array:
-        return self.objective.output_gain(sigma, self.init)
-
-    def _weight(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+    def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+        """Gain of the denoiser, arguments broadcast."""
         start = self.objective.network_gain(sigma, initial)
+        target = self.objective.network_gain(sigma, wiener_gain(sigma, variance))
         rate = self.objective.rate(sigma, variance + sigma**2)
-        gain = self.stack.gain(start, self._target(sigma, variance), rate, time, discrete=self.discrete)
-        return self.objective.output_gain(sigma, gain)
+        return self.objective.output_gain(sigma, self.stack.gain(self.objective, start, target, rate, time))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicHermiteSpline
 from scipy.special import erf, exp1
 
-from spectral_lightning.theory.dynamics import LearningDynamics, _outer
+from spectral_lightning.arguments import finite
+from spectral_lightning.theory.modewise import ModeCurves, ModewiseDynamics
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.preconditioning import Preconditioning
+from spectral_lightning.theory.solving.axes import checked, outer
 from spectral_lightning.theory.solving.stack import Stack
 
-__all__ = ["FlowMatching"]
+__all__ = ["FlowMatching", "FlowMatchingCurves"]
 
 Array = NDArray[np.float64]
 
@@ -25,7 +24,7 @@ _SMALL = 1e-2  # the series of Ein to five terms is exact to rounding below it
 _KINK, _SPACING = 1e-8, 1.5  # where the nodes are densest in log sigma, and how far apart they may be elsewhere
 
 
-class FlowMatching(LearningDynamics):
+class FlowMatching(ModewiseDynamics):
     """Linear velocity fields, independent per flow time t, trained on ``||v(x_t, t) - (x0 - z)||^2``.
 
     With ``x_t = (1-t) z + t x0``, t from 0 (noise of variance 1) to 1 (data) and ``g(t) = t^2 lambda + (1-t)^2``, the gain w
@@ -38,8 +37,8 @@ class FlowMatching(LearningDynamics):
     Deeper stacks grow as in :class:`DeepLinear`, ``dw/dtau = -2 eta g m |w|^(2-2/L) (w - w*)``, and their flow is a
     quadrature over t. As no gain of theirs changes its sign, they do not learn where w* has the other sign than Q.
 
-    The model is asked in two ways. :meth:`velocity_weight` has the flow's own time. :meth:`weight` and all the rest keep
-    the noise level of the other families, ``sigma = (1-t)/t``, at which ``x_t / t = x0 + sigma z``: the gain of the
+    The model is asked in two ways. :meth:`FlowMatchingCurves.velocity_weight` has the flow's own time. All other
+    curves keep the noise level of the other families, ``sigma = (1-t)/t``, at which ``x_t / t = x0 + sigma z``: the gain of the
     denoiser that the velocity amounts to is ``psi = t (1 + (1-t) w)``, with optimum ``lambda / (lambda + sigma^2)``. A
     Euler step of the velocity in t is a Euler step of that denoiser in sigma, so that a
     :class:`~spectral_lightning.sampling.Sampler` over ``grid = (1-t)/t`` is the flow's own. The exact flow runs over all of
@@ -51,107 +50,81 @@ class FlowMatching(LearningDynamics):
     Reference: WP appendix H; more than one layer, weights and densities are beyond WP.
 
     Args:
-        learning_rate: eta, of a loss summed over the coordinates.
+        objective: its ``noise_density`` is that of t, 1 if t is drawn uniformly. Its preconditioning must be ``"none"`` or
+            ``"given"``, whose callables are functions of t and act on the velocity: ``v = skip x + out F(scale x)``, trained
+            with ``weight``. Its 800 nodes, used without a closed form, give log lambda~ to 1e-8 for two layers from
+            ``Q = 0.3`` and variances up to 1e3; smaller Q, more layers and a negative Q switch more sharply from noise
+            level to noise level (1e-4 at Q = 1e-6) and want more.
         init: gain of the linear network before training (Q).
         depth: number of layers.
         tied: whether all layers are one; two tied layers are ``P P'``.
-        preconditioning: ``"none"`` or ``"given"``, whose callables then are functions of t and act on the velocity:
-            ``v = skip x + out F(scale x)``, trained with ``weight``.
-        noise_density: multiplies the rate at each t: the density of t, 1 where it is drawn uniformly.
-        discrete: gradient descent with ``time`` counting steps, instead of gradient flow.
-        nodes: quadrature nodes, used where no closed form exists. 800 give log lambda~ to 1e-8 for two layers from
-            ``Q = 0.3`` and variances up to 1e3; smaller Q, more layers and a negative Q switch more sharply from noise
-            level to noise level (1e-4 at Q = 1e-6) and want more.
 
     Raises:
-        ValueError: for an argument out of range; from the methods, for descent that diverges.
+        ValueError: for an argument out of range; from the curves, for descent that diverges.
 
     Example:
-        >>> theory = FlowMatching(learning_rate=1e-2)
-        >>> theory.generated_variance([0.0, 1e2, np.inf], 4.0).round(4), theory.weight(np.inf, 1.0, 4.0)
+        >>> curves = FlowMatching(Objective(learning_rate=1e-2)).on(4.0)
+        >>> curves.generated_variance([0.0, 1e2, np.inf]).round(4), curves.weight(np.inf, 1.0)
         (array([1.    , 3.8092, 4.    ]), array(0.8))
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        init: float = 0.0,
-        depth: int = 1,
-        tied: bool = False,
-        preconditioning: Preconditioning | None = None,
-        noise_density: Callable[[Any], Any] | None = None,
-        discrete: bool = False,
-        nodes: int = 800,
-    ) -> None:
-        super().__init__(learning_rate, nodes=nodes)
-        if not np.isfinite(init):
-            raise ValueError(f"`init` must be a finite number, got {init!r}.")
-        self.preconditioning = preconditioning or Preconditioning("none")
-        if self.preconditioning.kind not in ("none", "given"):
+    default_nodes = 800
+
+    def __init__(self, objective: Objective, init: float = 0.0, depth: int = 1, tied: bool = False) -> None:
+        super().__init__(objective)
+        if objective.preconditioning.kind not in ("none", "given"):
             raise ValueError(
                 "`preconditioning` must be of kind 'none' or 'given' for a velocity, got "
-                f"{self.preconditioning.kind!r}. The other kinds are functions of sigma and make a denoiser."
+                f"{objective.preconditioning.kind!r}. The other kinds are functions of sigma and make a denoiser."
             )
-        self.init = float(init)
+        self.init, self.depth, self.tied = finite("init", init), depth, tied
         self.stack = Stack(depth, tied)
-        self.noise_density = noise_density
-        self.objective = Objective(learning_rate, self.preconditioning, noise_density)
-        self.discrete = discrete
+
+    def on(self, data: ArrayLike) -> FlowMatchingCurves:
+        """The curves of modes with these variances, of any shape."""
+        return FlowMatchingCurves(self, data)
 
     @property
     def closed_form(self) -> bool:
         """Whether the exact flow has a closed form, or needs the quadrature."""
-        return self.stack.depth == 1 and self.objective.plain and not self.discrete
+        return self.depth == 1 and self.objective.plain
 
     @property
     def longest_descent(self) -> float:
-        """The most steps the discrete recursion is followed for."""
-        return 1e5 if self.stack.depth > 1 else super().longest_descent
+        """The most steps that emergence is followed for under discrete descent."""
+        return 1e5 if self.depth > 1 else super().longest_descent
 
-    def velocity_weight(self, time: ArrayLike, flow_time: ArrayLike, variance: ArrayLike) -> Array:
-        """Gain w of the velocity, ``[*time, *flow_time, *variance]``.
-
-        Args:
-            time: gradient-flow time, or number of gradient-descent steps; zero or more, infinity allowed.
-            flow_time: t, from 0 (noise) to 1 (data).
-            variance: data variance of the modes.
-
-        Raises:
-            ValueError: for a negative argument, a flow time above 1, or descent that diverges.
-        """
-        tau, t, lam = _outer(*self._checked(time=time, flow_time=flow_time, variance=variance))
-        if (t > 1).any():
-            raise ValueError(f"`flow_time` must hold numbers from 0 to 1, got {float(t.max())!r}.")
-        return self._velocity(tau, t, 1 - t, lam, np.asarray(self.init))
-
-    def _velocity(self, time: Array, t: Array, rest: Array, variance: Array, start: Array) -> Array:
-        """The gain w from the network's gain ``start``; ``rest`` is 1 - t, which is not to be had from t near 1."""
+    def velocity(self, time: Array, t: Array, rest: Array, variance: Array, start: Array) -> Array:
+        """The gain w from the network's gain ``start``; ``rest`` is 1 - t, which cannot be had from t near 1."""
         energy = t**2 * variance + rest**2
         shift = t * variance - rest
         # At t = 1 a null mode has an input of zero: any gain is optimal, and none is ever learnt.
         optimum = np.divide(shift, energy, out=np.zeros(shift.shape), where=energy > 0)
         target = self.objective.network_gain(t, optimum)
-        gain = self.stack.gain(start, target, self.objective.rate(t, energy), time, discrete=self.discrete)
+        gain = self.stack.gain(self.objective, start, target, self.objective.rate(t, energy), time)
         return self.objective.output_gain(t, gain)
 
-    def _initial(self, sigma: Array, variance: Array) -> Array:
+    def start(self, sigma: Array, variance: Array) -> Array:
+        """Gain of the denoiser at time 0, arguments broadcast."""
         t, rest = _flow_time(sigma)
         return np.asarray(t * (1 + rest * self.objective.output_gain(t, self.init)))
 
-    def _weight(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+    def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+        """Gain of the denoiser, arguments broadcast."""
         t, rest = _flow_time(sigma)
         shape = np.broadcast_shapes(initial.shape, t.shape)
         known = np.broadcast_to((t > 0) & (rest > 0), shape)
         gain = np.divide(initial, t, out=np.ones(shape), where=known) - 1
         velocity = np.divide(gain, rest, out=np.zeros(shape), where=known)
         start = self.objective.network_gain(t, velocity)
-        return np.asarray(t * (1 + rest * self._velocity(time, t, rest, variance, start)))
+        return np.asarray(t * (1 + rest * self.velocity(time, t, rest, variance, start)))
 
-    def _log_flow(self, time: Array, variance: Array) -> Array:
+    def log_flow(self, time: Array, variance: Array) -> Array:
+        """Log of the variance generated by the exact flow over all of [0, 1], arguments broadcast."""
         return self._closed_flow(time, variance) if self.closed_form else self._quadrature(time, variance)
 
     def _closed_flow(self, time: Array, variance: Array) -> Array:
-        clock, lam = 2 * self.learning_rate * time, variance
+        clock, lam = 2 * self.objective.learning_rate * time, variance
         done = np.isinf(clock)
         with np.errstate(divide="ignore"):
             end = np.log(lam)
@@ -167,7 +140,7 @@ class FlowMatching(LearningDynamics):
     def _quadrature(self, time: Array, variance: Array) -> Array:
         """``2 Integral_0^1 w dt`` in log sigma; deep stacks about ``sigma = lambda``, where w* changes its sign."""
         axes = (1,) * max(time.ndim, variance.ndim)
-        if self.stack.depth == 1:
+        if self.depth == 1:
             distance, step = np.linspace(-_REACH, _REACH, self.nodes, retstep=True)
             centre, measure = np.zeros(()), np.full(self.nodes, float(step))
         else:
@@ -175,8 +148,29 @@ class FlowMatching(LearningDynamics):
             with np.errstate(divide="ignore"):
                 centre = np.clip(np.log(variance), -_REACH, _REACH)
         t, rest = _flow_time(np.exp(np.clip(centre + distance.reshape(-1, *axes), -2 * _REACH, 2 * _REACH)))
-        velocity = self._velocity(time[None], t, rest, variance[None], np.asarray(self.init))
+        velocity = self.velocity(time[None], t, rest, variance[None], np.asarray(self.init))
         return np.asarray(2 * (measure.reshape(-1, *axes) * t * rest * velocity).sum(axis=0))
+
+
+class FlowMatchingCurves(ModeCurves):
+    """Curves of flow matching, also in the flow's own time."""
+
+    family: FlowMatching
+
+    def velocity_weight(self, time: ArrayLike, flow_time: ArrayLike) -> Array:
+        """Gain w of the velocity, ``[*time, *flow_time, *mode]``.
+
+        Args:
+            time: training time.
+            flow_time: t, from 0 (noise) to 1 (data).
+
+        Raises:
+            ValueError: for a negative argument, a flow time above 1, or descent that diverges.
+        """
+        tau, t, lam = outer(*checked(time=time, flow_time=flow_time), self.variance)
+        if (t > 1).any():
+            raise ValueError(f"`flow_time` must hold numbers from 0 to 1, got {float(t.max())!r}.")
+        return self.family.velocity(tau, t, 1 - t, lam, np.asarray(self.family.init))
 
 
 @lru_cache(maxsize=4)
@@ -205,7 +199,8 @@ def _graded_nodes(count: int) -> tuple[Array, Array]:
 def _flow_time(sigma: Array) -> tuple[Array, Array]:
     """``t = 1 / (1 + sigma)`` and ``1 - t``, neither by subtraction; at sigma infinity too."""
     t = 1 / (1 + sigma)
-    return t, np.where(np.isinf(sigma), 1.0, np.where(np.isinf(sigma), 1.0, sigma) * t)
+    infinite = np.isinf(sigma)
+    return t, np.where(infinite, 1.0, np.where(infinite, 1.0, sigma) * t)
 
 
 def _ein(x: Array) -> Array:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spectral_lightning.arguments import finite
 from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.convolution import CircularConvolution
+from spectral_lightning.theory.convolution import Bias, CircularConvolution, ConvolutionCurves
+from spectral_lightning.theory.data import GaussianData, GaussianField
 from spectral_lightning.theory.families.one_layer import OneLayer
-from spectral_lightning.theory.solving.blocks import Blocks
+from spectral_lightning.theory.modewise import ModeCurves
+from spectral_lightning.theory.objective import Objective
+from spectral_lightning.theory.solving.circular import circular_blocks
 from spectral_lightning.theory.solving.regression import AffineRegression
 
-__all__ = ["FullWidthConvolution"]
+__all__ = ["FullWidthConvolution", "FullWidthCurves"]
 
 Array = NDArray[np.float64]
-Field = NDArray[Any]
 
 
 class FullWidthConvolution(CircularConvolution):
@@ -28,7 +32,7 @@ class FullWidthConvolution(CircularConvolution):
     with ``Sigma_k`` the C x C spectral matrix of frequency k: :class:`OneLayer` along its eigenvectors with N eta for eta.
     A mean is learnt by the bias, which relaxes with N eta if all pixels share it and with eta if each has its own, and
     couples to the kernel at the frequencies it has (the whole of :class:`NonCenteredOneLayer` per frequency). Without a
-    bias the kernel learns second moments, and :attr:`variance` holds these.
+    bias the kernel learns second moments, and the curves' ``variance`` holds these.
 
     Assumptions: circular boundary, kernel of full width, weights independent between noise levels, full-batch gradients
     of the expected loss summed over pixels and channels. The data need not be stationary.
@@ -36,39 +40,45 @@ class FullWidthConvolution(CircularConvolution):
     Reference: WP proposition 5.3; channels, bias, preconditioning and noise density are beyond WP.
 
     Args:
-        learning_rate: eta, of a loss summed over pixels and channels.
+        objective: learning rate, preconditioning, and how the loss, summed over pixels and channels, is descended.
         init: initial gain Q, a kernel of ``Q`` at its centre and zero elsewhere (of F under preconditioning).
         bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; it starts at ``init_bias``.
         init_bias: bias before training.
-        preconditioning: how the layer becomes a denoiser and how its loss is weighted; none if not given.
-        sigma_min: where the exact flow ends.
-        sigma_max: where the exact flow starts.
-        noise_density: multiplies the rates at each noise level, as for :class:`OneLayer`.
-        discrete: gradient descent with ``time`` counting steps, instead of gradient flow.
-        nodes: noise levels at which the exact flow evaluates the weights.
 
     Raises:
-        ValueError: for an argument out of range; from the methods, before data are bound and for descent that diverges.
+        ValueError: for an argument out of range; from the curves, for descent that diverges.
 
     Example:
-        >>> theory = FullWidthConvolution(1e-3).bind(None, np.eye(8))
-        >>> theory.kernel(np.inf, 1.0)[0, 0].round(6)
+        >>> curves = FullWidthConvolution(Objective(1e-3)).on(GaussianData(np.eye(8)))
+        >>> curves.kernel(np.inf, 1.0)[0, 0].round(6)
         array([0.5, 0. , 0. , 0. , 0. , 0. , 0. , 0. ])
     """
 
-    def _learning(self, blocks: Blocks, mean: Array) -> AffineRegression:
-        channels, pixels = self.channels, self.pixels
+    def __init__(
+        self, objective: Objective, init: float = 0.0, bias: Bias | None = None, init_bias: float = 0.0
+    ) -> None:
+        super().__init__(objective, bias, init_bias)
+        self.init = finite("init", init)
+
+    def on(self, data: GaussianData | GaussianField) -> FullWidthCurves:
+        """The curves on images of these moments."""
+        field = self._field(data)
+        channels, pixels, blocks = field.channels, field.pixels, circular_blocks(field, self.bias)
         start = np.zeros((pixels, channels))
         start[0] = self.init_bias * np.sqrt(pixels)
-        bias_speed = np.zeros(pixels)
-        if self.bias_kind == "shared":
-            bias_speed[0] = pixels
-        elif self.bias_kind == "per_pixel":
-            bias_speed[:] = 1.0
+        speed = np.zeros(pixels)
+        speed[: {None: 0, "shared": 1, "per_pixel": pixels}[self.bias]] = pixels if self.bias == "shared" else 1.0
         weight = np.broadcast_to(self.init * np.eye(channels), (pixels, channels, channels))
-        return AffineRegression(
-            self._layer, blocks.covariance, blocks.mean, np.eye(channels), weight, start, float(pixels), bias_speed
+        regression = AffineRegression(
+            self.objective, blocks.covariance, blocks.mean, np.eye(channels), weight, start, float(pixels), speed
         )
+        return FullWidthCurves(self, field, blocks, regression)
+
+
+class FullWidthCurves(ConvolutionCurves):
+    """Curves of a full-width convolution; those of one layer along each mode unless a mean couples to the kernel."""
+
+    family: FullWidthConvolution
 
     def kernel(self, time: ArrayLike, sigma: ArrayLike) -> Array:
         """Kernel ``w_oi(a)`` of the denoiser, offsets a from 0 upwards, ``[*time, *sigma, C, C, *size]``."""
@@ -78,49 +88,31 @@ class FullWidthConvolution(CircularConvolution):
 
     def bias(self, time: ArrayLike, sigma: ArrayLike) -> Array:
         """Bias of the denoiser at every pixel, ``[*time, *sigma, C, *size]``; zeros without one."""
-        dims = len(self.size)
-        wave = np.moveaxis(self._unfolded(self._at(time, sigma, None)[1], time, sigma), -1, -1 - dims)
-        return np.asarray(np.fft.ifftn(wave, axes=tuple(range(-dims, 0)), norm="ortho").real, np.float64)
+        return self._pixels(self._at(time, sigma)[1], time, sigma)
 
     def emergence_time(
         self,
-        variance: ArrayLike | None = None,
         criterion: str | float | StaysWithin = "geometric",
         sampler: Sampler | None = None,
         initial_gain: ArrayLike | None = None,
     ) -> Array:
-        """As :meth:`BoundDynamics.emergence_time`; N times earlier than that of :class:`OneLayer` for zero mean."""
+        """As :meth:`Curves.emergence_time`; N times earlier than that of :class:`OneLayer` for zero mean."""
         if self.regression.coupled:
-            return super().emergence_time(variance, criterion, sampler, initial_gain)
-        self._check_bound(variance)
-        return self._mode_by_mode().emergence_time(self.variance, criterion, sampler, initial_gain)
+            return super().emergence_time(criterion, sampler, initial_gain)
+        return self._one_layer.emergence_time(criterion, sampler, initial_gain)
 
-    def _mode_by_mode(self) -> OneLayer:
-        """The one layer along the modes. Discrete descent takes N as a density, so that errors show the user's eta."""
-        factor, pixels, density = 1, self.pixels, self.noise_density
-        if self.discrete:
-            given = density
+    @property
+    def _one_layer(self) -> ModeCurves:
+        """One layer along the modes. Discrete descent takes N as a density, so that errors show the user's eta."""
+        given, pixels = self.objective, self.pixels
 
-            def density(sigma: Any) -> Any:
-                return pixels * (sigma * 0 + 1 if given is None else given(sigma))
-        else:
-            factor = pixels
-        return OneLayer(
-            factor * self.learning_rate,
-            self.init,
-            self.preconditioning,
-            self.sigma_min,
-            self.sigma_max,
-            density,
-            self.discrete,
-            self.nodes,
-        )
+        def density(sigma: Any) -> Any:
+            return pixels * (sigma * 0 + 1 if given.noise_density is None else given.noise_density(sigma))
+
+        faster = {"noise_density": density} if given.discrete else {"learning_rate": pixels * given.learning_rate}
+        return OneLayer(replace(given, **faster), self.family.init).on(self.variance)
 
     def _variances(self, time: Array, sampler: Sampler | None, gain: Array | None) -> tuple[Array]:
         if self.regression.coupled:
             return super()._variances(time, sampler, gain)
-        return (self._mode_by_mode().generated_variance(time, self.variance, sampler, gain),)
-
-    def _affine(self, time: Array, sigma: Array, gain: Array | None) -> tuple[Field, Field]:
-        start = None if gain is None else self.blocks.aligned(gain)
-        return self.regression.at(time, sigma, start)
+        return (self._one_layer.generated_variance(time, sampler, gain),)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectral_lightning.arguments import positive_integer
+from spectral_lightning.arguments import finite, positive_integer
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.convolution import CircularConvolution
-from spectral_lightning.theory.preconditioning import Preconditioning
-from spectral_lightning.theory.solving.blocks import Blocks
-from spectral_lightning.theory.solving.circular import autocovariance, kernel_offsets, phases
+from spectral_lightning.theory.convolution import Bias, CircularConvolution, ConvolutionCurves
+from spectral_lightning.theory.data import GaussianData, GaussianField
+from spectral_lightning.theory.objective import Objective
+from spectral_lightning.theory.solving.axes import checked, gauss_legendre
+from spectral_lightning.theory.solving.circular import autocovariance, circular_blocks, kernel_offsets, phases
 from spectral_lightning.theory.solving.regression import AffineRegression
+from spectral_lightning.theory.solving.sampled import sampled_amplitude
 
-__all__ = ["LocalConvolution"]
+__all__ = ["LocalConvolution", "LocalCurves"]
 
 Array = NDArray[np.float64]
 Field = NDArray[Any]
@@ -33,7 +34,7 @@ class LocalConvolution(CircularConvolution):
     kernel's transfer function (of one channel complex only where the initial kernel is not mirror-symmetric); the
     generated spectrum follows from the flow with it, which is integrated for several channels, because their transfer
     matrices do not commute between noise levels. Its limit is *not* the data's spectrum: a local kernel cannot hold it.
-    Thresholds of :meth:`emergence_time` therefore use that limit.
+    Thresholds of emergence therefore use that limit.
 
     How nearly together the modes emerge: on fields with a spectrum of 1/k or 1/k^2, those of 8 pixels and longer within
     1.3 of each other for K = 3, Q = 0 and the geometric criterion (full width: as their variances, up to 935 at N = 256).
@@ -47,123 +48,105 @@ class LocalConvolution(CircularConvolution):
     Reference: WP proposition 5.4; channels, bias, preconditioning and noise density are beyond WP.
 
     Args:
-        learning_rate: eta, of a loss summed over pixels and channels.
+        objective: learning rate, preconditioning, and how the loss, summed over pixels and channels, is descended.
         kernel_size: K, odd, along every axis.
         init: initial gain Q, a kernel of ``Q`` at its centre and zero elsewhere (of F under preconditioning), or any
             kernel ``[C, C, *K]``.
         bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; it starts at ``init_bias``.
         init_bias: bias before training.
-        preconditioning: how the layer becomes a denoiser and how its loss is weighted; none if not given.
-        sigma_min: where the exact flow ends.
-        sigma_max: where the exact flow starts.
-        noise_density: multiplies the rates at each noise level, as for :class:`OneLayer`.
-        discrete: gradient descent with ``time`` counting steps, instead of gradient flow.
-        nodes: noise levels at which the exact flow evaluates the weights.
 
     Raises:
-        ValueError: for an argument out of range; from the methods, before data are bound and for descent that diverges.
+        ValueError: for an argument out of range or an ``initial_gain``: gains per mode do not fix a kernel; from the
+            curves, for descent that diverges.
 
     Example:
-        >>> theory = LocalConvolution(1e-3, kernel_size=3).bind(None, np.eye(8))
-        >>> theory.kernel(np.inf, 1.0)[0, 0].round(6)
+        >>> curves = LocalConvolution(Objective(1e-3), kernel_size=3).on(GaussianData(np.eye(8)))
+        >>> curves.kernel(np.inf, 1.0)[0, 0].round(6)
         array([0. , 0.5, 0. ])
     """
 
-    target_is_data = False
+    takes_gain = False
+    ends_at_data = False
 
     def __init__(
         self,
-        learning_rate: float,
-        kernel_size: int,
+        objective: Objective,
+        kernel_size: int = 3,
         init: float | list[Any] | Array = 0.0,
-        bias: Literal["shared", "per_pixel"] | None = None,
+        bias: Bias | None = None,
         init_bias: float = 0.0,
-        preconditioning: Preconditioning | None = None,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        noise_density: Callable[[Any], Any] | None = None,
-        discrete: bool = False,
-        nodes: int = 200,
     ) -> None:
-        kernel = np.asarray(init, np.float64)
-        gain = float(kernel) if kernel.ndim == 0 else 0.0
-        super().__init__(
-            learning_rate,
-            gain,
-            bias,
-            init_bias,
-            preconditioning,
-            sigma_min,
-            sigma_max,
-            noise_density,
-            discrete,
-            nodes,
-        )
+        super().__init__(objective, bias, init_bias)
+        self.init = finite("init", init) if np.ndim(init) == 0 else np.asarray(init, np.float64)
         self.kernel_size = positive_integer("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"`kernel_size` must be odd, got {kernel_size!r}. An even kernel has no centre.")
-        self.init_kernel = None if kernel.ndim == 0 else kernel
 
-    def _learning(self, blocks: Blocks, mean: Array) -> AffineRegression:
-        dims, channels = len(self.size), self.channels
-        if self.kernel_size > min(self.size):
-            raise ValueError(f"`kernel_size` must be at most {min(self.size)}, the image's, got {self.kernel_size!r}.")
-        spread = np.ptp(mean.reshape(channels, -1), axis=1).max()
-        if self.bias_kind == "per_pixel" and spread > 1e-9 * np.abs(mean).max():
+    def on(self, data: GaussianData | GaussianField) -> LocalCurves:
+        """The curves on images of these moments.
+
+        Raises:
+            ValueError: for images smaller than the kernel, another number of channels than the initial kernel has, and
+                one bias per pixel where the mean is not the same at all pixels.
+        """
+        field = self._field(data)
+        size, channels, dims = field.size, field.channels, len(field.size)
+        if self.kernel_size > min(size):
+            raise ValueError(f"`kernel_size` must be at most {min(size)}, the image's, got {self.kernel_size!r}.")
+        means = field.mean.reshape(channels, -1)
+        spread = np.ptp(means, axis=1).max()
+        if self.bias == "per_pixel" and spread > 1e-9 * np.abs(means).max():
             raise ValueError(
                 "`mean` must be the same at all pixels for a local convolution with one bias per pixel, got a range of "
                 f"{spread:.3g}. Use bias='shared' or FullWidthConvolution."
             )
-        offsets = kernel_offsets(self.kernel_size, dims)
+        blocks, offsets = circular_blocks(field, self.bias), kernel_offsets(self.kernel_size, dims)
         taps = len(offsets)
-        lags = tuple(np.moveaxis((offsets[:, None] - offsets[None]) % self.size, -1, 0))
-        patch = autocovariance(blocks.covariance, self.size)[lags]
+        lags = tuple(np.moveaxis((offsets[:, None] - offsets[None]) % size, -1, 0))
+        patch = autocovariance(blocks.covariance, size)[lags]
         patch = np.moveaxis(patch, (2, 3), (0, 2)).reshape(channels * taps, channels * taps)
-        centre = np.zeros((channels, channels, taps))
-        centre[np.arange(channels), np.arange(channels), taps // 2] = 1.0
-        select = centre.reshape(channels, -1)
-        carried = np.zeros(channels) if self.bias_kind is None else mean.reshape(channels, -1).mean(axis=1)
-        return AffineRegression(
-            self._layer,
+        select = np.kron(np.eye(channels), np.eye(taps)[taps // 2])
+        regression = AffineRegression(
+            self.objective,
             (patch + patch.T) / 2,
-            np.repeat(carried, taps),
+            np.repeat(means.mean(axis=1) * (self.bias is not None), taps),
             select,
-            self._start(select),
+            self._start(select, dims),
             np.full(channels, self.init_bias),
-            float(self.pixels),
-            {None: 0.0, "shared": float(self.pixels), "per_pixel": 1.0}[self.bias_kind],
+            float(field.pixels),
+            {None: 0.0, "shared": float(field.pixels), "per_pixel": 1.0}[self.bias],
         )
+        return LocalCurves(self, field, blocks, regression)
+
+    def _start(self, select: Array, dims: int) -> Array:
+        """Weights of F before training, one row per channel."""
+        if isinstance(self.init, float):
+            return self.init * select
+        shape = (len(select), len(select), *(self.kernel_size,) * dims)
+        if self.init.shape != shape or not np.isfinite(self.init).all():
+            raise ValueError(
+                f"`init` must be a number or a finite kernel of shape {shape}, got shape {self.init.shape}."
+            )
+        return self.init.reshape(select.shape)
+
+
+class LocalCurves(ConvolutionCurves):
+    """Curves of a local convolution, with its kernel."""
+
+    family: LocalConvolution
 
     def kernel(self, time: ArrayLike, sigma: ArrayLike) -> Array:
         """Kernel ``w_oi(a)`` of the denoiser, offsets a from ``-(K - 1)/2``, ``[*time, *sigma, C, C, *K]``."""
-        kernel = self._shaped(self._parameters(time, sigma)[0], time, sigma)
-        return kernel.reshape(*kernel.shape[:-1], self.channels, *(self.kernel_size,) * len(self.size))
+        taps = (self.family.kernel_size,) * len(self.size)
+        flat = self._parameters(time, sigma)[0]
+        return flat.reshape(np.shape(time) + np.shape(sigma) + (self.channels, self.channels, *taps))
 
     def bias(self, time: ArrayLike, sigma: ArrayLike) -> Array:
         """Bias of the denoiser, the same at all pixels, ``[*time, *sigma, C]``; zeros without one."""
-        return self._shaped(self._parameters(time, sigma)[1], time, sigma)
+        return self._parameters(time, sigma)[1].reshape(np.shape(time) + np.shape(sigma) + (self.channels,))
 
-    def _parameters(self, time: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array]:
-        return self.regression.at(*(a.reshape(-1) for a in self._checked(time=time, sigma=sigma)))
-
-    @property
-    def _phases(self) -> Field:
-        return phases(kernel_offsets(self.kernel_size, len(self.size)), self.size)
-
-    def _start(self, select: Array) -> Array:
-        """Weights of F before training, one row per channel."""
-        if self.init_kernel is None:
-            return self.init * select
-        shape = (self.channels, self.channels, *(self.kernel_size,) * len(self.size))
-        if self.init_kernel.shape != shape or not np.isfinite(self.init_kernel).all():
-            raise ValueError(
-                f"`init` must be a number or a finite kernel of shape {shape}, got shape {self.init_kernel.shape}."
-            )
-        return self.init_kernel.reshape(select.shape)
-
-    def _affine(self, time: Array, sigma: Array, gain: Array | None) -> tuple[Field, Field]:
-        if gain is not None:
-            raise ValueError("`initial_gain` must be left out: gains per mode do not fix a local kernel. Pass `init`.")
+    def affine(self, time: Array, sigma: Array, gain: Array | None = None) -> tuple[Field, Field]:
+        """Transfer matrices and biases at every frequency, ``[time, sigma, frequency, C, C]`` and one axis less."""
         kernel, bias = self.regression.at(time, sigma)
         folded = kernel.reshape(*kernel.shape[:-1], self.channels, -1)
         transfer = np.moveaxis(folded @ self._phases, -1, 2)
@@ -171,26 +154,31 @@ class LocalConvolution(CircularConvolution):
         wave[:, :, 0] = np.sqrt(self.pixels) * bias
         return transfer, wave
 
-    def _variances(self, time: Array, sampler: Sampler | None, gain: Array | None) -> tuple[Array]:
-        if self.channels > 1 or gain is not None:
-            return super()._variances(time, sampler, gain)
-        mode = np.tile(np.arange(self.pixels), (len(time), 1))
-        return (self._single_channel(time, mode, sampler),)
+    def _parameters(self, time: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array]:
+        return self.regression.at(*(a.reshape(-1) for a in checked(time=time, sigma=sigma)))
 
-    def _variance_at(self, time: Array, mode: NDArray[np.int64], sampler: Sampler | None, gain: Array | None) -> Array:
-        if self.channels > 1 or gain is not None:
-            return super()._variance_at(time, mode, sampler, gain)
-        return self._single_channel(time, mode[:, None], sampler)[:, 0]
+    @property
+    def _phases(self) -> Field:
+        return phases(kernel_offsets(self.family.kernel_size, len(self.size)), self.size)
+
+    def _variances(self, time: Array, sampler: Sampler | None, gain: Array | None) -> tuple[Array]:
+        if self.channels > 1:
+            return super()._variances(time, sampler, gain)
+        return (self._single_channel(time, np.tile(np.arange(self.pixels), (len(time), 1)), sampler),)
+
+    def _log_variance(self, time: Array, mode: NDArray[np.int64], sampler: Sampler | None, gain: Array | None) -> Array:
+        if self.channels > 1 or time.ndim == 2:
+            return super()._log_variance(time, mode, sampler, gain)
+        with np.errstate(divide="ignore"):
+            return np.log(self._single_channel(time, mode[:, None], sampler)[:, 0])
 
     def _single_channel(self, time: Array, mode: NDArray[np.int64], sampler: Sampler | None) -> Array:
         """Generated variance at modes ``[time, ..]`` of a single channel, whose transfer functions commute."""
-        x, share = np.polynomial.legendre.leggauss(self.nodes)
-        low, high = np.log(self.sigma_min), np.log(self.sigma_max)
-        sigma = np.exp((high - low) / 2 * x + (high + low) / 2) if sampler is None else np.asarray(sampler.levels)
+        low, high = self.objective.sigma_min, self.objective.sigma_max
+        levels, share = gauss_legendre(low, high, self.family.nodes)
+        sigma = levels if sampler is None else np.asarray(sampler.levels)
         kernel = self.regression.at(time, sigma)[0][:, :, 0]
         psi = np.moveaxis(np.einsum("tsa,atm->tsm", kernel, self._phases[:, mode], optimize=True), 1, 0)
         if sampler is None:
-            return np.asarray(np.exp(2 * high - (high - low) * np.tensordot(share, 1 - psi.real, axes=(0, 0))))
-        index = {level: i for i, level in enumerate(sampler.levels)}
-        start = np.full(psi.shape[1:], sampler.start, psi.dtype)
-        return np.asarray(np.abs(sampler(lambda z, level: psi[index[level]] * z, start)) ** 2)
+            return np.asarray(high**2 * np.exp(-2 * np.tensordot(share, 1 - psi.real, axes=(0, 0))))
+        return np.asarray(np.abs(sampled_amplitude(psi, sampler)) ** 2)

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import exp1
 
-from spectral_lightning.theory.dynamics import LearningDynamics, _outer
+from spectral_lightning.arguments import finite
+from spectral_lightning.theory.modewise import ModeCurves, ModewiseDynamics
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.preconditioning import Preconditioning
+from spectral_lightning.theory.solving.axes import checked, outer
 from spectral_lightning.theory.solving.sampled import wiener_gain
-from spectral_lightning.theory.solving.stack import remaining_error
 
-__all__ = ["OneLayer"]
+__all__ = ["OneLayer", "OneLayerCurves"]
 
 Array = NDArray[np.float64]
 
 
-class OneLayer(LearningDynamics):
+class OneLayer(ModewiseDynamics):
     """Independent linear denoisers per noise level, learnt by gradient flow or plain gradient descent.
 
     ``psi(tau) = psi* + (psi(0) - psi*) exp(-2 eta f (lambda + sigma^2) tau)``, ``psi* = lambda / (lambda + sigma^2)``,
 
-    or ``(1 - 2 eta f (lambda + sigma^2))^tau`` in place of the exponential for ``discrete=True``. Without
+    or ``(1 - 2 eta f (lambda + sigma^2))^tau`` instead of the exponential for discrete descent. Without
     preconditioning ``f = 1`` and ``psi(0) = init``; with it ``psi(0) = c_skip + c_out c_in init`` and
     ``f = weight (c_out c_in)^2``; a noise density multiplies f.
 
@@ -35,87 +32,50 @@ class OneLayer(LearningDynamics):
     Reference: WP section 4.2, proposition 4.2; preconditioning and noise density are beyond WP.
 
     Args:
-        learning_rate: eta, of a loss summed over the coordinates.
+        objective: learning rate, preconditioning, and how the loss is descended.
         init: gain of the linear layer before training (Q, or q under preconditioning).
-        preconditioning: how the layer becomes a denoiser and how its loss is weighted; none if not given.
-        sigma_min: where the exact flow ends.
-        sigma_max: where the exact flow starts.
-        noise_density: multiplies the rate at each noise level: the probability of a level where levels are discrete; a
-            density where they are not, whose variable (sigma or log sigma) then has to be stated.
-        discrete: gradient descent with ``time`` counting steps, instead of gradient flow.
-        nodes: quadrature nodes, used where no closed form exists.
 
     Raises:
-        ValueError: for an argument out of range; from the methods, for descent that diverges.
+        ValueError: for an argument out of range; from the curves, for descent that diverges.
 
     Example:
-        >>> theory = OneLayer(learning_rate=1e-3, init=0.0)
-        >>> theory.weight(0.0, 1.0, 1.0), theory.weight(np.inf, 1.0, 1.0)
-        (array(0.), array(0.5))
+        >>> curves = OneLayer(Objective(learning_rate=1e-3)).on([1.0, 4.0])
+        >>> curves.weight(0.0, 1.0), curves.weight(np.inf, 1.0)
+        (array([0., 0.]), array([0.5, 0.8]))
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        init: float = 0.0,
-        preconditioning: Preconditioning | None = None,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        noise_density: Callable[[Any], Any] | None = None,
-        discrete: bool = False,
-        nodes: int = 200,
-    ) -> None:
-        super().__init__(learning_rate, sigma_min, sigma_max, nodes)
-        if not np.isfinite(init):
-            raise ValueError(f"`init` must be a finite number, got {init!r}.")
-        self.init = float(init)
-        self.preconditioning = preconditioning or Preconditioning("none")
-        self.noise_density = noise_density
-        self.objective = Objective(learning_rate, self.preconditioning, noise_density)
-        self.discrete = discrete
+    def __init__(self, objective: Objective, init: float = 0.0) -> None:
+        super().__init__(objective)
+        self.init = finite("init", init)
+
+    def on(self, data: ArrayLike) -> OneLayerCurves:
+        """The curves of modes with these variances, of any shape."""
+        return OneLayerCurves(self, data)
 
     @property
     def closed_form(self) -> bool:
         """Whether the exact flow has the exponential-integral form, or needs the quadrature."""
-        return self.objective.plain and not self.discrete
+        return self.objective.plain
 
-    def rate(self, sigma: ArrayLike, variance: ArrayLike) -> Array:
-        """Relaxation rate per unit of time, ``2 eta f (lambda + sigma^2)``, ``[*sigma, *variance]``."""
-        return self._rate(*_outer(*self._checked(sigma=sigma, variance=variance)))
-
-    def stable_learning_rate(self, sigma: ArrayLike, variance: ArrayLike) -> float:
-        """Largest learning rate at which descent converges at all these levels and modes: ``1 / max f (lambda+sigma^2)``.
-
-        1.56e-4 without preconditioning at sigma = 80.
-        """
-        return float(2 * self.learning_rate / self.rate(sigma, variance).max())
-
-    def _rate(self, sigma: Array, variance: Array) -> Array:
+    def rate(self, sigma: Array, variance: Array) -> Array:
+        """Relaxation rate per unit of time, ``2 eta f (lambda + sigma^2)``, arguments broadcast."""
         return self.objective.rate(sigma, variance + sigma**2)
 
-    def _initial(self, sigma: Array, variance: Array) -> Array:
+    def start(self, sigma: Array, variance: Array) -> Array:
+        """``c_skip + c_out c_in init``."""
         return self.objective.output_gain(sigma, self.init)
 
-    def _weight(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+    def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+        """Gain of the denoiser, arguments broadcast."""
         optimum = wiener_gain(sigma, variance)
-        error = (initial - optimum) * self._remaining(time, self._rate(sigma, variance))
-        return np.asarray(optimum + error)
+        return np.asarray(optimum + (initial - optimum) * self.objective.remaining(time, self.rate(sigma, variance)))
 
-    def _remaining(self, time: Array, rate: Array) -> Array:
-        """Share of the initial error that is left; a rate of zero leaves all of it, at infinity too."""
-        if self.discrete and (rate >= 2).any():
-            largest = 2 * self.learning_rate / float(rate.max())
-            raise ValueError(
-                f"`learning_rate` must be below {largest:.3g} for gradient descent to converge at every noise level and "
-                f"mode, got {self.learning_rate!r}. Lower it, precondition, or use gradient flow (discrete=False)."
-            )
-        return remaining_error(time, rate, self.discrete)
-
-    def _log_flow(self, time: Array, variance: Array) -> Array:
+    def log_flow(self, time: Array, variance: Array) -> Array:
+        """Log of the variance generated by the exact flow, arguments broadcast."""
         if not self.closed_form:
-            return super()._log_flow(time, variance)
-        low, high, q = self.sigma_min**2, self.sigma_max**2, self.init
-        t, lam = 2 * self.learning_rate * time, variance
+            return super().log_flow(time, variance)
+        low, high, q = self.objective.sigma_min**2, self.objective.sigma_max**2, self.init
+        t, lam = 2 * self.objective.learning_rate * time, variance
         # The exponential integral runs from infinity at time 0 to 0 at time infinity; both ends have their own form.
         inside = np.where((t > 0) & np.isfinite(t), t, 1.0)
         done = np.log((lam + low) / (lam + high))
@@ -123,6 +83,20 @@ class OneLayer(LearningDynamics):
         moving = done + start - (_e1(inside * (lam + high)) - _e1(inside * (lam + low)))
         untrained = (1 - q) * np.log(low / high)
         return np.asarray(np.log(high) + np.where(t == 0, untrained, np.where(np.isinf(t), done, moving)))
+
+
+class OneLayerCurves(ModeCurves):
+    """Curves of one layer, whose rates are known in closed form."""
+
+    family: OneLayer
+
+    def stable_learning_rate(self, sigma: ArrayLike) -> float:
+        """Largest learning rate at which descent converges at all these levels and modes: ``1 / max f (lambda+sigma^2)``.
+
+        1.56e-4 without preconditioning at sigma = 80.
+        """
+        rate = self.family.rate(*outer(*checked(sigma=sigma), self.variance))
+        return float(2 * self.objective.learning_rate / rate.max())
 
 
 def _e1(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The data a denoiser is bound to: independent blocks, each with its mean and covariance."""
+"""The data an affine denoiser is solved on: independent blocks, each with its mean and covariance."""
 
 from __future__ import annotations
 
@@ -9,32 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Blocks", "checked_covariance"]
+__all__ = ["Blocks"]
 
 Array = NDArray[np.float64]
 Field = NDArray[Any]
-
-_ROUNDING = 1e-9
-
-
-def checked_covariance(name: str, covariance: Field) -> Field:
-    """Return Hermitian, positive semidefinite matrices ``[.., d, d]``, symmetrised; raise ``ValueError`` otherwise."""
-    matrix = np.asarray(covariance)
-    matrix = matrix.astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
-    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not np.isfinite(matrix).all():
-        raise ValueError(f"`{name}` must be square with finite entries, got shape {matrix.shape}.")
-    adjoint = np.swapaxes(matrix.conj(), -1, -2)
-    scale = float(np.abs(matrix).max(initial=0.0))
-    if np.abs(matrix - adjoint).max(initial=0.0) > _ROUNDING * scale:
-        worst = float(np.abs(matrix - adjoint).max())
-        raise ValueError(f"`{name}` must be symmetric (Hermitian), got entries that differ by {worst:.3g}.")
-    matrix = np.asarray((matrix + adjoint) / 2)
-    lowest = float(np.linalg.eigvalsh(matrix).min(initial=0.0))
-    if lowest < -_ROUNDING * scale * matrix.shape[-1]:
-        raise ValueError(
-            f"`{name}` must be positive semidefinite, got an eigenvalue of {lowest:.3g}. Is it a covariance?"
-        )
-    return matrix
 
 
 @dataclass(frozen=True)

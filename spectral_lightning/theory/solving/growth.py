@@ -20,13 +20,21 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicHermiteSpline
 from scipy.special import expit
 
-__all__ = ["balanced_growth"]
+__all__ = ["balanced_growth", "elapsed"]
 
 Array = NDArray[np.float64]
 
 _STEP = 0.004  # of the tables; the error of the interpolation is of the order of its fourth power over 384
 _FAR = 230.0  # e^-230 = 1e-100, beyond the ratio of any two gains
 _NEAR = 45.0  # e^-45 is far below rounding: the mode has arrived
+
+
+def elapsed(time: Array, rate: Array) -> Array:
+    """``rate tau``, zero where the rate is, at infinite time too."""
+    if (rate > 0).all():  # the usual case, several times as fast as under a mask
+        return np.asarray(time * rate)
+    t, r = np.broadcast_arrays(time, rate)
+    return np.asarray(np.multiply(t, r, out=np.zeros(t.shape), where=r > 0))
 
 
 def balanced_growth(initial: Array, target: Array, clock: Array, depth: int) -> Array:

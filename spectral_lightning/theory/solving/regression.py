@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_lightning.theory.families.one_layer import OneLayer
+from spectral_lightning.theory.objective import Objective
 from spectral_lightning.theory.solving.sampled import wiener_gain
 
 __all__ = ["AffineRegression"]
@@ -34,7 +34,7 @@ class AffineRegression:
     Reference: WP section 4.2 and appendix D; the factors of R are beyond WP.
 
     Args:
-        layer: learning rate, preconditioning, noise density, and flow or descent.
+        objective: learning rate, preconditioning, noise density, and flow or descent.
         covariance: S, ``[*block, p, p]``, Hermitian.
         mean: m, ``[*block, p]``.
         select: E, ``[o, p]``.
@@ -44,7 +44,7 @@ class AffineRegression:
         bias_speed: v_b, the same for the bias; 0 for no bias, where the mean then has to be 0. Scalar or ``[*block]``.
     """
 
-    layer: OneLayer
+    objective: Objective
     covariance: Field
     mean: Field
     select: Array
@@ -59,12 +59,12 @@ class AffineRegression:
         Args:
             time: ``[time]``.
             sigma: ``[sigma]``.
-            start: weights of the denoiser before training, ``[sigma, *block, o, p]``, in place of its own.
+            start: weights of the denoiser before training, ``[sigma, *block, o, p]``, which replace its own.
         """
         basis = self._modes[1]
         root, rate, axes = self._relaxation(sigma)
         optimum, initial = self._optimum(sigma), self._initial(sigma, start)
-        share = self.layer._remaining(time.reshape(-1, *(1,) * rate.ndim), rate)
+        share = self.objective.remaining(time.reshape(-1, *(1,) * rate.ndim), rate)
         error = np.divide(
             initial - optimum, root[..., None, :], out=np.zeros_like(optimum), where=root[..., None, :] > 0
         )
@@ -101,11 +101,11 @@ class AffineRegression:
     def _relaxation(self, sigma: Array) -> tuple[Array, Array, Field | None]:
         """Square root of R up to its common factor, the rates, and eigenvectors unless the problem is diagonal."""
         shape = self._modes[0].shape
-        conditioning, s = self.layer.preconditioning, self._column(sigma)
+        conditioning, s = self.objective.preconditioning, self._column(sigma)
         ratio = self.bias_speed / (self.speed * np.asarray(conditioning.c_in(s), np.float64) ** 2)
         ratio = np.broadcast_to(ratio, (len(sigma), *shape[:-1]))[..., None]
         root = np.concatenate([np.ones((len(sigma), *shape)), np.sqrt(ratio)], axis=-1)
-        factor = (self.speed * self.layer.objective.rate(s, np.ones(1)))[..., None]
+        factor = (self.speed * self.objective.rate(s, np.ones(1)))[..., None]
         noisy = np.broadcast_to(self._modes[0] + self._column(sigma, 1) ** 2, (len(sigma), *shape))
         diagonal = np.concatenate([noisy, np.zeros_like(ratio)], axis=-1)
         if not self.coupled:
@@ -127,7 +127,7 @@ class AffineRegression:
         return np.concatenate([weight, bias], axis=-1)
 
     def _initial(self, sigma: Array, start: Field | None) -> Field:
-        conditioning, s = self.layer.preconditioning, self._column(sigma, 2)
+        conditioning, s = self.objective.preconditioning, self._column(sigma, 2)
         skip, out, scale = (
             np.asarray(c(s), np.float64) for c in (conditioning.c_skip, conditioning.c_out, conditioning.c_in)
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.sampling import Sampler
 
-__all__ = ["fixed_point", "sampled_variance", "wiener_gain"]
+__all__ = ["fixed_point", "sampled_amplitude", "wiener_gain"]
 
 Array = NDArray[np.float64]
 
@@ -25,37 +25,31 @@ def wiener_gain(sigma: ArrayLike, variance: ArrayLike) -> Array:
     return gain
 
 
-def sampled_variance(weight: ArrayLike, sampler: Sampler) -> Array:
-    """Variance that the sampler generates from ``z ~ N(0, start^2)`` with ``D = psi z``.
+def sampled_amplitude(gain: NDArray[Any], sampler: Sampler) -> NDArray[Any]:
+    """Standard deviation that the sampler generates from ``z ~ N(0, start^2)`` with ``D = psi z``, with its sign.
 
     Args:
-        weight: gain at each of ``sampler.levels``, ``[*batch, levels, modes]``.
+        gain: psi at each of ``sampler.levels``, real or complex, ``[levels, ...]``.
         sampler: the discrete sampler.
 
     Returns:
-        ``[*batch, modes]``.
-
-    Raises:
-        ValueError: if the second last axis of ``weight`` does not match ``sampler.levels``.
+        ``[...]``.
     """
-    psi = np.asarray(weight, np.float64)
-    if psi.ndim < 2 or psi.shape[-2] != len(sampler.levels):
-        raise ValueError(f"`weight` must have shape [..., {len(sampler.levels)} levels, modes], got {psi.shape}.")
     index = {level: i for i, level in enumerate(sampler.levels)}
-    start = np.full(psi.shape[:-2] + psi.shape[-1:], sampler.start)
-    amplitude: Array = sampler(lambda z, sigma: psi[..., index[sigma], :] * z, start)
-    return amplitude**2
+    start = np.full(gain.shape[1:], sampler.start, gain.dtype)
+    amplitude: NDArray[Any] = sampler(lambda z, sigma: gain[index[sigma]] * z, start)
+    return amplitude
 
 
 def fixed_point(variance: ArrayLike, sampler: Sampler) -> Array:
-    """What the sampler makes of the exact denoiser of a Gaussian: the end of learning as it will be measured.
+    """Variance the sampler makes of the exact denoiser of a Gaussian, ``[modes]``: the end of learning as it is measured.
 
-    It differs from the data's variance by 2-21 % at 20 Heun steps. Shape ``[modes]``.
+    It differs from the data's variance by 2-21 % at 20 Heun steps.
 
     Example:
         >>> fixed_point([1.0], Sampler(num_steps=18)).round(3)
         array([1.091])
     """
     lam = np.asarray(variance, np.float64)
-    levels: Sequence[float] = sampler.levels
-    return sampled_variance(wiener_gain(np.asarray(levels)[:, None], lam), sampler)
+    gain = wiener_gain(np.asarray(sampler.levels)[:, None], lam)
+    return np.asarray(sampled_amplitude(gain, sampler) ** 2, np.float64)

@@ -1,0 +1,44 @@
+"""Arguments of the theory as arrays: checked, broadcast as outer products, and the nodes of the quadrature."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["checked", "gauss_legendre", "outer"]
+
+Array = NDArray[np.float64]
+
+
+def checked(**arguments: ArrayLike) -> list[Array]:
+    """The arguments as arrays; raise ``ValueError`` unless all their numbers are zero or more."""
+    arrays = []
+    for name, value in arguments.items():
+        array = np.asarray(value, np.float64)
+        if not (array >= 0).all():
+            raise ValueError(f"`{name}` must hold numbers of zero or more, got one that is negative or NaN.")
+        arrays.append(array)
+    return arrays
+
+
+def outer(*arrays: Array) -> list[Array]:
+    """Arrays of any shape, broadcast against each other as an outer product."""
+    total, offset, shaped = sum(a.ndim for a in arrays), 0, []
+    for a in arrays:
+        shaped.append(a.reshape((1,) * offset + a.shape + (1,) * (total - offset - a.ndim)))
+        offset += a.ndim
+    return shaped
+
+
+@lru_cache(maxsize=8)
+def _legendre(nodes: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(nodes)
+
+
+def gauss_legendre(low: float, high: float, nodes: int) -> tuple[Array, Array]:
+    """Noise levels and weights of ``Integral f(sigma) d log sigma`` from ``low`` to ``high``."""
+    x, weight = _legendre(nodes)
+    bottom, top = np.log(low), np.log(high)
+    return np.exp((top - bottom) / 2 * x + (top + bottom) / 2), (top - bottom) / 2 * weight
