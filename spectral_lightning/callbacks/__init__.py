@@ -1,4 +1,4 @@
-"""Callbacks for any diffusion training: thin Lightning shells over the session and its observers."""
+"""Lightning callbacks for any diffusion training: thin shells over the session and its observers."""
 
 from spectral_lightning.callbacks.fitter import EmergenceFitter
 from spectral_lightning.callbacks.overlay import AnalyticOverlay

@@ -1,4 +1,4 @@
-"""Callbacks that pass in a Trainer of ``lightning`` and of ``pytorch_lightning`` alike."""
+"""A base class that Trainers of ``lightning`` and of ``pytorch_lightning`` both accept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING or importlib.util.find_spec("pytorch_lightning") is None:
         """Base of the callbacks of this package."""
 
 else:
-    # Two classes of one name: a Trainer and a CLI of either package accept only their own.
+    # Each package has its own Callback class, and its Trainer and CLI accept no other.
     _other = importlib.import_module("pytorch_lightning.callbacks").Callback
     _bases = (Callback,) if _other is Callback else (Callback, _other)
     SpectralCallback = type("SpectralCallback", _bases, {"__doc__": "Base of the callbacks of this package."})

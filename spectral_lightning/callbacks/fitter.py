@@ -1,4 +1,4 @@
-"""Emergence times and the power law through them: the Lightning callback."""
+"""Lightning callback for emergence times and their power law."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["EmergenceFitter"]
 
 
 class EmergenceFitter(Fitter, ObserverCallback):
-    """Emergence time of every mode and the law ``tau* ~ lambda^(-alpha)`` per direction, measured and predicted alike.
+    """Finds the emergence time of every mode and fits ``tau* ~ lambda^(-alpha)``, for measurement and prediction alike.
 
-    See :class:`~spectral_lightning.tracking.Fitter` for the rules and for what is written.
+    See :class:`~spectral_lightning.tracking.Fitter` for the rules and the files.
 
     Args:
         criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or a fraction of the target.
-        gray_factor: modes that start within this factor of their target are left out.
-        figures_per_decade: figures per factor of ten in steps, besides the one at the end.
+        gray_factor: modes that start within this factor of their target are not fitted.
+        figures_per_decade: figures per factor of ten in steps, in addition to the final one.
         tracker: name of the tracker to follow.
 
     Raises:
-        ValueError: for an argument out of range; when training is set up, for a missing tracker.
+        ValueError: for an argument out of range; when training is set up, if the tracker is missing.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ __all__ = ["ObserverCallback"]
 class ObserverCallback(Observer, SpectralCallback):
     """Observes the session of a :class:`SpectralTracker` on the same Trainer.
 
-    The tracker is found by its name when the Trainer is set up, wherever it stands in the list of callbacks.
+    The tracker is found by name when the Trainer is set up; the order of the callbacks does not matter.
     """
 
     tracker_name: str = "spectral"
@@ -41,6 +41,6 @@ class ObserverCallback(Observer, SpectralCallback):
             present = f"those named {', '.join(map(repr, trackers))}" if trackers else "none"
             raise ValueError(
                 f"{type(self).__name__} needs a SpectralTracker named {self.tracker_name!r} among the callbacks, "
-                f"got {present}. Add SpectralTracker(), or give its name as `tracker`."
+                f"got {present}. Add SpectralTracker(), or pass its name as `tracker`."
             )
         trackers[self.tracker_name].session.observe(self)

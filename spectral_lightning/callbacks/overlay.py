@@ -1,4 +1,4 @@
-"""The theory of a training, drawn beside its measurement: the Lightning callback."""
+"""Lightning callback for the theory's prediction beside the measurement."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ __all__ = ["AnalyticOverlay"]
 
 
 class AnalyticOverlay(Overlay, ObserverCallback):
-    """Predicts what a tracker measures: a theory, through the same sampler, from the same initial gain.
+    """Predicts what a tracker measures: a theory passed through the same sampler, from the gain measured before training.
 
-    The theory is the one given, else the module's own (``dynamics()`` and ``departures()``), else it is derived from the
-    network's convention; see :class:`~spectral_lightning.tracking.Overlay` for that, for the clock and for what is written.
+    The theory is the ``theory`` argument, else the module's own (``dynamics()`` and ``departures()``), else derived from
+    the network's convention. See :class:`~spectral_lightning.tracking.Overlay` for the derivation, the clock and the files.
 
     Args:
-        theory: a family to compare with, instead of the module's own or the derived one. Supplied by the user, not
-            verified.
-        clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure of the module or the
-            optimizer forbids it.
-        calibrate_after: share of the eligible modes that must cross before the clock is fitted.
-        figures_per_decade: figures per factor of ten in steps, besides the one at the end.
+        theory: a family to use instead of the module's own or the derived theory; it is not verified.
+        clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
+        calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
+        figures_per_decade: figures per factor of ten in steps, in addition to the final one.
         tracker: name of the tracker to follow.
 
     Raises:
-        TypeError: for a ``theory`` that is no family.
-        ValueError: for an argument out of range; when training is set up, for a missing tracker or a model that is sampled
-            by a function.
+        TypeError: if ``theory`` is not a family.
+        ValueError: for an argument out of range; when training is set up, if the tracker is missing or a function does the
+            sampling.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The measurement inside a Lightning training: what has been learnt so far, mode by mode."""
+"""Lightning callback that measures what a model has learnt so far, mode by mode."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ __all__ = ["SpectralTracker"]
 class SpectralTracker(SpectralCallback):
     """Measures the variance of generated samples along modes of the data while a model trains.
 
-    Before the first update, and on a logarithmic schedule of updates, it samples from the model with one fixed set of
-    latents and records the variance along every mode. The table is :attr:`history`, in every checkpoint and on disk as it
-    grows; a selection of modes goes to every logger at ``<name>/variance/mode_0001`` and so on. The data are read once for
-    their mean and covariance, never through the training's own loader.
+    Before the first update, and then on a logarithmic schedule of updates, it samples from the model with one fixed set of
+    latents and records the variance along every mode. The result is :attr:`history`, saved in every checkpoint and written
+    to disk as it grows; loggers get a selection of modes as ``<name>/variance/mode_0001`` and so on. The data are read once
+    for their mean and covariance, never through the training's own loader.
 
-    Tracking leaves training unchanged, to the bit. Several trackers with different names look at one training in several
-    bases and share their samples if they sample alike. A step is an update as Lightning's ``global_step`` counts them.
-    Cost: ``num_samples x sampler.evaluations`` network evaluations per measurement, shared by all ranks.
+    Tracking leaves training unchanged, to the bit. Several trackers with different names measure one training in several
+    bases, and share samples if they sample alike. Steps are updates as counted by Lightning's ``global_step``. Cost:
+    ``num_samples x sampler.evaluations`` network evaluations per measurement, shared by all ranks.
 
     Args:
         basis: ``"pca"``, ``"fourier"`` (single frequencies) or ``"patch"`` (5 x 5 pixels, circular); a recipe with other
-            settings, such as ``FourierModes(bands=16)``; or a basis made before.
+            settings, such as ``FourierModes(bands=16)``; or a finished basis.
         denoiser: where the denoiser is, if not in the module's ``denoise(z, sigma)``: a callable ``D(z, sigma)``; an
             :class:`~spectral_lightning.diffusion.Adapter`; the name of a convention, with the attribute path of the
             network, such as ``"diffusers-epsilon:unet"``; or the import path of a function ``f(module, z, sigma)``.
         data: what to take the moments of, as the network sees it: a tensor ``[N, *S]``, a Dataset or a DataLoader; by
-            default the dataset of the training dataloader, read through a loader that the tracker makes.
-        weights: ``"raw"``, ``"ema"`` (of Lightning, torch, diffusers, timm, ema-pytorch, or the module's ``ema_scope()``),
+            default the dataset of the training dataloader, read through a separate loader.
+        weights: ``"raw"``; ``"ema"`` (of Lightning, torch, diffusers, timm, ema-pytorch, or the module's ``ema_scope()``);
             or a callable that takes the module and returns a context in which it holds the weights to measure.
-        per_class: whether to measure every class separately: under its label for a conditional model, else by a classifier of
-            samples, see ``reference``.
-        on_error: ``"raise"``, or ``"skip"`` a measurement that fails and go on training.
-        name: of this tracker: its directory, its tags, and the name observers know it by.
+        per_class: whether to measure every class separately: under its label for a conditional model, else by classifying
+            the samples, see ``reference``.
+        on_error: ``"raise"``, or ``"skip"`` to skip a failed measurement and continue training.
+        name: of this tracker; used for its directory and tags, and by observers to find it.
         sampling: number and kind of latents, sampler, condition, gains.
-        schedule: measurements per decade of steps, and their time limit.
+        schedule: measurements per decade of steps, and a limit on their cost.
         reference: how the data are read.
         output: directory, number of logged modes, figures.
 
     Raises:
         ValueError: for an argument out of range; when training starts, for data or a model that cannot be measured.
-        TypeError: when training starts, for a module without a denoiser, or data that cannot be read separately.
+        TypeError: when training starts, for a module without a denoiser or data that cannot be read separately.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class SpectralTracker(SpectralCallback):
 
     @property
     def state_key(self) -> str:
-        """Distinguishes several trackers in a checkpoint."""
+        """Distinguishes several trackers in one checkpoint."""
         return f"SpectralTracker[{self.session.name}]"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a module that cannot be measured before anything is computed."""
+        """Raise if the module cannot be measured, before computing anything."""
         if stage == "fit" and not switched_off():
             self.session.attach(LightningTraining("SpectralTracker", trainer, pl_module))
 
@@ -104,12 +104,12 @@ class SpectralTracker(SpectralCallback):
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         sessions = [c.session for c in callbacks if isinstance(c, SpectralTracker)]
         place, self._counted = sessions.index(self.session), -1
-        # Not the observers of another Trainer that this tracker served before.
+        # Drop observers from another Trainer that used this tracker before.
         self.session.observers = [o for o in self.session.observers if o in callbacks or isinstance(o, GainFigure)]
         self.session.start(sessions[:place], followed=sessions[-1] is not self.session)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Add up the learning rates of the first optimizer's updates; LBFGS calls this several times in one update."""
+        """Add the first optimizer's learning rate, once per update; LBFGS calls this several times in one update."""
         if optimizer is trainer.optimizers[0] and trainer.global_step != self._counted:
             self._counted = trainer.global_step
             self.session.count_update(optimizer)
@@ -117,28 +117,28 @@ class SpectralTracker(SpectralCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measure if it is time."""
+        """Measure if a measurement is due."""
         self.session.after_update()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """The remembered weights are about to change."""
+        """Forget the remembered weights, which are about to change."""
         self.session.release_weights()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the weights: a callback may put averages in their place while it validates."""
+        """Remember the weights; a callback may replace them with averages during validation."""
         if trainer.training:
             self.session.keep_weights()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the weights: a callback may put averages in their place for good when training ends."""
+        """Remember the weights; a callback may replace them with averages for good when training ends."""
         self.session.keep_weights()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the final weights, and write everything that is written once."""
+        """Measure the final weights and write the final files."""
         self.session.end()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Keep what was measured; no other hook runs after an exception."""
+        """Save the measurements; no other hook runs after an exception."""
         self.session.fail()
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,5 +146,5 @@ class SpectralTracker(SpectralCallback):
         return self.session.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.session.load_state_dict(state_dict)

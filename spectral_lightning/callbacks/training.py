@@ -1,4 +1,4 @@
-"""A Lightning training as a session sees it."""
+"""Presents a Lightning training to a session."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class _LimitsTime(Protocol):
 
 
 class LightningTraining:
-    """Implements :class:`~spectral_lightning.tracking.Training` for a Trainer, by its public attributes.
+    """Implements :class:`~spectral_lightning.tracking.Training` with a Trainer's public attributes.
 
     Args:
         client: name of the callback, for messages.
-        trainer: that trains.
-        module: that it trains.
+        trainer: the Trainer.
+        module: the module it trains.
     """
 
     def __init__(self, client: str, trainer: Trainer, module: LightningModule) -> None:
@@ -43,22 +43,22 @@ class LightningTraining:
 
     @property
     def loader(self) -> Any:
-        """The training dataloader; exists from the start of the training on."""
+        """The training dataloader, known once training starts."""
         return self.trainer.train_dataloader
 
     @property
     def step(self) -> int:
-        """Lightning's ``global_step``: with several optimizers the updates of each count."""
+        """Lightning's ``global_step``, which counts the updates of every optimizer."""
         return self.trainer.global_step
 
     @property
     def device(self) -> torch.device:
-        """The module's."""
+        """The module's device."""
         return self.module.device
 
     @property
     def optimizers(self) -> Sequence[Optimizer]:
-        """The Trainer's."""
+        """The Trainer's optimizers."""
         return self.trainer.optimizers
 
     @property
@@ -69,12 +69,12 @@ class LightningTraining:
 
     @property
     def callbacks(self) -> list[Any]:
-        """Those of the Trainer."""
+        """The Trainer's callbacks."""
         return self.trainer.callbacks  # type: ignore[attr-defined, no-any-return]
 
     @property
     def keepers(self) -> Iterable[object]:
-        """The callbacks."""
+        """The callbacks, some of which keep an average of the weights."""
         return self.callbacks
 
     @property
@@ -83,11 +83,11 @@ class LightningTraining:
         return [logger for logger in self.trainer.loggers if not isinstance(logger, DummyLogger)]
 
     def last_step(self) -> int | None:
-        """Optimizer updates by the end of the training, by whatever ends it first."""
+        """Planned number of optimizer updates, by the limit that is reached first."""
         ends = [self._by_time(c) for c in self.callbacks if isinstance(c, _LimitsTime)]
         planned, most = self.trainer.estimated_stepping_batches, self.trainer.max_steps
         if math.isfinite(planned):
-            # Batches are counted there; every optimizer of a manual optimization counts its own updates.
+            # The estimate counts batches; under manual optimization, global_step counts every optimizer's updates.
             manual = 1 if self.module.automatic_optimization else max(len(self.optimizers), 1)
             ends.append(max(self.step, int(planned) * (1 if planned == most else manual)))
         return min((end for end in ends if end is not None), default=None)
@@ -99,20 +99,20 @@ class LightningTraining:
         return round(self.step * (elapsed + max(remaining, 0.0)) / elapsed)
 
     def root(self) -> Path | None:
-        """The logger's directory; None on other ranks than 0 and under ``fast_dev_run``. A collective."""
+        """The logger's directory; None on ranks other than 0 and under ``fast_dev_run``. Every rank must call it."""
         root = self.trainer.log_dir or self.trainer.default_root_dir
         writes = self.trainer.is_global_zero and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
         return Path(root) if writes else None
 
     def seen(self) -> Callable[[Any], Any] | None:
-        """The batch-transfer hooks of the datamodule or the module, as Lightning chooses between them; None if none is set."""
+        """The user's batch-transfer hooks on datamodule or module, as Lightning chooses them; None if not overridden."""
         owners = [one for one in (self.datamodule, self.module) if one is not None]
         if not any(_overrides(one, hook) for one in owners for hook in _HOOKS):
             return None
         before: Any = next((one for one in owners if _overrides(one, _HOOKS[0])), self.module)
 
         def seen(batch: Any) -> Any:
-            # The strategy calls the other two by itself.
+            # The strategy calls the other two hooks.
             moved = before.on_before_batch_transfer(batch, 0)
             return self.trainer.strategy.batch_to_device(moved, self.module.device)
 
@@ -131,5 +131,5 @@ def _overrides(owner: Any, hook: str) -> bool:
     parent = LightningDataModule if isinstance(owner, LightningDataModule) else LightningModule
     if isinstance(owner, parent):
         return bool(is_overridden(hook, owner, parent))
-    # A module of the other package of Lightning.
+    # A module of the pytorch_lightning package.
     return not getattr(type(owner), hook).__module__.startswith("pytorch_lightning.")

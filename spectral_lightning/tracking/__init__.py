@@ -1,4 +1,4 @@
-"""One training followed: settings, session, observers, and the monitor for any loop. No Lightning."""
+"""Follows one training without Lightning: settings, session, observers, and the monitor for any loop."""
 
 from spectral_lightning.tracking.monitor import SpectralMonitor
 from spectral_lightning.tracking.observers import Fitter, Overlay

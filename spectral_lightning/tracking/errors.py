@@ -1,4 +1,4 @@
-"""Errors while measuring: raised, or reported and skipped, with all ranks in agreement."""
+"""Raises errors of measuring, or reports and skips them, on all ranks alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Attempt:
 
 
 class Errors:
-    """Raises errors, or reports them and lets the training go on.
+    """Raises errors, or reports them and lets training continue.
 
     Args:
         name: of the session, for reports.
@@ -36,9 +36,9 @@ class Errors:
 
     @contextmanager
     def attempt(self, ranks: Ranks, step: int) -> Iterator[Attempt]:
-        """Run the body and agree on whether it failed on any rank; no rank may wait for another inside.
+        """Run the body, then let all ranks agree on whether it failed on any. The body must not wait for another rank.
 
-        A failure is raised on every rank, or, if errors are skipped, reported and noted in the :class:`Attempt`.
+        A failure is raised on every rank or, if errors are skipped, reported and noted in the :class:`Attempt`.
         """
         attempt = Attempt()
         try:
@@ -50,21 +50,21 @@ class Errors:
                 self.failures.append((step, _text(error)))
                 raise
             self.report(step, _text(error))
-        # Out here the frames of the error are gone, which held what there was no memory for.
+        # Here the frames of the error are gone, and with them the tensors that filled the memory.
         if attempt.failed and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def each(self, ranks: Ranks | None, step: int, parts: Mapping[str, Callable[[], Any]]) -> None:
-        """Run every part, whatever happens to the others; the measurement they work with is already made.
+        """Run every part, even if others fail; the measurement itself already exists.
 
-        If errors are not skipped, the first is raised after the last part, on every rank, so that no rank waits for one
+        Unless errors are skipped, the first one is raised on every rank after the last part, so that no rank waits for one
         that has stopped. No part may wait for another rank.
 
         Args:
-            ranks: that agree; None after an exception of the training, when no rank may wait for another and that
-                exception is the one to be seen.
+            ranks: the ranks that agree; None after an exception of the training: then no rank may wait for another, and
+                errors here are only reported, so that the user sees that exception.
             step: for the report.
-            parts: what to run, by name.
+            parts: functions to run, by name.
         """
         first: Exception | None = None
         for name, part in parts.items():
@@ -84,7 +84,7 @@ class Errors:
                     raise first
 
     def report(self, step: int, text: str, ended: bool = False) -> None:
-        """Warn, and remember."""
+        """Warn, and add to :attr:`failures`."""
         self.failures.append((step, text))
         after = "The training had already ended." if ended else "Training goes on."
         warnings.warn(f"Session {self.name!r}, step {step}: {text}. {after}", stacklevel=4)
@@ -94,16 +94,16 @@ class Errors:
         return [[step, text] for step, text in self.failures]
 
     def load_state(self, state: list[list[Any]]) -> None:
-        """Restore what :meth:`state` gave."""
+        """Restore the result of :meth:`state`."""
         self.failures = [(int(step), str(text)) for step, text in state]
 
 
 @contextmanager
 def together(ranks: Ranks) -> Iterator[None]:
-    """Raise on every rank if the body fails on any; no rank may wait for another inside. Every rank must enter.
+    """Raise on every rank if the body fails on any. Every rank must enter; the body must not wait for another rank.
 
     Raises:
-        RuntimeError: on ranks where the body did not fail, with what the others report.
+        RuntimeError: on ranks where the body did not fail, with the errors of the others.
         Exception: whatever the body raises on this rank.
     """
     error: Exception | None = None

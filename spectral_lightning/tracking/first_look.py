@@ -1,4 +1,4 @@
-"""A look at the denoiser: can it be measured at all, is it read in the right way, and where does it start."""
+"""Checks the denoiser: can it be measured, and is its convention the right one?"""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _AGAIN, _FIRST = Schedule(1), 100
 def check(
     probe: SpectralProbe, denoiser: Denoiser, device: torch.device, dtype: torch.dtype, condition: Tensor | None
 ) -> None:
-    """Look at the denoiser on Gaussian examples with the data's moments; nothing if a function samples by itself.
+    """Check the denoiser on Gaussian examples with the data's moments; do nothing if a function does the sampling.
 
     Args:
         probe: basis, sampler and latents.
         denoiser: ``D(z, sigma)``, or ``D(z, sigma, condition)``.
         device: where the network is.
         dtype: of the examples.
-        condition: rows ``[n, ...]`` that the latents are bound to.
+        condition: rows ``[n, ...]`` assigned to the latents in turn.
 
     Raises:
         TypeError: if its output is not a tensor.
-        ValueError: if it fails on examples of the data's shape, or is called or read in the wrong way; the message names
-            the likely mistake.
+        ValueError: if it fails on examples of the data's shape, or its convention is wrong; the message names the likely
+            mistake.
     """
     if probe.sampler is None:
         return
@@ -44,7 +44,7 @@ def check(
     try:
         self_check(denoiser, clean, levels[-1], levels[0], condition, levels)
     except torch.OutOfMemoryError:
-        raise  # says all there is to say
+        raise  # clear enough without our remedy
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{error} It was called with examples of shape {probe.basis.shape}, the shape of the data the spectrum is of: "
@@ -61,16 +61,16 @@ def check_again(
     last: int,
     step: int,
 ) -> None:
-    """Look again at step 100, 1000, ...: an untrained network has no convention that a wrong one would differ from.
+    """Check again at steps 100, 1000, ...: the output of an untrained network does not reveal a wrong convention.
 
-    A finding by then is a warning and stops nothing: the training itself is right, however it is measured.
+    A mistake found by then only warns: it affects the measurement, not the training.
 
     Args:
-        probe: as for :func:`check`, and so the next four.
-        denoiser: see there.
-        device: see there.
-        dtype: see there.
-        condition: see there.
+        probe: basis, sampler and latents.
+        denoiser: as for :func:`check`.
+        device: as for :func:`check`.
+        dtype: as for :func:`check`.
+        condition: as for :func:`check`.
         last: step of the last measurement.
         step: step of this one.
     """
@@ -81,9 +81,8 @@ def check_again(
     except (TypeError, ValueError) as error:
         if probe.ranks.rank == 0:
             warnings.warn(
-                f"What is measured at step {step} is probably not the model: {error} The training is not affected; the "
-                "variances up to here and from here on are those of the wrong reading. Correct `denoiser` and resume or "
-                "start again.",
+                f"What is measured at step {step} is probably not the model: {error} The training is not affected, but all "
+                "variances measured in this run are wrong. Correct `denoiser`, then resume or start again.",
                 stacklevel=4,
             )
 

@@ -1,4 +1,4 @@
-"""The model under measurement: which denoiser, with which weights, through which sampler."""
+"""The model under measurement: its denoiser, weights and sampler."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["MeasuredModel", "sharding_of"]
 
 
 class MeasuredModel:
-    """The denoiser that is evaluated, found once when the session is attached.
+    """Finds the denoiser when the session is attached, and holds it ready for each measurement.
 
     Args:
         denoiser: as for :func:`~spectral_lightning.diffusion.resolve_denoiser`.
@@ -42,12 +42,12 @@ class MeasuredModel:
 
     @property
     def key(self) -> Hashable:
-        """Equal for two sessions on one module that evaluate the same thing."""
+        """Equal for two sessions on one module if they evaluate the same denoiser with the same weights."""
         return tuple(id(part) for part in (self.given, self.sampling.sampler, self.sampling.condition)), self.kind
 
     @property
     def weights(self) -> WeightSource:
-        """The weights that are measured, known once attached."""
+        """The weights to measure, known once attached."""
         if self._weights is None:
             raise RuntimeError("The weights to measure are known once the session is attached.")
         return self._weights
@@ -59,7 +59,7 @@ class MeasuredModel:
 
     @property
     def needs_label(self) -> bool:
-        """Whether the denoiser may need a condition, as far as its signature tells."""
+        """Whether the denoiser requires a condition, judging by its signature."""
         if isinstance(self.denoiser, BoundDenoiser):
             return self.denoiser.adapter.default_condition is None
         return not self.sampling.samples_itself and not _takes(self.denoiser, 2)
@@ -68,8 +68,8 @@ class MeasuredModel:
         """Find denoiser and weights.
 
         Raises:
-            TypeError: if there is no denoiser.
-            ValueError: for a denoiser or weights that lead nowhere.
+            TypeError: if the module has no denoiser.
+            ValueError: if the named denoiser or weights do not exist.
         """
         self._weights = find_weights(self.kind, module, keepers)
         if self.sampling.samples_itself:
@@ -81,10 +81,10 @@ class MeasuredModel:
             self.denoiser, self.description = resolve_denoiser(module, self.given)
 
     def check_whole(self, module: nn.Module) -> None:
-        """Refuse sharded parameters, which one rank cannot evaluate alone.
+        """Refuse sharded parameters: one rank cannot evaluate the network alone.
 
         Raises:
-            ValueError: if there are any and no denoiser is given that gathers them.
+            ValueError: if parameters are sharded and ``denoiser`` is not a function that can gather them.
         """
         kind = sharding_of(module)
         named = isinstance(self.given, str) and not isinstance(self.denoiser, BoundDenoiser)
@@ -96,7 +96,7 @@ class MeasuredModel:
             )
 
     def sampler(self, module: nn.Module) -> Sampler | Literal["given"]:
-        """The sampler: the one given, else the denoiser's or module's, else the default."""
+        """The user's sampler, else the denoiser's or the module's, else the default one."""
         given = self.sampling.sampler
         if given is not None:
             return given if isinstance(given, Sampler) else "given"
@@ -107,19 +107,19 @@ class MeasuredModel:
 
     @contextmanager
     def held(self, module: nn.Module) -> Iterator[Denoiser]:
-        """The denoiser ready to be evaluated: module undisturbed, with the weights to measure."""
+        """Yield the denoiser with the weights to measure in place; restore the module afterwards."""
         with deferred_signals(), undisturbed(module), self.weights.applied(module):
             yield self.denoiser
 
     def condition(self, label: int | None) -> Tensor | None:
-        """The condition of a sampling under a class label, or the user's."""
+        """The condition for sampling under a class label, or the user's condition without one."""
         return self.sampling.condition if label is None else torch.tensor([label])
 
 
 def _takes(call: Any, count: int) -> bool:
-    """Whether something can be called with that many positional arguments."""
+    """Whether ``call`` accepts ``count`` positional arguments."""
     try:
-        # The call of a torch module takes anything.
+        # The signature of nn.Module.__call__ accepts anything.
         inspect.signature(call.forward if isinstance(call, nn.Module) else call).bind(*range(count))
     except (TypeError, ValueError):
         return False
@@ -127,7 +127,7 @@ def _takes(call: Any, count: int) -> bool:
 
 
 def sharding_of(module: nn.Module) -> str | None:
-    """How the parameters of a module are sharded, None if they are whole; read off the parameters themselves."""
+    """How a module's parameters are sharded, judging by their types; None if they are whole."""
     for parameter in module.parameters():
         name = type(parameter).__name__
         data = type(parameter.data).__name__

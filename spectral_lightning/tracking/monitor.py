@@ -1,4 +1,4 @@
-"""The same session for a loop without Lightning."""
+"""Follows any training loop, without Lightning."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _WRAPPERS = ("DistributedDataParallel", "_FabricModule")
 class SpectralMonitor:
     """Measures what a network has learnt, mode by mode, while a loop of any kind trains it.
 
-    Given the optimizer, it follows that optimizer's step hooks, and nothing is added inside the loop: the untrained network
-    is measured before the first update. Without it, the untrained network is measured at once, and :meth:`step` is called
-    after every update; then steps are the clock, and no learning rate is claimed. Call :meth:`close` at the end, or use a
-    ``with`` block.
+    With ``optimizer``, the monitor follows that optimizer's step hooks and your loop stays as it is; it measures the
+    untrained network before the first update. Without, it measures the untrained network at once, and you call :meth:`step`
+    after every update; it then knows the steps but not the learning rates. Call :meth:`close` at the end, or use a ``with``
+    block.
 
-    Everything :class:`~spectral_lightning.SpectralTracker` promises holds here too: training unchanged to the bit, files
-    written as they grow, ranks of ``torch.distributed`` sharing the work, one set of settings. :meth:`state_dict` and
-    :meth:`load_state_dict` make a run resumable; load before the next update.
+    Like :class:`~spectral_lightning.SpectralTracker`, the monitor leaves training unchanged to the bit, writes its files as
+    they grow, shares the work among the ranks of ``torch.distributed``, and resumes: save :meth:`state_dict`, and call
+    :meth:`load_state_dict` before the next update.
 
     Args:
         network: the network, or a module that holds it; wrappers of DDP and Fabric are removed.
@@ -61,23 +61,23 @@ class SpectralMonitor:
             convention, such as ``"edm"`` or ``"flow-matching"``, or an :class:`~spectral_lightning.diffusion.Adapter`, such as
             ``Adapter("diffusers-epsilon", schedule=noise_scheduler)``. Attribute paths start at ``network``.
         optimizer: the optimizer, or accelerate's or Fabric's wrapper of it.
-        log: called with ``(values, step)`` on rank 0, such as ``accelerator.log`` or ``wandb.log``; or a ``SummaryWriter``.
-        observers: what follows the measurements; the theory's :class:`~spectral_lightning.tracking.Overlay` and the emergence
-            :class:`~spectral_lightning.tracking.Fitter` by default.
-        num_steps: optimizer updates of the whole training, which ``max_overhead`` of the schedule needs to plan.
-        basis: as for the tracker, and so all that follow.
-        weights: see there.
-        per_class: see there.
-        on_error: see there.
-        name: see there.
-        sampling: see there.
-        schedule: see there.
-        reference: see there.
-        output: see there; the default directory is ``runs``.
+        log: a callable ``(values, step)`` for rank 0, such as ``accelerator.log`` or ``wandb.log``; or a ``SummaryWriter``.
+        observers: notified of every measurement; by default the theory's :class:`~spectral_lightning.tracking.Overlay` and
+            the emergence :class:`~spectral_lightning.tracking.Fitter`.
+        num_steps: optimizer updates of the whole training; ``max_overhead`` of the schedule needs it to plan ahead.
+        basis: this and all further arguments: as for :class:`~spectral_lightning.SpectralTracker`.
+        weights: see ``basis``.
+        per_class: see ``basis``.
+        on_error: see ``basis``.
+        name: see ``basis``.
+        sampling: see ``basis``.
+        schedule: see ``basis``.
+        reference: see ``basis``.
+        output: see ``basis``; the default directory is ``runs``.
 
     Raises:
         ValueError: for an argument out of range, or a network that cannot be measured.
-        TypeError: for a network without a denoiser, or data that cannot be read apart from the training.
+        TypeError: for a network without a denoiser, or data that cannot be read separately.
 
     Example:
         >>> import tempfile
@@ -91,6 +91,7 @@ class SpectralMonitor:
         ...         optimizer.zero_grad()
         ...         loss.backward()
         ...         _ = optimizer.step()  # doctest: +ELLIPSIS
+        Overlay: ...
         SpectralMonitor: ...
         >>> monitor.history.steps.tolist()
         [0, 1, 2, 3]
@@ -148,21 +149,21 @@ class SpectralMonitor:
 
     @property
     def history(self) -> SpectralHistory | None:
-        """The measurements so far; None before the untrained network was measured."""
+        """The measurements so far; None until the untrained network has been measured."""
         return self.session.history
 
     @property
     def basis(self) -> Basis:
-        """The modes of the data, known once the untrained network was measured."""
+        """The modes of the data, known once the untrained network has been measured."""
         return self.session.basis
 
     def step(self, batch: Any = None) -> None:
-        """Report one update of the weights, and measure if it is time. Every rank must call it.
+        """Report one update of the weights, and measure if a measurement is due. Every rank must call it.
 
-        Not needed with an optimizer, whose own steps are followed; it does nothing then.
+        Does nothing if the monitor follows an ``optimizer``.
 
         Args:
-            batch: the batch of the update; not used yet.
+            batch: the batch of the update; currently unused.
 
         Raises:
             RuntimeError: after :meth:`close`.
@@ -175,7 +176,7 @@ class SpectralMonitor:
         self.session.after_update()
 
     def close(self) -> None:
-        """Measure the final weights, write everything that is written once, and stop following. Every rank must call it."""
+        """Measure the final weights, write the final files, and stop following. Every rank must call it."""
         self._stop()
         if not self._closed:
             self.session.end()
@@ -201,16 +202,16 @@ class SpectralMonitor:
         return {"step": self._training.step, "session": self.session.state_dict(), "observers": observers}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state_dict`; what was measured since this monitor was made is dropped.
+        """Resume from :meth:`state_dict`; drop what this monitor has measured so far.
 
         Raises:
-            RuntimeError: after an update was followed.
+            RuntimeError: if the monitor has already followed an update.
         """
         if self._training.step > 0:
             raise RuntimeError("`load_state_dict` must be called before the first update that the monitor follows.")
         fresh = self.session.started
         if fresh and self.session.results.files is not None:
-            rmtree(self.session.results.files.path, ignore_errors=True)  # it holds the untrained network alone
+            rmtree(self.session.results.files.path, ignore_errors=True)  # it holds only the untrained network
         self._training.step = int(state_dict.get("step", 0))
         self.session.load_state_dict(dict(state_dict.get("session", {})))
         for observer in self.session.observers:
@@ -234,7 +235,7 @@ class SpectralMonitor:
 
 
 class _Loop:
-    """Implements :class:`~spectral_lightning.tracking.Training` for a loop that only reports its updates."""
+    """A :class:`~spectral_lightning.tracking.Training` of which only the updates are reported."""
 
     client = "SpectralMonitor"
     datamodule = None
@@ -264,7 +265,7 @@ class _Loop:
         return None
 
     def publish(self, values: Mapping[str, float]) -> None:
-        """Nobody listens."""
+        """A bare loop has no other parts to inform."""
 
     def say(self, text: str) -> None:
         if _first_rank():
@@ -272,7 +273,7 @@ class _Loop:
 
 
 class _Logger:
-    """A callable ``(values, step)`` or a ``SummaryWriter``, in the form of Lightning's loggers."""
+    """Gives a callable ``(values, step)`` or a ``SummaryWriter`` the interface of Lightning's loggers."""
 
     def __init__(self, log: Any) -> None:
         self.experiment = log
@@ -290,7 +291,7 @@ def _first_rank() -> bool:
 
 
 def _from_here(denoiser: DenoiserChoice | None, network: nn.Module) -> DenoiserChoice | None:
-    """A convention's attribute paths name the network on a module; here the network itself may be the module."""
+    """Shorten a convention's attribute paths, which lead from a module to its network, if this is the network itself."""
     if isinstance(denoiser, str) and denoiser in PRESETS:
         denoiser = Adapter(denoiser)
     if not isinstance(denoiser, Adapter):
@@ -300,8 +301,8 @@ def _from_here(denoiser: DenoiserChoice | None, network: nn.Module) -> DenoiserC
         shorter = _shorter(schedule, network)
         if not shorter and schedule and "." not in schedule and not hasattr(network, "alphas_cumprod"):
             raise ValueError(
-                f"`denoiser` must say which noise levels the network knows: {denoiser.convention!r} looks for `{schedule}` on "
-                f"{type(network).__name__}, which has none. Pass Adapter({denoiser.convention!r}, schedule=...) with the "
+                f"`denoiser` must specify the network's noise levels: {denoiser.convention!r} looks for `{schedule}`, which "
+                f"{type(network).__name__} does not have. Pass Adapter({denoiser.convention!r}, schedule=...) with the "
                 "scheduler, its alphas_cumprod, or 'linear', 'scaled-linear' or 'cosine'."
             )
         schedule = shorter
@@ -309,7 +310,7 @@ def _from_here(denoiser: DenoiserChoice | None, network: nn.Module) -> DenoiserC
 
 
 def _shorter(path: str, network: nn.Module) -> str:
-    """``path``, without its first part if the network has no such attribute: it is that part itself."""
+    """``path``, without its first part if it does not lead anywhere from ``network``: then ``network`` is that part."""
     try:
         reduce(getattr, path.split(".") if path else [], network)
     except AttributeError:

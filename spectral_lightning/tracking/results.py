@@ -22,28 +22,28 @@ _GROUP_CURVES = 64
 
 
 class Results:
-    """The files of one session and its view of the loggers; both exist on rank 0 only.
+    """Writes one session's files and sends values and figures to its loggers, on rank 0 only.
 
     Args:
-        name: of the session: its directory and the first part of its tags.
+        name: of the session: names its directory and starts its tags.
         basis: the modes.
-        output: directory, number of modes in the loggers, figures or not.
-        cost: the account that writing is booked on.
+        output: directory, number of logged modes, whether to draw figures.
+        cost: where to count the time spent writing.
     """
 
     def __init__(self, name: str, basis: Basis, output: Output, cost: Cost) -> None:
         self.name, self.basis, self.output, self.cost = name, basis, output, cost
         self.sinks = LoggerSinks([])
         self.files: RunFiles | None = None
-        self._on_disk: int | None = None  # rows; None before the history is begun there
+        self._on_disk: int | None = None  # rows; None before the history is started there
 
     @property
     def shown_modes(self) -> list[int]:
-        """The modes sent to loggers and drawn, evenly spread over the logarithm of their rank; no null modes."""
+        """The modes to log and draw: evenly spread over the logarithm of their rank, without null modes."""
         return _spread(int((~self.basis.null).sum()), self.output.log_modes)
 
     def tag(self, kind: str, mode: int) -> str:
-        """The logger's tag of one mode (counted from 0; tags count from 1 and sort as text)."""
+        """Logger tag of a mode. Modes count from 0, tags from 1, padded so that they sort as text."""
         return f"{self.name}/{kind}/mode_{mode + 1:04d}"
 
     def open(
@@ -53,13 +53,13 @@ class Results:
         groups: Sequence[str],
         companions: Callable[[int], Iterable[str]],
     ) -> None:
-        """Choose the directory and ask for the charts; nothing is written yet. Every rank must call it.
+        """Choose the directory and collect the charts, without writing yet. Every rank must call it.
 
         Args:
-            training: that is followed.
-            resumed: directory of the run that goes on.
+            training: the training being followed.
+            resumed: directory of the run being resumed.
             groups: names of the groups.
-            companions: tags of one mode that share a chart with its variance.
+            companions: returns the tags that share a chart with a mode's variance.
         """
         root = training.root()
         if root is None:
@@ -74,10 +74,10 @@ class Results:
             self.sinks.chart(_CATEGORY, title, [self.tag(f"group_{g}", k) for g in groups])
 
     def keep(self, history: SpectralHistory) -> None:
-        """Write what is not on disk yet: the newest row, and all that could not be written before.
+        """Write all rows that are not on disk yet: the newest, and any that could not be written before.
 
         Raises:
-            OSError: if it cannot be written now; it is tried again the next time.
+            OSError: if writing fails; the next call tries again.
         """
         if self.files is None:
             return
@@ -94,7 +94,7 @@ class Results:
         directory = HistoryDirectory(files.history)
         if self._on_disk is None:
             files.path.mkdir(parents=True, exist_ok=True)
-            self.basis.save(files / "basis.pt")  # first: where a history was begun there is its basis
+            self.basis.save(files / "basis.pt")  # first, so that every history on disk has its basis
             directory.begin(history)
             self._on_disk = len(history)
         for index in range(self._on_disk, len(history)):
@@ -102,7 +102,7 @@ class Results:
             self._on_disk = index + 1
 
     def log(self, history: SpectralHistory, headline: dict[str, float]) -> None:
-        """Send a readable part of the newest row to the loggers."""
+        """Log the shown modes of the newest row."""
         if self.sinks.loggers:
             with self.cost.of("writing"):
                 self._log(history, history.row(-1), headline)
@@ -123,11 +123,11 @@ class Results:
         return self.files is not None and self.output.figures
 
     def figure(self, kind: str, figure: Figure, step: int) -> None:
-        """Show a figure in the loggers that take one, and keep it as a file."""
+        """Send a figure to the loggers that accept one, and save it as a file."""
         self.sinks.figure(f"{self.name}/{kind}", figure, step)
 
     def finish(self, history: SpectralHistory) -> None:
-        """Write the whole history, once."""
+        """Write the whole history as npz and CSV."""
         self.keep(history)
         if self.files is not None:
             with self.cost.of("writing"):
@@ -135,7 +135,7 @@ class Results:
                 history.to_csv(self.files / "history.csv")
 
     def account(self, failures: Sequence[tuple[int, str]]) -> None:
-        """Write what it cost, and what failed."""
+        """Write the cost and the failures to ``cost.json``."""
         if self.files is not None:
             failed = [{"step": step, "error": text} for step, text in failures]
             document = {"seconds": self.cost.seconds, "total": self.cost.total, "failures": failed}

@@ -1,4 +1,4 @@
-"""One training as it is followed: when to measure, the measurement itself, and where the results go."""
+"""Follows one training: decides when to measure, measures, and passes the results on."""
 
 from __future__ import annotations
 
@@ -39,15 +39,14 @@ T = TypeVar("T")
 
 
 class Observer:
-    """Notified by a session after each of its own steps, in the order of :attr:`order`.
+    """Base of everything that a session notifies when it begins, after every measurement, and when it ends.
 
-    An observer reads the session (history, basis, files, training) and adds results; it never measures by itself but
-    through the session.
+    An observer reads the session (history, basis, files, training) and adds results. It measures only through the session.
 
     Attributes:
         order: observers of lower order are notified first.
-        prediction: the theory's table, from an observer that makes one.
-        judgement: criterion and gray factor of emergence, from an observer that has them; the others follow it.
+        prediction: the predicted history, if this observer makes one.
+        judgement: criterion and gray factor of emergence, if this observer sets them; the other observers use them too.
     """
 
     order = 0
@@ -56,44 +55,44 @@ class Observer:
 
     @property
     def label(self) -> str:
-        """Its name in messages."""
+        """Name in messages."""
         return type(self).__name__
 
     def on_attach(self, session: Session) -> None:
-        """Called before anything is measured: refuse here what cannot work."""
+        """Called before the first measurement; raise here if this observer cannot work."""
 
     def tags(self, session: Session, mode: int) -> list[str]:
-        """Logger tags of one mode to show in the same chart as the measurement."""
+        """Logger tags to show in the same chart as the measurement of one mode."""
         return []
 
     def on_begin(self, session: Session) -> None:
-        """Called once the basis and, of a resumed run, the history are known; before the session measures."""
+        """Called before the session measures; the basis and, in a resumed run, the history are known by then."""
 
     def on_measurement(self, session: Session) -> None:
         """Called after every measurement."""
 
     def on_end(self, session: Session) -> None:
-        """Called after the last measurement, or when an exception ended the training."""
+        """Called after the last measurement, or after an exception has ended the training."""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors for a checkpoint."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave; missing keys are tolerated."""
+        """Restore the result of :meth:`state_dict`; missing keys are tolerated."""
 
 
 class Session:
     """Follows one training: measures on a schedule, keeps the history, and notifies observers.
 
-    Life: :meth:`attach` once the training exists, :meth:`start` before its first update, :meth:`count_update` before and
-    :meth:`after_update` after every update, :meth:`end` or :meth:`fail` at last. Every rank calls every method.
+    Call :meth:`attach` once the training exists, :meth:`start` before its first update, :meth:`count_update` before and
+    :meth:`after_update` after every update, and finally :meth:`end` or :meth:`fail`. Every rank must call every method.
 
-    One measurement is five stations long: a trigger calls :meth:`after_update`, :meth:`measure` asks the
-    :class:`~spectral_lightning.spectra.SpectralProbe` for samples, the sampler makes them, the denoiser is evaluated.
+    A measurement passes five stations: a trigger calls :meth:`after_update`; :meth:`measure` asks the
+    :class:`~spectral_lightning.spectra.SpectralProbe` for samples; the sampler makes them by evaluating the denoiser.
 
     Args:
-        settings: everything the user said.
+        settings: all settings of the tracker or monitor.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -110,7 +109,7 @@ class Session:
         self._probe: SpectralProbe | None = None
         self._results: Results | None = None
         self._restored: dict[str, Any] = {}
-        self._rates: float | None = None  # the sum of the learning rates so far, if they are known
+        self._rates: float | None = None  # sum of the learning rates so far; None if unknown
         self._tried = 0
         self._earlier: Sequence[Session] = ()
         self._followed = False
@@ -122,7 +121,7 @@ class Session:
 
     @property
     def training(self) -> Training:
-        """The training that is followed, known once attached."""
+        """The training that the session follows, known once attached."""
         return _known(self._training, "training", "attached")
 
     @property
@@ -147,32 +146,32 @@ class Session:
 
     @property
     def following(self) -> bool:
-        """Whether updates are followed: started, and not switched off by the environment."""
+        """Whether the session has started and the environment does not switch it off."""
         return self.started and not switched_off()
 
     @property
     def last_step(self) -> int:
-        """Step of the last measurement; 0 before the first."""
+        """Step of the last measurement; 0 before the first one."""
         return 0 if self.history is None else self.history.last_step or 0
 
     @property
     def prediction(self) -> SpectralHistory | None:
-        """The theory's table, if an observer makes one."""
+        """The predicted history, if an observer makes one."""
         return next((o.prediction for o in self.observers if o.prediction is not None), None)
 
     def comparison(self, prediction: SpectralHistory | None = None) -> Comparison:
-        """Emergence so far, by the criterion and gray factor of the observer that has them."""
+        """Emergence so far, by the criterion and gray factor that an observer sets, else by the defaults."""
         judgement = next((o.judgement for o in self.observers if o.judgement is not None), ())
         return compare(self.measured, prediction, *judgement)
 
     def observe(self, observer: Observer) -> None:
-        """Notify ``observer`` of every measurement, after those of lower ``order``."""
+        """Add an observer, to be notified after those of lower ``order``."""
         observer.on_attach(self)
         if observer not in self.observers:
             self.observers = sorted([*self.observers, observer], key=lambda o: (o.order, o.label))
 
     def gain_along(self, basis: Basis) -> Tensor:
-        """Gain of the denoiser as it is now along the modes of another basis, ``[level, mode]``. Every rank must call it."""
+        """Current gain of the denoiser along the modes of another basis, ``[level, mode]``. Every rank must call it."""
         probe, latents = self.probe, self.probe.latents
         other = SpectralProbe(
             basis,
@@ -189,8 +188,8 @@ class Session:
     # The life of a session.
 
     def attach(self, training: Training) -> None:
-        """Find denoiser, weights and classes; refuse what cannot be measured before anything is computed."""
-        if training.step == 0:  # a checkpoint to go on from is loaded later
+        """Find denoiser, weights and classes; raise if they cannot be measured, before computing anything."""
+        if training.step == 0:  # a checkpoint to resume from is loaded later
             self._restored, self.cost = {}, Cost()
         else:
             self.load_state_dict(self.state_dict())
@@ -208,8 +207,8 @@ class Session:
         """Read the data, make the basis, open the files and measure the untrained model.
 
         Args:
-            earlier: sessions on the same training that measure before this one; equal samples are taken from them.
-            followed: whether a session measures after this one, which may take the samples of this.
+            earlier: sessions on the same training that measure before this one; their samples are reused if drawn alike.
+            followed: whether another session measures after this one and may reuse its samples.
         """
         training, self.started = self.training, False
         self.model.check_whole(training.module)
@@ -228,11 +227,11 @@ class Session:
             self._announce()
 
     def count_update(self, optimizer: Optimizer) -> None:
-        """Add the learning rate of the update that is about to be made."""
+        """Add the learning rate of the update that comes next."""
         self._rates = (self._rates or 0.0) + float(optimizer.param_groups[0]["lr"])
 
     def after_update(self) -> None:
-        """Measure if the schedule was crossed since the last measurement, and the budget allows it."""
+        """Measure if a scheduled step has passed since the last measurement and the budget allows it."""
         if not self.following:
             return
         step, last = self.training.step, max(self._tried, self.last_step)
@@ -243,7 +242,7 @@ class Session:
                 self.measure()
 
     def end(self) -> None:
-        """Measure the final weights, and write everything that is written once."""
+        """Measure the final weights and write the final files."""
         if not self.following:
             return
         if self.training.step > self.last_step:
@@ -252,17 +251,17 @@ class Session:
         self._finish(failed=False)
 
     def fail(self) -> None:
-        """Keep what was measured after an exception: no rank may wait for another."""
+        """Save the measurements after an exception; no rank waits for another."""
         if self.following:
             self._finish(failed=True)
 
     def keep_weights(self) -> None:
-        """Remember the raw weights, before a callback may replace them by averages."""
+        """Remember the raw weights before a callback can replace them with averages."""
         if self.following:
             self.model.weights.keep(self.training.module)
 
     def release_weights(self) -> None:
-        """Forget the remembered weights: the training is about to change them."""
+        """Forget the remembered weights; the training is about to change them."""
         if self.following:
             self.model.weights.release()
 
@@ -272,7 +271,7 @@ class Session:
         """Take one measurement and notify all observers.
 
         Args:
-            final: whether it is taken only because the training ends.
+            final: whether it is taken only because training ends.
         """
         training, probe, step = self.training, self.probe, self.training.step
         known: dict[str, Any] = {"seconds": self.cost.training, "final": final}
@@ -288,12 +287,12 @@ class Session:
                         samples = [*(samples or ()), one]
                     sums = self._sums(samples or [])
                     gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
-                    if not any(int(part.non_finite) for part in sums):  # what is broken has no convention
+                    if not any(int(part.non_finite) for part in sums):  # NaN and infinity reveal no convention
                         looked = (probe, denoiser, training.device, self._dtype, self._looked_at)
                         check_again(*looked, self.last_step, step)
                 if attempt.failed:
                     return
-                # Kept until the next measurement, for the sessions that follow this one.
+                # Kept until the next measurement, for sessions that measure after this one.
                 self._generated = (step, samples or []) if self._followed else None
                 row = self._row(sums, gain_sums, step, known)
             self.measured.append(**row)
@@ -307,12 +306,12 @@ class Session:
 
     @property
     def labels(self) -> list[int | None]:
-        """The label of each sampling; one without a label unless the model is conditioned on classes."""
+        """Class label of each sampling pass; a single pass without a label unless the model is conditioned on classes."""
         return [None] if self.groups is None else self.groups.labels
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the network for one measurement, over all ranks."""
+        """Network evaluations per measurement, over all ranks."""
         count, sampler = self.probe.latents.count, self.probe.sampler
         if sampler is None:
             return count * len(self.labels)
@@ -320,7 +319,7 @@ class Session:
         return count * (len(self.labels) * sampler.evaluations + gains)
 
     def _shared(self, step: int) -> list[GeneratedSamples] | None:
-        """The samples that an earlier session has just made, if they are those of this one."""
+        """Samples that an earlier session made at this step, if this session would draw the same ones."""
         for other in self._earlier:
             made = other._generated
             if made is not None and made[0] == step and other._sampling_key == self._sampling_key:
@@ -332,11 +331,11 @@ class Session:
         return self.probe.sampling_key, tuple(self.labels), self.model.key
 
     def _sums(self, samples: list[GeneratedSamples]) -> list[ModeStatistics]:
-        """This rank's sums over its samples, of all together or group by group."""
+        """This rank's sums over its samples, in total or per group."""
         return [self.probe.sums(samples[0])] if self.groups is None else self.groups.sums(self.probe, samples)
 
     def _gain_sums(self) -> Tensor:
-        """This rank's share of the gains, one for all classes: without a label, or under every class in turn."""
+        """This rank's share of the gains, over all classes: without a label, or cycling through the labels."""
         labels = [g for g in self.labels if g is not None]
         condition = self.settings.sampling.condition
         if condition is None and labels and self.model.needs_label:
@@ -346,7 +345,7 @@ class Session:
     def _row(
         self, sums: list[ModeStatistics], gain_sums: Tensor | None, step: int, known: dict[str, Any]
     ) -> dict[str, Any]:
-        """One row of the history from all ranks' shares."""
+        """Combine all ranks' shares into one row of the history."""
         for statistics in sums:
             statistics.reduce(self.probe.ranks)
         if gain_sums is not None:
@@ -356,7 +355,7 @@ class Session:
         return self.groups.row(self.probe, sums, step, **known)
 
     def _notify(self, row: dict[str, Any]) -> None:
-        """Write, log and pass on the newest row; a failure of one costs none of the others."""
+        """Write and log the newest row and notify the observers; a failure of one does not stop the others."""
         step = int(row["step"])
         if row["non_finite"]:
             warnings.warn(
@@ -386,7 +385,7 @@ class Session:
         )
 
     def _read(self) -> SpectralProbe:
-        """What measures: read from the data, or what the checkpoint says of them."""
+        """Build the probe from the data, or in a resumed run from what was saved of them."""
         training, settings, sampling = self.training, self.settings, self.settings.sampling
         ranks = current_ranks(training.device)
         reader = ReferenceReader(settings.reference, settings.data, training, ranks)
@@ -399,7 +398,7 @@ class Session:
         )
 
     def _first_look(self) -> SpectralHistory:
-        """Check the denoiser; of a new run, an empty history with the gain that the denoiser has now."""
+        """Check the denoiser; return the resumed history, or an empty one with the gain before training."""
         training, probe, gain = self.training, self.probe, None
         wanted = self.history is None and probe.sampler is not None
         with self.cost.of("sampling"):
@@ -423,12 +422,12 @@ class Session:
 
     @property
     def _looked_at(self) -> Tensor | None:
-        """The condition for a look at the denoiser: all labels in turn, or the user's."""
+        """The condition for checking the denoiser: all labels in turn, or the user's."""
         labels = [g for g in self.labels if g is not None]
         return torch.tensor(labels) if labels else self.settings.sampling.condition
 
     def _open(self) -> None:
-        """Open the files, with what there is of the history, and let the observers begin."""
+        """Open the files, start the observers, and write the history so far."""
         ranks, step, results = self.probe.ranks, self.training.step, self.results
 
         def companions(mode: int) -> list[str]:
@@ -438,19 +437,19 @@ class Session:
         for observer in self.observers:
             observer.on_begin(self)
         writing = partial(results.keep, self.measured)
-        self.errors.each(ranks, step, {"writing": writing, "the charts' layout": results.sinks.write_layout})
+        self.errors.each(ranks, step, {"writing": writing, "the layout of the charts": results.sinks.write_layout})
         self.cost.ready()
 
     def _announce(self) -> None:
         probe, cost, files = self.probe, self.cost, self.results.files
         conditional = self.groups is not None and self.groups.classify is None
         classes = f" for each of {len(self.labels)} classes" if conditional else ""
-        sampler = "the sampler given" if probe.sampler is None else probe.sampler.describe()
+        sampler = "sampled by the function" if probe.sampler is None else probe.sampler.describe()
         self._say(
             f"{self.model.description}; {self.model.weights.describe()}; {probe.basis.describe()}; {probe.latents.count} "
             f"samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement takes {cost.each:.2g} s "
-            f"({self.evaluations} evaluations), {self.settings.schedule.per_decade} of them per factor of ten in steps. "
-            f"Results in {'nowhere' if files is None else files.path}"
+            f"({self.evaluations} evaluations), {self.settings.schedule.per_decade} per factor of ten in steps. "
+            f"Results: {'not written' if files is None else files.path}"
         )
 
     def _say(self, text: str) -> None:
@@ -463,11 +462,11 @@ class Session:
     # What is written.
 
     def _finish(self, failed: bool) -> None:
-        """Write what is written once: the measurements first, whatever happens to the rest."""
+        """Write the final files, the measurements first; a failure of one does not stop the others."""
         parts: dict[str, Callable[[], Any]] = {"writing": partial(self.results.finish, self.measured)}
         parts |= {observer.label: partial(observer.on_end, self) for observer in self.observers}
-        parts["the account of costs"] = partial(self.results.account, self.errors.failures)
-        # After an exception no rank may wait for another, and that exception is the one to be seen.
+        parts["the cost report"] = partial(self.results.account, self.errors.failures)
+        # After an exception no rank may wait for another, and the user must see that exception, not one of ours.
         self.errors.each(None if failed else self.probe.ranks, self.last_step, parts)
 
     def state_dict(self) -> dict[str, Any]:
@@ -485,7 +484,7 @@ class Session:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; a row measured only because that training ended is dropped."""
+        """Resume from a checkpoint; drop a row that was measured only because that training ended."""
         if "history" not in state:
             return
         self._restored = state
@@ -497,7 +496,7 @@ class Session:
 
 
 def _known(value: T | None, what: str, when: str) -> T:
-    """A part of a session, or an error that says when it exists."""
+    """Return ``value``, or raise an error that says when it becomes known."""
     if value is None:
         raise RuntimeError(f"`{what}` is known once the session has {when}.")
     return value

@@ -1,4 +1,4 @@
-"""The settings that the tracker and the monitor share, in groups."""
+"""Settings shared by the tracker and the monitor, in groups."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SampleFunction = Callable[[Any, Tensor], Tensor]
 
 BasisChoice = Literal["pca", "fourier", "patch"] | BasisRecipe | Basis
 DenoiserChoice = str | Adapter | Denoiser
-"""In this order, or the command line takes every name for a callable."""
+"""In this order; otherwise the command line would read every name as a callable."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +47,16 @@ class Sampling:
     """How the model is sampled for a measurement.
 
     Args:
-        num_samples: latents per measurement; a multiple of twice the dimension makes a linear denoiser exact.
-        sampler: the discrete sampler; by default the module's own ``sampler``, or 18 Heun steps over the denoiser's noise
-            levels, on the network's own grid if it has one. For a model that is not a denoiser: a function
-            ``f(module, latents [B, *S]) -> samples [B, *S]`` of standard normal latents; then there is no theory and no gain.
+        num_samples: latents per measurement; multiples of twice the dimension leave a linear denoiser no sampling error.
+        sampler: a discrete sampler; by default the module's ``sampler``, or 18 Heun steps over the denoiser's noise levels, on
+            the network's own grid if it has one. For a model that is not a denoiser, a function ``f(module, latents [B, *S])
+            -> samples [B, *S]`` of standard normal latents; theory and gains are then unavailable.
         latents: ``"orthogonal"`` or ``"independent"``, see :class:`~spectral_lightning.diffusion.Latents`.
         seed: of the latents.
-        batch_size: the most samples that go through the network at once.
-        condition: rows ``[n, ...]`` for a conditional denoiser ``D(z, sigma, condition)``; latents 2i and 2i + 1 are always
-            sampled under row i modulo n.
-        track_gain: whether to measure the denoiser's gain along every mode too, at every noise level of the sampler.
+        batch_size: largest batch of samples passed to the network.
+        condition: rows ``[n, ...]`` for a conditional denoiser ``D(z, sigma, condition)``; latents 2i and 2i + 1 always use
+            row i modulo n.
+        track_gain: whether to also measure the denoiser's gain along every mode, at every noise level of the sampler.
 
     Raises:
         ValueError: for an argument out of range.
@@ -65,7 +65,7 @@ class Sampling:
         >>> Sampling(num_samples=3)
         Traceback (most recent call last):
             ...
-        ValueError: `num_samples` must be an even integer of at least 4, got 3.
+        ValueError: `num_samples` must be even for orthogonal latents, which come in pairs, got 3.
     """
 
     num_samples: int = 1024
@@ -77,32 +77,32 @@ class Sampling:
     track_gain: bool = False
 
     def __post_init__(self) -> None:
-        Latents(self.num_samples, 1, self.latents, self.seed)  # raises for what is wrong in any dimension
+        Latents(self.num_samples, 1, self.latents, self.seed)  # raises for arguments that are wrong in every dimension
         positive_integer("batch_size", self.batch_size)
         if self.track_gain and self.samples_itself:
             raise ValueError("`track_gain` needs a denoiser, got a function as `sampler`. Leave `track_gain` out.")
 
     @property
     def samples_itself(self) -> bool:
-        """Whether a function of the user samples, of which nothing but its samples is known."""
+        """Whether the user's function does the sampling, so that no denoiser is known."""
         return self.sampler is not None and not isinstance(self.sampler, Sampler)
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """How the data are read for their moments and classes: once, apart from the training.
+    """How to read the data for their moments and classes: once, separately from the training.
 
     Args:
         batch_key: name or position of the examples in a batch, if a batch is not a tensor.
         label_key: name or position of the labels in a batch; the second element by default.
         transform: applied to a batch of examples before its moments are taken, such as the encoder of latent diffusion: a
             callable, or the name of a method of the module, which gets the batch on the module's device.
-        moments: ``"sample"``, those of the training data, or ``"population"``, those the datamodule knows.
-        max_samples: the most examples read, evenly spread over the data.
-        classify: says to which class, from 0, each sample of a batch ``[B, *S]`` belongs; for ``per_class`` with a model
-            that is not conditioned on classes. The datamodule's ``classify`` by default.
-        num_classes: how many classes ``classify`` distinguishes (the datamodule's number by default), or how many labels
-            the ``denoiser`` takes.
+        moments: ``"sample"`` for the moments of the training data, ``"population"`` for those the datamodule provides.
+        max_samples: largest number of examples to read, evenly spread over the data.
+        classify: maps samples ``[B, *S]`` to classes ``[B]``, counted from 0; used by ``per_class`` if the model is not
+            conditioned on classes. The datamodule's ``classify`` by default.
+        num_classes: number of classes that ``classify`` distinguishes (by default the datamodule's), or of labels that the
+            ``denoiser`` takes.
 
     Raises:
         ValueError: for an argument out of range.
@@ -125,12 +125,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Output:
-    """Where results go, and how much of them.
+    """Where results go, and how much to log and draw.
 
     Args:
-        directory: the directory ``name`` with the results goes here; by default into the logger's directory, or
-            ``runs`` for a loop without Lightning.
-        log_modes: how many modes to send to the loggers; the files hold all of them.
+        directory: parent of the results' directory, which is called ``name``; by default the logger's directory, or
+            ``runs`` without Lightning.
+        log_modes: number of modes to send to the loggers; the files hold all modes.
         figures: whether to draw figures.
 
     Raises:
@@ -147,7 +147,7 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """Everything a session is told; see :class:`~spectral_lightning.SpectralTracker` for the fields."""
+    """All settings of a session; see :class:`~spectral_lightning.SpectralTracker` for the fields."""
 
     basis: BasisChoice = "pca"
     denoiser: DenoiserChoice | None = None

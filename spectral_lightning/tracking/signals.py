@@ -1,4 +1,4 @@
-"""Signals that a scheduler sends before it ends a job, held back while a module is not as its training left it."""
+"""Holds back the signals that a job scheduler sends before it ends a job, while a measurement is in progress."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ANNOUNCING = [
 
 @contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Handlers of SIGTERM, SIGUSR1, SIGUSR2 and SIGHUP run when the context ends, not inside it.
+    """Run handlers of SIGTERM, SIGUSR1, SIGUSR2 and SIGHUP when the context ends, not inside it.
 
-    Lightning's handler for SLURM saves a checkpoint to requeue the job from, at once, wherever the signal comes. Inside a
-    measurement the module may hold averaged weights, the history half a row, and the ranks be within a collective.
+    Lightning's SLURM handler saves a checkpoint as soon as the signal arrives. During a measurement the module may hold
+    averaged weights, the history half a row, and the ranks may be inside a collective.
 
-    A signal without a handler of Python's acts at once, as ever; so do all of them in another thread than the main one,
-    where Python allows no other handlers.
+    Signals without a Python handler are not held back. Outside the main thread no signal is, because Python sets handlers
+    in the main thread only.
 
     Example:
         >>> came = []

@@ -1,4 +1,4 @@
-"""What a session needs to know of the training it follows."""
+"""What a session needs to know about the training it follows."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ __all__ = ["Training"]
 
 
 class Training(Protocol):
-    """A training in progress, whoever runs its loop: Lightning's Trainer or the user."""
+    """A training in progress, whether Lightning's Trainer or the user's own loop runs it."""
 
     @property
     def client(self) -> str:
-        """Name of the class that the user attached, for messages."""
+        """Name of the tracker or monitor class, for messages."""
         ...
 
     @property
     def module(self) -> nn.Module:
-        """The module that trains, or the network itself."""
+        """The module being trained, or the network itself."""
         ...
 
     @property
     def loader(self) -> Any:
-        """The training's data loader, or the data the user named; never iterated."""
+        """The training's data loader, or the user's data; never iterated."""
         ...
 
     @property
     def datamodule(self) -> Any:
-        """An object that may know classes or the moments of the population, or None."""
+        """An object that may know classes or population moments, or None."""
         ...
 
     @property
@@ -43,22 +43,22 @@ class Training(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         ...
 
     @property
     def optimizers(self) -> Sequence[Optimizer]:
-        """The optimizers; none if the training does not show them."""
+        """The optimizers; empty if unknown."""
         ...
 
     @property
     def clipping(self) -> float | None:
-        """The norm or value that gradients are clipped at, if known."""
+        """Norm or value at which gradients are clipped; None if unclipped or unknown."""
         ...
 
     @property
     def keepers(self) -> Iterable[object]:
-        """Objects outside the module that may keep an average of its weights."""
+        """Objects outside the module that may hold an average of its weights."""
         ...
 
     @property
@@ -67,19 +67,19 @@ class Training(Protocol):
         ...
 
     def last_step(self) -> int | None:
-        """Optimizer updates by the end of the training, as planned now; None if no end is set."""
+        """Planned number of optimizer updates; None if no end is set."""
         ...
 
     def root(self) -> Path | None:
-        """Where results go; None if this process writes none. Every rank must call it."""
+        """Directory for results; None if this process writes none. Every rank must call it."""
         ...
 
     def seen(self) -> Callable[[Any], Any] | None:
-        """What the training does to a batch between loader and step; None if that is nothing of the user's."""
+        """The user's processing of a batch between loader and step; None if there is none."""
         ...
 
     def publish(self, values: Mapping[str, float]) -> None:
-        """Make values available to the training's other parts, such as early stopping."""
+        """Make values available to other parts of the training, such as early stopping."""
         ...
 
     def say(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What follows a session's measurements: the theory beside them, the emergence of modes, the gains."""
+"""Observers of a session: the theory beside the measurement, the emergence of modes, the figure of gains."""
 
 from spectral_lightning.tracking.observers.fitter import Fitter
 from spectral_lightning.tracking.observers.gain import GainFigure

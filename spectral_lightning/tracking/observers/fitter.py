@@ -1,4 +1,4 @@
-"""Emergence times and the power law through them, while training goes on."""
+"""Emergence times and their power law, updated during training."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _WAYS = ("rising", "falling")
 
 
 class Fitter(Observer):
-    """Emergence time of every mode and the law ``tau* ~ lambda^(-alpha)`` per direction, measured and predicted alike.
+    """Finds the emergence time of every mode and fits ``tau* ~ lambda^(-alpha)``, for measurement and prediction alike.
 
-    A mode has emerged when the variance of the samples along it first passes its threshold between the variance before
-    training and the sampler's fixed point. Rising and falling modes are fitted apart; modes in the gray zone and null
-    modes are left out. No exponent is given with fewer than 10 crossed modes or less than a decade of variances.
+    A mode emerges when the variance of the samples along it first crosses a threshold between its variance before training
+    and the sampler's fixed point. Rising and falling modes are fitted separately; null modes and modes in the gray zone are
+    left out. Fewer than 10 crossed modes, or variances that span less than a decade, yield no exponent.
 
-    If classes are measured apart, every class has its own emergence times and laws, without a prediction.
+    With ``per_class``, every class also has its own emergence times and laws, without a prediction.
 
-    Scalars go to ``<name>/emergence/...``, with the exponent and its 95 % interval once the data support one; a figure to
-    the loggers that take it; ``emergence.csv`` and ``emergence.json`` to the run's files.
+    Logs scalars under ``<name>/emergence/``, with the exponent and its 95 % interval once the data support one, and a
+    figure; writes ``emergence.csv`` and ``emergence.json``.
 
     Args:
         criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or a fraction of the target.
-        gray_factor: modes that start within this factor of their target are left out.
-        figures_per_decade: figures per factor of ten in steps, besides the one at the end.
+        gray_factor: modes that start within this factor of their target are not fitted.
+        figures_per_decade: figures per factor of ten in steps, in addition to the final one.
 
     Raises:
         ValueError: for an argument out of range.
@@ -46,7 +46,7 @@ class Fitter(Observer):
     def __init__(
         self, criterion: str | float = "geometric", gray_factor: float = 2.0, figures_per_decade: int = 2
     ) -> None:
-        threshold(0.5, 1.0, criterion)  # raises for an unknown one
+        threshold(0.5, 1.0, criterion)  # raises if unknown
         if positive("gray_factor", gray_factor) < 1:
             raise ValueError(f"`gray_factor` must be a number of at least 1, got {gray_factor!r}.")
         self.criterion, self.gray_factor = criterion, gray_factor
@@ -58,11 +58,11 @@ class Fitter(Observer):
         self._shown: tuple[int, int] | None = None
 
     def on_begin(self, session: Session) -> None:
-        """Go on drawing where a resumed run left off."""
+        """Continue the schedule of figures in a resumed run."""
         self._drawn, self._shown = session.last_step, None
 
     def on_measurement(self, session: Session) -> None:
-        """Find the modes that have emerged by now."""
+        """Find the modes that have emerged so far, log and draw."""
         with session.cost.of("emergence"):
             result = self._evaluate(session)
             scalars = {f"{session.name}/emergence/{k}": v for k, v in _scalars(result).items()}
@@ -76,7 +76,7 @@ class Fitter(Observer):
             self._draw(session, result)
 
     def on_end(self, session: Session) -> None:
-        """Write and draw what the whole run gave, the files first: a figure that fails costs none of them."""
+        """Write the results of the whole run, then draw them: a failing figure does not lose the files."""
         with session.cost.of("emergence"):
             result = self._evaluate(session)
         files = session.results.files
@@ -107,7 +107,7 @@ class Fitter(Observer):
         }
 
     def _content(self, session: Session) -> tuple[int, int]:
-        """What a figure shows now: a prediction may come late, with its clock."""
+        """Identifies what a figure would show now; the prediction may come late, once its clock is fitted."""
         return session.last_step, 0 if session.prediction is None else len(session.prediction)
 
     def _draw(self, session: Session, result: Comparison) -> None:

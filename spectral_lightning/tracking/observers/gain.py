@@ -10,7 +10,7 @@ __all__ = ["GainFigure"]
 
 
 class GainFigure(Observer):
-    """Draws the gains of a session that tracks them, beside the theory's, twice per decade of steps and at the end."""
+    """Draws the measured gains beside the predicted ones, twice per decade of steps and at the end."""
 
     order = 2
 
@@ -18,7 +18,7 @@ class GainFigure(Observer):
         self.figures, self._drawn = Schedule(2), 0
 
     def on_begin(self, session: Session) -> None:
-        """Go on drawing where a resumed run left off."""
+        """Continue the schedule of figures in a resumed run."""
         self._drawn = session.last_step
 
     def on_measurement(self, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""The theory of a training, drawn beside its measurement."""
+"""The theory's prediction beside the measurement."""
 
 from __future__ import annotations
 
@@ -23,31 +23,29 @@ __all__ = ["Overlay"]
 
 
 class Overlay(Observer):
-    """Predicts what a session measures: a theory, through the same sampler, from the same initial gain.
+    """Predicts what a session measures: a theory passed through the same sampler, from the gain measured before training.
 
-    The theory is the one given, else the module's own (``dynamics()`` and ``departures()``), else it is derived: one
-    linear layer per noise level under the preconditioning of the network's convention, or EDM's with the data's standard
-    deviation if nothing tells. What is assumed is listed among the departures. The prediction starts from the gain
-    measured before training, mode by mode and level by level.
+    The theory is the ``theory`` argument, else the module's own (``dynamics()`` and ``departures()``), else derived: one
+    linear layer per noise level, preconditioned by the network's convention or, if that is unknown, as EDM with the data's
+    standard deviation. What is assumed is listed among the departures.
 
-    Clock. Under plain gradient descent on the declared loss the theory's time is the sum of the learning rates; nothing
-    is fitted. Otherwise one factor on the training's time is fitted to the measured variances, once, when
-    ``calibrate_after`` of the eligible modes have crossed their threshold (five at least), and then kept: the rows before
-    are in sample, those after are not. A refit over the whole run at the end is reported under its own name.
-    ``overlay.json`` states the clock, the departures of this run from the theory, and the goodness of fit beside that of
-    variances that never change.
+    Clock: under plain gradient descent on the declared loss, theory time is the sum of the learning rates and nothing is
+    fitted. Otherwise one factor between the two times is fitted to the measured variances, once: when at least five modes
+    and ``calibrate_after`` of the eligible ones have crossed their threshold. Rows up to that step are in-sample, later
+    rows are predictions. A refit over the whole run is reported separately.
+
+    Writes ``prediction.npz`` and ``.csv``, and ``overlay.json``: the clock, the departures of this run from the theory, and
+    the goodness of fit beside a baseline of variances that never change.
 
     Args:
-        theory: a family to compare with, instead of the module's own or the derived one. Supplied by the user, not
-            verified.
-        clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure of the module or the
-            optimizer forbids it.
-        calibrate_after: share of the eligible modes that must cross before the clock is fitted.
-        figures_per_decade: figures per factor of ten in steps, besides the one at the end.
+        theory: a family to use instead of the module's own or the derived theory; it is not verified.
+        clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
+        calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
+        figures_per_decade: figures per factor of ten in steps, in addition to the final one.
 
     Raises:
-        TypeError: for a ``theory`` that is no family.
-        ValueError: for an argument out of range; when attached, for a model that is sampled by a function.
+        TypeError: if ``theory`` is not a family.
+        ValueError: for an argument out of range; when attached, if a function does the sampling.
     """
 
     order = 0
@@ -73,22 +71,22 @@ class Overlay(Observer):
 
     @property
     def prediction(self) -> SpectralHistory | None:  # type: ignore[override]
-        """The theory's table, of the same kind as the measured one."""
+        """The predicted history, in the form of the measured one."""
         return None if self._prediction is None else self._prediction.history
 
     @property
     def history(self) -> SpectralHistory | None:
-        """The theory's table."""
+        """The same as :attr:`prediction`."""
         return self.prediction
 
     @property
     def scale(self) -> float | None:
-        """The factor on the training's time, once it is known."""
+        """Factor from training time to theory time; None until it is fitted."""
         return self._restored.get("scale") if self._prediction is None else self._prediction.scale
 
     @property
     def calibrated_at(self) -> int | None:
-        """The step at which the factor was fitted; 0 if nothing is fitted."""
+        """Step at which the factor was fitted; 0 if nothing is fitted, None until then."""
         return self._restored.get("calibrated_at") if self._prediction is None else self._prediction.calibrated_at
 
     @property
@@ -99,18 +97,18 @@ class Overlay(Observer):
         return self._prediction
 
     def tags(self, session: Session, mode: int) -> list[str]:
-        """The predicted variance of one mode."""
+        """The tag of one mode's predicted variance."""
         return [session.results.tag("theory", mode)]
 
     def on_attach(self, session: Session) -> None:
-        """Refuse a model that is not a denoiser."""
+        """Refuse a sampling function, which has no denoiser."""
         if session.settings.sampling.samples_itself:
             raise ValueError(
                 f"{self.label} needs a denoiser, got a function as `sampler`. Leave {self.label} out, or pass a `denoiser`."
             )
 
     def on_begin(self, session: Session) -> None:
-        """Find the theory, settle the clock, report what is assumed, and go on with a resumed run's prediction."""
+        """Choose theory and clock, report the assumptions, and restore a resumed run's prediction."""
         training, measured, basis = session.training, session.measured, session.basis
         rate = training.optimizers[0].defaults.get("lr") if training.optimizers else None
         dynamics, declared = self._theory(session, rate)
@@ -124,7 +122,7 @@ class Overlay(Observer):
         natural = NaturalModes(dynamics.gradient_flow() if fitted else dynamics, basis)
         sampler = session.probe.sampler
         if sampler is None:
-            raise RuntimeError("`sampler` must be a Sampler here: a function is refused when attached.")
+            raise RuntimeError("`sampler` must be a Sampler, got a function, which `on_attach` refuses.")
         prediction = Prediction(natural, sampler, fitted, None if rate is None else float(rate), self.calibrate_after)
         if len(measured):
             prediction.start = self._restored.get("natural_gain")
@@ -141,18 +139,18 @@ class Overlay(Observer):
         training.say(f"{self.label}: {natural.dynamics!r}; {prediction.describe_clock()}. {self.describe_departures()}")
 
     def on_measurement(self, session: Session) -> None:
-        """Predict what was just measured, or calibrate when it is time."""
+        """Predict the newest row; calibrate the clock if enough modes have crossed."""
         with session.cost.of("theory"):
             uncalibrated = self.scale is None
             rows = self.predicted.update(session.measured, session.comparison())
             if uncalibrated and self.scale is not None:
-                self._shown = None  # a figure without the prediction is out of date
+                self._shown = None  # the last figure lacks the prediction
             self._log(session, rows)
         if self.figures.due(self._drawn, session.last_step):
             self._draw(session)
 
     def on_end(self, session: Session) -> None:
-        """Calibrate at last, refit over the whole run, write and draw."""
+        """Calibrate if that has not happened yet, refit over the whole run, write and draw."""
         measured, results, prediction = session.measured, session.results, self.predicted
         with session.cost.of("theory"):
             comparison = session.comparison()
@@ -172,20 +170,20 @@ class Overlay(Observer):
             results.sinks.scalars({f"{session.name}/refit/time_scale": document["refit_scale"]}, session.last_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """The frozen clock and the gain before training; the prediction follows from them."""
+        """The fitted clock and the gain before training, which determine the prediction."""
         start = self._restored.get("natural_gain") if self._prediction is None else self._prediction.start
         return {"scale": self.scale, "calibrated_at": self.calibrated_at, "natural_gain": start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the clock of the run that goes on."""
+        """Restore the clock of the resumed run."""
         self._restored, self._prediction = dict(state_dict), None
 
     def describe_clock(self) -> str:
-        """Where the theory's time comes from."""
+        """One phrase on how training time maps to theory time."""
         return self.predicted.describe_clock()
 
     def describe_departures(self) -> str:
-        """The theory's assumptions that this run does not meet."""
+        """One sentence on the assumptions of the theory that this run does not meet."""
         texts = "; ".join(departure.text for departure in self.departures)
         return f"Assumptions not met: {texts}." if texts else "All assumptions of the theory are met."
 
@@ -198,7 +196,7 @@ class Overlay(Observer):
         return derived_theory(session.model.denoiser, session.basis, rate)
 
     def _log(self, session: Session, rows: list[tuple[int, Any]]) -> None:
-        """Send each predicted row to the loggers at its own step."""
+        """Log each predicted row at its step."""
         results = session.results
         for step, row in rows:
             results.sinks.scalars({results.tag("theory", k): float(row[k]) for k in results.shown_modes}, step)

@@ -1,4 +1,4 @@
-"""The data a run is measured against, and their classes."""
+"""The reference data of a run, and their classes."""
 
 from spectral_lightning.tracking.reference.classes import Classes, check_null_class, find_classes
 from spectral_lightning.tracking.reference.reference import ReferenceReader

@@ -1,4 +1,4 @@
-"""The classes of the data as groups of a measurement."""
+"""Classes of the data, as groups of a measurement."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Classifier = Callable[[Tensor], Tensor]
 
 @runtime_checkable
 class HasClasses(Protocol):
-    """A datamodule that knows its classes."""
+    """A datamodule that knows how many classes it has."""
 
     num_classes: int
 
 
 @runtime_checkable
 class HasClassNames(Protocol):
-    """A datamodule that can name them."""
+    """A datamodule that names its classes."""
 
     class_names: list[str]
 
 
 @runtime_checkable
 class HasClassifier(Protocol):
-    """A datamodule that can tell to which class a sample belongs."""
+    """A datamodule that can classify samples."""
 
     def classify(self, x: Tensor) -> Tensor:
         """The class ``[B]`` of every sample ``[B, *S]``."""
@@ -40,52 +40,52 @@ class HasClassifier(Protocol):
 
 @runtime_checkable
 class DropsClasses(Protocol):
-    """A module conditioned on classes that says how often it is trained without one."""
+    """A class-conditional module that states how often it trains without a label."""
 
     num_classes: int | None
     class_dropout: float
 
 
 def check_null_class(module: nn.Module) -> None:
-    """Refuse to measure without labels what is never trained without them.
+    """Refuse to measure a module without labels if it never trains without them.
 
     Raises:
-        ValueError: if the module has a null class that it never learns.
+        ValueError: if the module never trains its null class.
     """
     if isinstance(module, DropsClasses) and module.num_classes is not None and module.class_dropout == 0:
         raise ValueError(
-            f"{type(module).__name__} is trained under labels only, and without a label its null class is evaluated, which "
-            "never learns. Train with `class_dropout` above 0, measure with per_class=True and without `track_gain`, or pass "
-            "labels as `condition`."
+            f"{type(module).__name__} is trained under labels only, but would be measured without one, on a null class that "
+            "is never trained. Train with `class_dropout` above 0, measure with per_class=True and without `track_gain`, or "
+            "pass labels as `condition`."
         )
 
 
 class Classes:
-    """Names of the classes, and the classifier where the model is not conditioned on them."""
+    """Names of the classes, and a classifier unless the model is conditioned on them."""
 
     def __init__(self, names: tuple[str, ...], classify: Classifier | None) -> None:
         self.names, self.classify = names, classify
 
     def sums(self, basis: Basis, batches: Iterable[tuple[Tensor, Tensor | None]]) -> list[ModeStatistics]:
-        """This rank's sums over the data of every class, which are classified as the samples will be.
+        """This rank's sums over the data of every class; a classifier is applied to data and samples alike.
 
         No rank waits for another.
 
         Args:
             basis: the modes.
-            batches: this rank's examples, with labels where the model is conditioned on them.
+            batches: this rank's examples, with labels if the model is conditioned on them.
         """
         return group_sums(basis, len(self.names), self._labelled(batches))
 
     def groups(self, sums: Sequence[ModeStatistics], ranks: Ranks) -> Groups:
-        """Groups with the shares and variances of the data, from this rank's sums. Every rank has to call it."""
+        """Combine all ranks' sums into groups with the data's shares and variances. Every rank must call it."""
         return Groups(self.names, *group_moments(self.names, sums, ranks), self.classify)
 
     def _labelled(self, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterable[tuple[Tensor, Tensor]]:
         for examples, label in batches:
             found = label if self.classify is None else self.classify(examples)
             if found is None:
-                raise ValueError("Data without labels need `classify` to be measured by class.")
+                raise ValueError("`classify` must be given for data without labels. Pass it, or data with labels.")
             yield examples, found
 
 
@@ -96,19 +96,20 @@ def find_classes(
     num_classes: int | None,
     takes_labels: bool = False,
 ) -> Classes:
-    """The classes of a run: those the model is conditioned on, else those a classifier tells apart.
+    """The classes of a run: those the model is conditioned on, else those of a classifier.
 
-    A module of any kind is conditioned on classes where its denoiser takes labels and ``num_classes`` says how many.
+    A model counts as conditioned on classes if its denoiser takes labels and ``num_classes`` is known.
 
     Args:
-        module: that trains.
-        datamodule: of its Trainer.
-        classify: given by the user.
-        num_classes: given by the user.
-        takes_labels: whether the denoiser that was found for the module is called with a condition.
+        module: the module being trained.
+        datamodule: the Trainer's datamodule, if any.
+        classify: the user's classifier.
+        num_classes: the user's number of classes.
+        takes_labels: whether the resolved denoiser accepts a condition.
 
     Raises:
-        ValueError: if the model is not conditioned and nothing classifies, or the number of classes is not known.
+        ValueError: if the model is not conditioned on classes and there is no classifier, or if the number of classes is
+            unknown.
     """
     knows = isinstance(module, SupportsConditionalDenoise) and isinstance(module.num_classes, int)
     conditional = knows or (takes_labels and num_classes is not None)
@@ -116,8 +117,8 @@ def find_classes(
         if not isinstance(datamodule, HasClassifier):
             raise ValueError(
                 f"`per_class` needs a model that is conditioned on classes, which {type(module).__name__} is not, or a "
-                "`classify` that says to which class a sample [B, *S] belongs. Pass one, or use a datamodule that "
-                "offers `classify(x)`; where `denoiser` is an Adapter or takes labels as a third argument, pass `num_classes`."
+                "`classify` that maps samples [B, *S] to classes [B]. Pass one, or use a datamodule with `classify(x)`; if "
+                "`denoiser` is an Adapter or takes labels as a third argument, pass `num_classes`."
             )
         classify = datamodule.classify
     if classify is None and knows:
@@ -125,7 +126,7 @@ def find_classes(
     elif num_classes is None and isinstance(datamodule, HasClasses):
         num_classes = datamodule.num_classes
     if num_classes is None:
-        raise ValueError("`num_classes` must be given with `classify`: how many classes it tells apart.")
+        raise ValueError("`num_classes` must be given with `classify`. Pass the number of classes it distinguishes.")
     named = isinstance(datamodule, HasClassNames) and len(datamodule.class_names) == num_classes
     names = [str(n) for n in datamodule.class_names] if named else [str(n) for n in range(num_classes)]
     return Classes(tuple(names), classify)

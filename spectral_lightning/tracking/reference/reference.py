@@ -1,4 +1,4 @@
-"""The data a run is measured against: read once, apart from the training, and the same on every rank."""
+"""Reads the reference data of a run once, separately from the training, with the same result on every rank."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ _NOT_THE_USERS = {*vars(nn.Module()), "trainer", "_trainer", "_fabric", "_device
 
 @runtime_checkable
 class HasShape(Protocol):
-    """A datamodule that knows the shape of one example."""
+    """A datamodule that states the shape of one example."""
 
     shape: tuple[int, ...]
 
 
 class ReferenceReader:
-    """Reads the data of one training: their moments first, their classes in a second pass.
+    """Reads the data of one training: first their moments, then their classes.
 
     Args:
-        settings: how to read.
-        data: what to read; the dataset of the training's loader if None.
-        training: the training, whose loader is rebuilt and never iterated.
-        ranks: the processes that share the data. Every rank must call every method.
+        settings: how to read the data.
+        data: the data; the dataset of the training's loader if None.
+        training: the training; its loader is rebuilt, never iterated.
+        ranks: the processes that share the reading. Every rank must call every method.
     """
 
     def __init__(self, settings: Reference, data: DataSource | None, training: Training, ranks: Ranks) -> None:
@@ -63,9 +63,9 @@ class ReferenceReader:
         """The modes of the data.
 
         Args:
-            recipe: what to make of the moments; a basis made before is taken as it is.
-            history: of a resumed run, whose modes they must be.
-            directory: where the basis of that history was saved.
+            recipe: how to make a basis from the moments, or a finished basis, used unchanged.
+            history: of a resumed run, to continue with the same modes.
+            directory: where that run saved its basis.
         """
         if history is None:
             return self._made(recipe)
@@ -76,14 +76,14 @@ class ReferenceReader:
         basis = self._made(recipe)
         if not np.allclose(basis.variance.numpy(), history.target, rtol=1e-3):
             warnings.warn(
-                "The data's variances are not those the history of this checkpoint was measured against: its rows "
-                "before and after the resume are along different modes.",
+                "The data's variances differ from those in this checkpoint's history: its rows before and after the resume "
+                "belong to different modes.",
                 stacklevel=2,
             )
         return basis
 
     def groups(self, classes: Classes, basis: Basis, history: SpectralHistory | None = None) -> Groups:
-        """Shares and variances of the classes, from a ``history`` that has them, else read in a second pass."""
+        """Shares and variances of the classes, from ``history`` if it holds them, else from a second pass over the data."""
         if history is not None and history.groups == list(classes.names):
             share, target = (torch.from_numpy(history[name]) for name in ("group_share", "group_target"))
             return Groups(classes.names, share, target, classes.classify)
@@ -117,12 +117,12 @@ class ReferenceReader:
             )
         mean, covariance = moments.compute()
         if not covariance.diagonal().any():
-            raise ValueError(f"The data must vary, got {count} examples that are all the same: they have no modes.")
-        # Made on every rank, so that an error is raised on every rank.
+            raise ValueError(f"The data must vary, got {count} examples that are all the same and so have no modes.")
+        # Made on every rank, so that every rank raises if this fails.
         return shared_basis(self.ranks, recipe.make(mean, covariance, shape, f"{count} training examples"))
 
     def _moments(self) -> tuple[SpectralMoments, tuple[int, ...]]:
-        """This rank's share of the sums, and the shape of an example."""
+        """This rank's sums, and the shape of one example."""
         moments: SpectralMoments | None = None
         shape: tuple[int, ...] = ()
         source, seen, transform = self._source()
@@ -138,18 +138,18 @@ class ReferenceReader:
         return moments, shape
 
     def _source(self) -> tuple[DataSource, Callable[[Any], Any] | None, Callable[[Tensor], Tensor] | None]:
-        """What is read, what the training does to a batch of it, and the transform of the examples."""
+        """The source, the training's own processing of its batches, and the transform of the examples."""
         source = find_data(self.training.loader, self.data, self.training.client)
-        # What the user gives is taken to be as the network sees it.
+        # `data` is read as the network sees it, so the training's processing does not apply.
         seen = self.training.seen() if self.data is None else None
         return source, seen, _named_transform(self.settings.transform, self.training)
 
     @contextmanager
     def _undisturbed(self, source: DataSource) -> Iterator[None]:
-        """Read without leaving a trace in the generators of the data, or in the modes and generators of the module."""
+        """Restore the generators of the data and the modes and generators of the module after reading."""
         module, datamodule = self.training.module, self.training.datamodule
         with undisturbed(module), preserved_generators(source), ExitStack() as stack:
-            # Hooks on a batch may hold a generator in the user's attributes of the module's parts or the datamodule.
+            # The user's batch hooks may draw from a generator kept on any submodule or on the datamodule.
             for owner in (*module.modules(), *([] if datamodule is None else [datamodule])):
                 held: Any = [value for key, value in vars(owner).items() if key not in _NOT_THE_USERS]
                 stack.enter_context(preserved_generators(held))
@@ -157,7 +157,7 @@ class ReferenceReader:
 
 
 def _named_transform(transform: Callable[[Tensor], Tensor] | str | None, training: Training) -> Any:
-    """The transform, or the method of the module that is named, called with examples on the module's device."""
+    """The transform itself, or the module's method of that name, which gets examples on the module's device."""
     if not isinstance(transform, str):
         return transform
     method = attribute_at(training.module, transform, "transform")
@@ -167,7 +167,7 @@ def _named_transform(transform: Callable[[Tensor], Tensor] | str | None, trainin
 
 
 def population_basis(datamodule: Any, recipe: BasisRecipe) -> Basis:
-    """The modes of the population, which a datamodule of synthetic data knows."""
+    """The modes of the population, from a datamodule of synthetic data."""
     if not isinstance(datamodule, HasPopulationMoments):
         raise ValueError(
             "`moments='population'` needs a datamodule with `population_moments()`, "
@@ -179,7 +179,7 @@ def population_basis(datamodule: Any, recipe: BasisRecipe) -> Basis:
 
 
 def shared_basis(ranks: Ranks, basis: Basis) -> Basis:
-    """Rank 0's basis on every rank: two machines may order close eigenvalues differently."""
+    """Copy rank 0's basis to every rank, because machines may order close eigenvalues differently."""
     if ranks.size == 1:
         return basis
     state = basis.state()
@@ -187,7 +187,7 @@ def shared_basis(ranks: Ranks, basis: Basis) -> Basis:
 
 
 def saved_basis(path: str | None, fingerprint: str, ranks: Ranks) -> Basis | None:
-    """The basis that an earlier part of this run saved, if every rank finds it unchanged."""
+    """The basis saved before this run was resumed, if every rank finds it unchanged; else None."""
     found = None
     if path is not None and Path(path).exists():
         found = _readable(path)
@@ -197,6 +197,6 @@ def saved_basis(path: str | None, fingerprint: str, ranks: Ranks) -> Basis | Non
 def _readable(path: str) -> Basis | None:
     try:
         return load_basis(path)
-    except Exception as error:  # whatever a damaged file makes of its reader
+    except Exception as error:  # a damaged file can raise anything
         warnings.warn(f"{path} cannot be read ({error}): the basis is made anew from the data.", stacklevel=2)
         return None

@@ -1,4 +1,4 @@
-"""Where the data of a run come from."""
+"""Finds the data of a run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class _MapStyle(Protocol):
 
 
 def find_data(train_dataloader: Any, data: DataSource | None, client: str = "SpectralTracker") -> DataSource:
-    """``data`` if given, else the training's loader, to be rebuilt and never iterated itself.
+    """``data`` if given, else the training's loader; the caller rebuilds a loader and never iterates it.
 
     Raises:
-        TypeError: if neither is of a kind that can be read apart from the training.
+        TypeError: if the source cannot be read separately from the training.
     """
     source = train_dataloader if data is None else data
     remedy = _REMEDY.format(client=client)

@@ -1,4 +1,4 @@
-"""When to measure, what it costs, and how much it may cost."""
+"""When to measure, what it costs, and the limit on that cost."""
 
 from spectral_lightning.tracking.timing.budget import Budget
 from spectral_lightning.tracking.timing.cost import Cost

@@ -1,4 +1,4 @@
-"""How much of a training measuring may take."""
+"""Limits the share of a training that measuring may take."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from spectral_lightning.tracking.timing.schedule import Schedule
 
 __all__ = ["Budget"]
 
-_WHOLE = 0.99  # of a measurement: the last of k must not be lost to rounding
+_WHOLE = 0.99  # of a measurement, so that rounding does not lose the last of k
 
 
 class Budget:
     """Thins a schedule so that the projected cost of measuring stays within a share of the projected training.
 
-    With a cost c per measurement, n scheduled measurements left, s seconds already spent and a projected training of T
+    With c seconds per measurement, n scheduled measurements left, s seconds already spent and a projected training of T
     seconds without measuring, there is time for
 
     ``k = (share T - s) / c - 1``
 
-    of them beside the last of all, which is always taken. Each one due adds ``k / n`` to an account, and one is taken
-    whenever the account holds a whole one: evenly over the rest of the schedule. T follows from the pace of the updates
-    since the first one due, because starting up takes time that no later step does.
+    more besides the final one, which is always taken. Each scheduled measurement adds ``k / n`` to an account; whenever the
+    account reaches one, the measurement is taken. This spreads them evenly over the rest of the schedule. T is projected
+    from the pace of updates since the first scheduled one, because start-up is slower than later steps.
 
-    As long as there is no pace, or no known end, a measurement is taken once it and those before it fit into the share
+    Until the pace is known, or if the end is unknown, a measurement is taken if it and all earlier ones fit into the share
     of the training so far.
 
     Args:
-        share: of the training's time; None for no limit.
+        share: limit on the time of measuring over that of training; None for no limit.
 
     Raises:
         ValueError: if it is not above 0.
@@ -44,14 +44,14 @@ class Budget:
         >>> for step in range(1, 10):
         ...     if budget.due(step, end=10, left=10 - step, spent=len(taken), cost=1.0, training=50.0 * step / 10):
         ...         taken.append(step)
-        >>> taken  # 10 % of 50 seconds: five measurements of a second, the first and the last among them
+        >>> taken  # 10 % of 50 seconds: five measurements of a second, counting step 0 and the final one
         [0, 3, 5, 8]
     """
 
     def __init__(self, share: float | None = None) -> None:
         self.share = None if share is None else positive("max_overhead", share)
         self.every, self._said = 1.0, 1.0
-        self._account = 0.5  # half way to the first, as the last is half way to the end
+        self._account = 0.5  # half full, so that the gaps at both ends are half a spacing
         self._start: tuple[int, float] | None = None
 
     def due(self, step: int, end: int | None, left: int, spent: float, cost: float, training: float) -> bool:
@@ -59,8 +59,8 @@ class Budget:
 
         Args:
             step: optimizer updates so far.
-            end: those of the whole training; None if not known.
-            left: scheduled measurements from now on and before the end, this one among them.
+            end: optimizer updates of the whole training; None if unknown.
+            left: scheduled measurements before the end, including this one.
             spent: seconds of measuring so far.
             cost: seconds of one measurement.
             training: seconds of training so far.
@@ -81,14 +81,14 @@ class Budget:
     def affords(
         self, step: int, end: int | None, schedule: Schedule, cost: Cost, ranks: Ranks, say: Callable[[str], None]
     ) -> bool:
-        """Whether there is room for the measurement that is due: rank 0's clock decides, and ``say`` reports changes."""
+        """Whether the scheduled measurement fits. Rank 0's clock decides; ``say`` reports a change of rate."""
         if self.share is None:
             return True
         one = cost.each
         left = 1 + schedule.count(step, step if end is None else end - 1)
         due = self.due(step, end, left, cost.measuring, one, cost.training)
         taken, self.every = ranks.copy_from_first(torch.tensor([float(due), self.every])).tolist()
-        # Only if one measurement more or less will be taken: the projection is never quite the same twice.
+        # Only if that changes the number of measurements: every projection differs a little from the last.
         if left * abs(1 / self.every - 1 / self._said) >= 1:
             self._said = self.every
             say(
@@ -99,7 +99,7 @@ class Budget:
     @property
     def _rate(self) -> str:
         if math.isinf(self.every):
-            return "only the last one is taken from here"
+            return "only the final measurement is still taken"
         if self.every <= 1:
-            return "every scheduled measurement is taken from here"
-        return f"one scheduled measurement in {self.every:.2g} is taken from here"
+            return "every scheduled measurement is taken from now on"
+        return f"one scheduled measurement in {self.every:.2g} is taken from now on"

@@ -1,4 +1,4 @@
-"""What tracking costs, by kind of work."""
+"""Measures the cost of tracking, by kind of work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Cost"]
 
 
 class Cost:
-    """Wall seconds by kind of work, beside those of the whole training."""
+    """Wall seconds of tracking by kind of work, and of the whole training."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -20,16 +20,16 @@ class Cost:
         self._set_up, self._counted = 0.0, 0
 
     def begin(self) -> None:
-        """The training begins, or goes on."""
+        """Start the clock of the training."""
         self._start = time.perf_counter()
 
     def ready(self) -> None:
-        """From here on measuring is measuring: no more checks, first looks and files to open."""
+        """End the set-up, whose checks and files do not count into :attr:`each`."""
         self._set_up, self._counted = self.measuring, self.count
 
     @contextmanager
     def of(self, kind: str) -> Iterator[None]:
-        """Count the time spent inside as ``kind``."""
+        """Add the time spent inside to ``kind``."""
         start = time.perf_counter()
         try:
             yield
@@ -38,17 +38,17 @@ class Cost:
 
     @property
     def tracking(self) -> float:
-        """Seconds of tracking in all."""
+        """Seconds of tracking in total."""
         return sum(self.seconds.values())
 
     @property
     def measuring(self) -> float:
-        """Seconds of tracking but for reading the data, which is done once."""
+        """Seconds of tracking without reading the data, which happens once."""
         return self.tracking - self.seconds.get("reference", 0.0)
 
     @property
     def each(self) -> float:
-        """Seconds of one measurement: the mean since :meth:`ready`, else of all before it."""
+        """Mean seconds per measurement since :meth:`ready`, or including the set-up if there is none since."""
         if self.count > self._counted:
             return (self.measuring - self._set_up) / (self.count - self._counted)
         return self.measuring / max(self.count, 1)
@@ -68,7 +68,7 @@ class Cost:
         return {"seconds": dict(self.seconds), "total": self.total, "count": self.count}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.seconds = {str(k): float(v) for k, v in dict(state.get("seconds", {})).items()}  # type: ignore[call-overload]
         self.count = int(state.get("count", 0))  # type: ignore[call-overload]
         self._before = float(state.get("total", 0.0))  # type: ignore[arg-type]

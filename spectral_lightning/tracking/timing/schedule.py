@@ -12,17 +12,17 @@ __all__ = ["Schedule"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps ``round(10^(i / per_decade))``: 1, 2, 3, ... then evenly on a logarithmic axis.
+    """Steps ``round(10^(i / per_decade))``: 1, 2, 3, ..., then evenly spaced on a logarithmic axis.
 
     The grid does not depend on the length of the run, so a longer or resumed run measures at the same steps.
 
     Args:
         per_decade: measurements per factor of ten in optimizer updates.
-        max_overhead: the most time measuring may take, as a share of the training's; the schedule is thinned to keep within
-            it, and a line says so. No limit if None.
+        max_overhead: limit on the time spent measuring, as a fraction of the training time. The schedule is thinned to keep
+            it, and a printed line says when. None sets no limit.
 
     Raises:
-        ValueError: if ``per_decade`` is not a positive integer, or ``max_overhead`` not above 0.
+        ValueError: if ``per_decade`` is not a positive integer, or ``max_overhead`` is not above 0.
 
     Example:
         >>> schedule = Schedule(3)
@@ -39,14 +39,14 @@ class Schedule:
             positive("max_overhead", self.max_overhead)
 
     def floor(self, step: int) -> int:
-        """Largest grid step that is not above ``step``; 0 below the first."""
+        """Largest grid step up to ``step``; 0 before the first."""
         if step < 1:
             return 0
         index = math.floor(self.per_decade * math.log10(step)) + 1
         return max(g for i in range(max(index - 2, 0), index + 1) if (g := round(10 ** (i / self.per_decade))) <= step)
 
     def due(self, last: int, step: int) -> bool:
-        """Whether a grid step was crossed since step ``last``: it lies in ``(last, step]``."""
+        """Whether a grid step lies in ``(last, step]``."""
         return self.floor(step) > last
 
     def count(self, last: int, end: int) -> int:
