@@ -11,40 +11,17 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "AnalyticOverlay": "callbacks",
-    "EmergenceFitter": "callbacks",
-    "SpectralTracker": "callbacks",
-    "Output": "tracking",
-    "Reference": "tracking",
-    "Sampling": "tracking",
-    "Schedule": "tracking",
-    "SpectralMonitor": "tracking",
-    "DeepLinearDenoiser": "models",
-    "DiT": "models",
-    "DiffusionModule": "models",
-    "FullWidthConvDenoiser": "models",
-    "LinearDenoiser": "models",
-    "LocalConvDenoiser": "models",
-    "ResidualMLP": "models",
-    "UNet": "models",
-    "GaussianDataModule": "datamodules",
-    "GaussianFieldDataModule": "datamodules",
-    "MixtureDataModule": "datamodules",
-    "ImageDataModule": "datamodules",
-    "PatchDataModule": "datamodules",
-    "FourierBasis": "spectra",
-    "PatchBasis": "spectra",
-    "PCABasis": "spectra",
-    "SpectralHistory": "spectra",
-    "SpectralMoments": "spectra",
-    "SpectralProbe": "spectra",
-    "LearningDynamics": "theory",
-    "Objective": "theory",
-    "OneLayer": "theory",
-    "Preconditioning": "theory",
-    "Sampler": "sampling",
+_NAMES = {
+    "callbacks": "AnalyticOverlay EmergenceFitter SpectralTracker",
+    "tracking": "Fitter Output Overlay Reference Sampling Schedule SpectralMonitor",
+    "models": "DeepLinearDenoiser DiT DiffusionModule FullWidthConvDenoiser LinearDenoiser LocalConvDenoiser ResidualMLP UNet",
+    "datamodules": "GaussianDataModule GaussianFieldDataModule ImageDataModule MixtureDataModule PatchDataModule Recolor SwapVariances Whiten",
+    "spectra": "Eigenmodes FourierBasis FourierModes PCABasis PatchBasis PatchComponents SpectralHistory SpectralMoments SpectralProbe",
+    "diffusion": "Adapter",
+    "theory": "DeepLinear FlowMatching FullWidthConvolution LocalConvolution NonCenteredOneLayer Objective OneLayer Preconditioning SymmetricTwoLayer",
+    "sampling": "Sampler",
 }
+_HOME = {name: home for home, names in _NAMES.items() for name in names.split()}
 
 __all__ = list(_HOME)
 
