@@ -14,11 +14,22 @@ __version__ = "0.1.0"
 _NAMES = {
     "callbacks": "AnalyticOverlay EmergenceFitter SpectralTracker",
     "tracking": "Fitter Output Overlay Reference Sampling Schedule SpectralMonitor",
-    "models": "DeepLinearDenoiser DiT DiffusionModule FullWidthConvDenoiser LinearDenoiser LocalConvDenoiser ResidualMLP UNet",
-    "datamodules": "GaussianDataModule GaussianFieldDataModule ImageDataModule MixtureDataModule PatchDataModule Recolor SwapVariances Whiten",
-    "spectra": "Eigenmodes FourierBasis FourierModes PCABasis PatchBasis PatchComponents SpectralHistory SpectralMoments SpectralProbe",
+    "models": (
+        "DeepLinearDenoiser DiT DiffusionModule FullWidthConvDenoiser LinearDenoiser LocalConvDenoiser ResidualMLP UNet"
+    ),
+    "datamodules": (
+        "GaussianDataModule GaussianFieldDataModule ImageDataModule MixtureDataModule PatchDataModule "
+        "Recolor SwapVariances Whiten"
+    ),
+    "spectra": (
+        "Eigenmodes FourierBasis FourierModes PCABasis PatchBasis PatchComponents SpectralHistory "
+        "SpectralMoments SpectralProbe"
+    ),
     "diffusion": "Adapter",
-    "theory": "DeepLinear FlowMatching FullWidthConvolution LocalConvolution NonCenteredOneLayer Objective OneLayer Preconditioning SymmetricTwoLayer",
+    "theory": (
+        "DeepLinear FlowMatching FullWidthConvolution LocalConvolution NonCenteredOneLayer Objective "
+        "OneLayer Preconditioning SymmetricTwoLayer"
+    ),
     "sampling": "Sampler",
 }
 _HOME = {name: home for home, names in _NAMES.items() for name in names.split()}
