@@ -1,7 +1,6 @@
 """Watch a diffusion model learn its data mode by mode, live, beside an exactly solvable theory.
 
-The names below are loaded when they are first used, so that ``import spectral_lightning.theory`` loads neither torch nor
-lightning.
+Names are imported on first use, so that ``import spectral_lightning.theory`` loads neither torch nor Lightning.
 """
 
 from __future__ import annotations

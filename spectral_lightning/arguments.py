@@ -1,4 +1,4 @@
-"""Checks of arguments with one pattern of message: the name, the requirement, the value, the remedy."""
+"""Argument checks with one pattern of message: name, requirement, value, remedy."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fraction(name: str, value: Any, *, remedy: str = "") -> float:
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return ``value`` if it is one of ``choices``; raise ``ValueError`` naming them all otherwise."""
+    """Return ``value`` if it is one of ``choices``; raise ``ValueError`` listing them otherwise."""
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
         raise _fail(name, f"one of {', '.join(map(repr, choices))}", value, "")

@@ -1,4 +1,4 @@
-"""The command ``spectral-lightning``: Lightning's subcommands, and those that need no Trainer."""
+"""The command ``spectral-lightning``: Lightning's subcommands, and ours that need no Trainer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMANDS = {
     "exponents": "spectral_lightning.report.theory.command:print_exponents",
     "paper-figures": "spectral_lightning.report.theory.command:draw_paper_figures",
 }
-"""Subcommands that need no Trainer, and the functions they call; Lightning is not imported for them."""
+"""Subcommands that need no Trainer, with the functions they call. They do not import Lightning."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

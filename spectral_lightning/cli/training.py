@@ -1,4 +1,4 @@
-"""The part of the command that trains, which needs Lightning."""
+"""The subcommands that train, which need Lightning."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["SpectralCLI", "train"]
 
 
 class SpectralCLI(LightningCLI):
-    """Any LightningModule, datamodule and callbacks, from YAML and the command line."""
+    """Trains any LightningModule with any datamodule and callbacks, configured from YAML and the command line."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Describe the command, and name the subcommands that need no Trainer."""
+        """Describe the command and list the subcommands that need no Trainer."""
         parser.description = (
             "Train with any LightningModule and LightningDataModule, each class configurable from YAML and the command "
             f"line. Further subcommands: {', '.join(COMMANDS)}."
@@ -26,7 +26,7 @@ class SpectralCLI(LightningCLI):
 
 
 def train(arguments: list[str] | None) -> None:
-    """Run Lightning's command line; ``sys.argv`` if no arguments are given."""
+    """Run Lightning's command line with ``arguments``, or ``sys.argv`` if None."""
     SpectralCLI(
         LightningModule,
         LightningDataModule,

@@ -1,4 +1,4 @@
-"""The theory seen through a measurement: natural modes, clock, departures, comparison. No Trainer."""
+"""Turns a theory into a prediction of what is measured: natural modes, clock, departures, comparison. No Trainer."""
 
 from spectral_lightning.prediction.clock import Fit, fit_time_scale, goodness_of_fit, training_time
 from spectral_lightning.prediction.comparison import Comparison, compare

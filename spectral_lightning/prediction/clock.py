@@ -19,13 +19,13 @@ Predict = Callable[[Array], Array]
 
 
 def training_time(history: SpectralHistory, base: float | None) -> Array:
-    """Updates weighted by their learning rate over ``base``: the updates themselves at a constant rate, ``[T]``.
+    """Updates weighted by learning rate over ``base``, ``[T]``; at a constant rate, the number of updates.
 
-    The plain number of updates if no rate is known, as with manual optimization around Lightning's own.
+    Also the number of updates if the rates are unknown, as in a loop without an optimizer to follow.
 
     Args:
-        history: with ``cumulative_learning_rate``, if that is known.
-        base: learning rate of which one update is one unit of time.
+        history: the measurement, with ``cumulative_learning_rate`` if known.
+        base: learning rate at which one update is one unit of time.
     """
     steps = history.steps.astype(np.float64)
     rates = history["cumulative_learning_rate"] if "cumulative_learning_rate" in history else np.zeros(len(steps))
@@ -38,12 +38,12 @@ def training_time(history: SpectralHistory, base: float | None) -> Array:
 
 @dataclass(frozen=True)
 class Fit:
-    """Goodness of fit of a prediction, beside one that needs no theory.
+    """Goodness of fit of a prediction, beside a baseline without theory.
 
     Attributes:
-        rms: root mean square of log measured over log predicted variance.
-        baseline: the same for a variance that stays what it was before training.
-        cells: measurements times modes that went into both.
+        rms: root mean square of the log of measured over predicted variance.
+        baseline: the same for variances that stay as they were before training.
+        cells: number of points, measurements times modes, in both.
     """
 
     rms: float
@@ -51,9 +51,9 @@ class Fit:
     cells: int
 
     def __str__(self) -> str:
-        """Both numbers and what they mean."""
+        """Both numbers in one sentence."""
         if self.cells == 0:
-            return "not determinable: no mode outside the gray zone was measured"
+            return "not determinable: no points outside the gray zone"
         verdict = "better" if self.rms < self.baseline else "no better"
         return (
             f"rms error of log variance {self.rms:.3f}, {verdict} than {self.baseline:.3f} for variances that stay as "
@@ -62,7 +62,7 @@ class Fit:
 
 
 def goodness_of_fit(measured: Array, predicted: Array, initial: Array, modes: NDArray[np.bool_]) -> Fit:
-    """Compare tables ``[T, K]`` over some of the modes; points that are not positive in all three are left out."""
+    """Compare tables ``[T, K]`` over the given modes, leaving out points that are not positive in all three."""
     m, p = measured[:, modes], predicted[:, modes]
     start = np.broadcast_to(initial[modes], m.shape)
     good = (m > 0) & (p > 0) & (start > 0) & np.isfinite(m)
@@ -77,16 +77,16 @@ def goodness_of_fit(measured: Array, predicted: Array, initial: Array, modes: ND
 def fit_time_scale(
     time: Array, measured: Array, predict: Predict, modes: NDArray[np.bool_], center: float = 1.0
 ) -> float:
-    """The factor on ``time`` with the least rms error of log variance over all records and the given modes.
+    """The factor on ``time`` that minimises the rms error of log variance over all rows and the given modes.
 
-    A grid of four points per decade over sixteen decades about ``center``, then a bounded search around the best.
+    Searches four points per decade over sixteen decades around ``center``, then refines the best by a bounded search.
 
     Args:
-        time: of the records, ``[T]``.
+        time: training time of each row, ``[T]``.
         measured: variances, ``[T, K]``.
-        predict: the theory, for the K modes.
-        modes: those to fit, ``[K]``.
-        center: a factor to search around.
+        predict: the theory's variances of the K modes.
+        modes: mask of the modes to fit, ``[K]``.
+        center: centre of the search.
     """
     initial = measured[0]
 

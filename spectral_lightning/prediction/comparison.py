@@ -1,4 +1,4 @@
-"""Emergence measured and predicted, treated alike."""
+"""Compares measured and predicted emergence under the same rules."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Emergence of the same modes, over the same steps, through the same criterion and gray zone.
+    """Measured and predicted emergence: same modes, steps, criterion and gray zone.
 
     Attributes:
-        measured: of the measured history.
-        predicted: of the theory's, None where there is none.
+        measured: emergence in the measured history.
+        predicted: emergence in the predicted history; None without a prediction.
     """
 
     measured: ModeEmergence
     predicted: ModeEmergence | None = None
 
     def common(self, way: str) -> NDArray[np.bool_]:
-        """Modes of one direction that crossed in both."""
+        """Mask of the modes of one direction that crossed in both."""
         if self.predicted is None:
             return np.zeros_like(self.measured.crossed(way))
         return np.asarray(self.measured.crossed(way) & self.predicted.crossed(way))
 
     def measured_law(self, way: str, common: bool = False) -> PowerLaw:
-        """The measured law, over the modes that crossed in both only if ``common``."""
+        """The measured law; if ``common``, only over modes that crossed in both."""
         return self.measured.law(way, self.common(way) if common else None)
 
     def predicted_law(self, way: str) -> PowerLaw | None:
-        """The theory's law over the modes that crossed in both, None without a prediction."""
+        """The predicted law over the modes that crossed in both; None without a prediction."""
         return None if self.predicted is None else self.predicted.law(way, self.common(way))
 
 
@@ -46,14 +46,14 @@ def compare(
     criterion: str | float = "geometric",
     gray_factor: float = 2.0,
 ) -> Comparison:
-    """Emergence of a history and of its prediction, with the sampler's fixed point as target.
+    """Emergence in a measured history and in its prediction, with the sampler's fixed point as target.
 
-    Direction, gray zone and time window are the measurement's for both; the threshold is taken between each table's own
-    initial variance and the fixed point.
+    Both use the measurement's direction, gray zone and time window. The threshold lies between each history's initial
+    variance and the fixed point.
 
     Args:
-        history: the measurement; its first row is before training.
-        prediction: the theory's table of the same modes.
+        history: the measurement; its first row precedes training.
+        prediction: the predicted history of the same modes.
         criterion: as for :func:`~spectral_lightning.emergence.threshold`.
         gray_factor: as for :func:`~spectral_lightning.emergence.gray_zone`.
     """

@@ -1,4 +1,4 @@
-"""Where a training departs from what the theory assumes of any training."""
+"""Departures of a training from the assumptions that every theory makes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NEGLIGIBLE = 1e-4
 
 
 def optimizer_departures(optimizers: Sequence[Optimizer], clipping: float | None = None) -> list[Departure]:
-    """Everything but one plain gradient descent without clipping.
+    """Departures from plain gradient descent by one optimizer without clipping.
 
     Args:
-        optimizers: of the training; none if they are not known.
-        clipping: what gradients are clipped at.
+        optimizers: the training's optimizers; empty if unknown.
+        clipping: norm or value at which gradients are clipped.
     """
     found = []
     if len(optimizers) != 1:
@@ -41,7 +41,7 @@ def optimizer_departures(optimizers: Sequence[Optimizer], clipping: float | None
 
 
 def data_departures(basis: Basis) -> list[Departure]:
-    """A mean that couples to the weights."""
+    """A departure for a data mean that is not negligible, because the mean couples to the weights."""
     share = float(basis.mean.square().sum() / basis.variance.sum())
     if share <= _NEGLIGIBLE:
         return []

@@ -1,4 +1,4 @@
-"""The theory of a training that declares none, derived from what is known of it."""
+"""Derives a theory for a training that declares none."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ _STANDARD = {
 def derived_theory(
     denoiser: Any, basis: Basis, learning_rate: float | None = None
 ) -> tuple[LearningDynamics, list[Departure]]:
-    """One linear layer per noise level, preconditioned as the network is, and what had to be assumed.
+    """One linear layer per noise level with the network's preconditioning, and the assumptions this makes.
 
     Args:
         denoiser: the resolved denoiser of the session.
-        basis: of the data, whose standard deviation stands in for an unknown ``sigma_data``.
-        learning_rate: of the optimizer; the unit of time if it is not known.
+        basis: the modes; the data's standard deviation replaces an unknown ``sigma_data``.
+        learning_rate: of the optimizer; 1 if unknown.
     """
     preconditioning, assumed = derived_preconditioning(denoiser, basis)
     theory = OneLayer(Objective(learning_rate or 1.0, preconditioning))
     return theory, [
         Departure(f"theory derived, not declared: {assumed}"),
-        Departure("one linear layer per noise level assumed, a network of unknown form trained"),
+        Departure("one linear layer per noise level assumed, network of unknown form used"),
         Departure("every noise level equally likely and the squared error of the network's own target assumed"),
         Departure("full-batch gradients assumed, mini-batches of noisy samples used", affects_clock=False),
     ]
 
 
 def derived_preconditioning(denoiser: Any, basis: Basis) -> tuple[Preconditioning, str]:
-    """How the network's output becomes the denoiser, as far as it is known, and one phrase that says how.
+    """The preconditioning that turns the network's output into the denoiser, and a phrase that describes it.
 
-    A network bound by an :class:`~spectral_lightning.diffusion.Adapter` is read from its convention. Of anything that
-    returns D itself nothing is known: EDM's coefficients are assumed, with the ``sigma_data`` of the network if it has
-    one, else with the data's standard deviation.
+    For a network bound by an :class:`~spectral_lightning.diffusion.Adapter`, it follows from the convention. A function
+    that returns D itself does not reveal it: EDM's is assumed, with the network's ``sigma_data`` if it has one, else with
+    the data's standard deviation.
 
     Args:
         denoiser: the resolved denoiser.
-        basis: of the data.
+        basis: the modes of the data.
     """
     if not isinstance(denoiser, BoundDenoiser) or _returns_clean_data(denoiser):
         own = getattr(denoiser.network, "sigma_data", None) if isinstance(denoiser, BoundDenoiser) else None
@@ -85,5 +85,5 @@ def derived_preconditioning(denoiser: Any, basis: Basis) -> tuple[Preconditionin
 
 
 def _returns_clean_data(denoiser: BoundDenoiser) -> bool:
-    """Whether the bound network is a denoiser already, called with z itself."""
+    """Whether the bound network itself is a denoiser ``D(z, sigma)``."""
     return denoiser.adapter.prediction == "x0" and denoiser.adapter.path in ("variance-exploding", "schedule")

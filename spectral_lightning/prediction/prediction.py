@@ -1,4 +1,4 @@
-"""A theory's table beside a measured one: same sampler, same start, same steps."""
+"""Predicts a measured history from a theory: same sampler, same start, same steps."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _LEAST_CROSSED = 5
 
 
 class Prediction:
-    """Predicts the rows of a measured history as they come.
+    """Predicts the rows of a measured history as they are added.
 
-    The clock is the sum of the learning rates, or that times one factor. The factor is fitted to the measured variances
-    once, when enough modes have crossed their threshold, and then kept: rows before are in sample, rows after are not.
+    Theory time is the sum of the learning rates, or that times one factor. The factor is fitted once, to the variances
+    measured until enough modes have crossed their threshold: rows up to then are in-sample, later rows are predictions.
 
     Args:
-        natural: the theory in its own modes, seen along the measured ones.
-        sampler: of the measurement.
-        fitted: whether the clock needs a factor.
-        base: the learning rate of which one update is the theory's unit of time.
-        calibrate_after: share of the eligible modes that must cross before the factor is fitted; five modes at least.
+        natural: the theory solved in its natural modes and projected on the measured ones.
+        sampler: the sampler of the measurement.
+        fitted: whether to fit a factor.
+        base: learning rate at which one update is the theory's unit of time.
+        calibrate_after: fraction of the eligible modes, and at least five, that must cross before the factor is fitted.
     """
 
     def __init__(
@@ -43,27 +43,27 @@ class Prediction:
         self.scale: float | None = None if fitted else 1.0
         self.calibrated_at: int | None = None if fitted else 0
         self.start: torch.Tensor | None = None
-        """Gain before training along the theory's own modes, ``[level, mode]``, if those are not the measured ones."""
+        """Gain before training along the natural modes, ``[level, mode]``, if those are not the measured modes."""
         self.history: SpectralHistory | None = None
 
     def update(self, measured: SpectralHistory, comparison: Comparison) -> list[tuple[int, Array]]:
-        """Calibrate when it is time, and predict the rows that have no prediction yet: their steps and variances.
+        """Calibrate if enough modes have crossed, and return step and variances of every newly predicted row.
 
         Args:
             measured: the measurement.
-            comparison: its emergence, which says which modes are eligible and which have crossed.
+            comparison: its emergence: which modes are eligible, and which have crossed.
         """
         if self.scale is None and self._ready(comparison):
             self.calibrate(measured, comparison)
         return self.extend(measured)
 
     def calibrate(self, measured: SpectralHistory, comparison: Comparison) -> None:
-        """Fit the factor to all rows so far and keep it; nothing if no mode is eligible."""
+        """Fit the factor to all rows so far and keep it; do nothing if no mode is eligible."""
         self.scale = self.fit(measured, comparison)
         self.calibrated_at = None if self.scale is None else measured.last_step
 
     def extend(self, measured: SpectralHistory) -> list[tuple[int, Array]]:
-        """Predict the rows that have no prediction yet."""
+        """Predict the new rows, and return step and variances of each."""
         if self.scale is None or self.history is None or len(self.history) == len(measured):
             return []
         missing = slice(len(self.history), len(measured))
@@ -79,7 +79,7 @@ class Prediction:
         return rows
 
     def fit(self, measured: SpectralHistory, comparison: Comparison) -> float | None:
-        """The factor that fits all rows best; None without eligible modes or rows."""
+        """The factor that fits all rows best; None without eligible modes or with fewer than two rows."""
         time, modes = training_time(measured, self.base), _eligible(comparison)
         if not modes.any() or len(time) < 2:
             return None
@@ -87,7 +87,7 @@ class Prediction:
         return fit_time_scale(time, measured.variance, lambda t: self.natural.variance(t, self.sampler, gain), modes)
 
     def goodness(self, measured: SpectralHistory, comparison: Comparison, after: int = 0) -> Fit | None:
-        """Goodness of fit over the measurements after a step; None without a prediction."""
+        """Goodness of fit over all measurements after step ``after``; None without a prediction."""
         if self.history is None or len(self.history) == 0:
             return None
         rows = measured.steps > after
@@ -95,7 +95,7 @@ class Prediction:
         return goodness_of_fit(measured.variance[rows], table, measured.variance[0], _eligible(comparison))
 
     def describe_clock(self) -> str:
-        """Where the theory's time comes from."""
+        """One phrase on how training time maps to theory time."""
         if not self.fitted:
             return "clock: the sum of the learning rates, nothing fitted"
         if self.scale is None:

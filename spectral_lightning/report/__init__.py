@@ -1,4 +1,4 @@
-"""Figures, logger sinks, result files, the summary table, and the theory drawn and tabulated by itself."""
+"""Figures, logger sinks, result files, the summary table, and reports on the theory alone."""
 
 from spectral_lightning.report.figures import emergence_figure, overlay_figure
 from spectral_lightning.report.files import RunFiles, free_directory, latest_run

@@ -1,4 +1,4 @@
-"""The figures, as ``matplotlib.figure.Figure`` objects that touch no global state."""
+"""Figures of a run, as ``matplotlib.figure.Figure`` objects without global state."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _MARKER = {"rising": "^", "falling": "v"}
 def overlay_figure(
     history: SpectralHistory, prediction: SpectralHistory | None, modes: Sequence[int], text: str = ""
 ) -> Figure:
-    """Variance of the generated samples against optimizer updates, with the theory's dashed and the targets on the right.
+    """Variance of generated samples against optimizer updates, the prediction dashed, the targets on the right.
 
     Args:
         history: the measurement.
-        prediction: the theory's table; None or empty draws the measurement alone.
+        prediction: the predicted history; None or empty draws the measurement alone.
         modes: the modes to draw, counted from 0.
-        text: said below the title.
+        text: shown below the title.
     """
-    # Fixed margins: a layout engine would draw everything twice, and drawing is what a figure costs.
+    # Fixed margins: a layout engine would draw everything twice, and drawing is most of a figure's cost.
     figure = Figure(figsize=(8.5, 5.6))
     axes, bar = figure.add_axes((0.085, 0.1, 0.76, 0.77)), figure.add_axes((0.872, 0.1, 0.02, 0.77))
     shown = history.target[list(modes)]
@@ -57,7 +57,7 @@ def overlay_figure(
     if prediction is not None and len(prediction):
         handles.append(Line2D([], [], color="0.3", linestyle="--", linewidth=1.5, label="theory"))
     handles.append(
-        Line2D([], [], color="0.3", marker="<", linestyle="", markersize=5, label="end of learning (sampler's)")
+        Line2D([], [], color="0.3", marker="<", linestyle="", markersize=5, label="target (sampler's fixed point)")
     )
     axes.legend(handles=handles, loc="best", fontsize=8, framealpha=0.8)
     figure.colorbar(color, cax=bar, label="variance of the data along the mode")
@@ -65,11 +65,11 @@ def overlay_figure(
 
 
 def emergence_figure(comparison: Comparison, last_step: int) -> Figure:
-    """Emergence step against data variance on log-log axes, with the laws; modes that have not crossed lie on top.
+    """Emergence step against data variance on log-log axes, with the fitted laws; modes not yet crossed at the top.
 
     Args:
-        comparison: emergence measured, and predicted where there is a prediction.
-        last_step: of the measurements; where modes that have not crossed are drawn.
+        comparison: measured and, if available, predicted emergence.
+        last_step: step of the last measurement; modes not yet crossed are drawn just above it.
     """
     figure = Figure(figsize=(8.5, 5.6))
     axes = figure.add_axes((0.085, 0.1, 0.895, 0.83))
@@ -84,7 +84,7 @@ def emergence_figure(comparison: Comparison, last_step: int) -> Figure:
             _line(axes, law, x, color, "-")
         if waiting.any():
             x, y = measured.variance[waiting], np.full(int(waiting.sum()), max(last_step, 1) * 1.3)
-            axes.plot(x, y, marker, color=color, markersize=4, alpha=0.35, label=f"{way}, not yet: {len(x)}")
+            axes.plot(x, y, marker, color=color, markersize=4, alpha=0.35, label=f"{way}, not yet crossed: {len(x)}")
         _draw_prediction(axes, comparison, way)
     gray = measured.variance[measured.status == STATUS.index("gray zone")]
     if len(gray) and gray.min() > 0:

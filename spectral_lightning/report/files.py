@@ -1,4 +1,4 @@
-"""Where a tracked run keeps its results."""
+"""The result files of a tracked run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["RunFiles", "free_directory", "latest_run"]
 
 
 class RunFiles:
-    """The files of one tracked run, all in one directory.
+    """The files of one tracked run, in one directory.
 
     ======================  ===========================================================================
-    ``history/``            the measurements while they are made, one file each
-    ``history.npz, .csv``   all of them, written when training ends, by itself or by an exception
-    ``prediction.npz, .csv``  the theory's table, of the same kind
+    ``history/``            the measurements as they are made, one file each
+    ``history.npz, .csv``   all measurements, written when training ends, also by an exception
+    ``prediction.npz, .csv``  the predicted history, in the same form
     ``emergence.csv``       emergence time of every mode, measured and predicted
-    ``emergence.json``      criterion, gray zone and the power laws
-    ``overlay.json``        what the theory assumed, its clock and its goodness of fit
-    ``cost.json``           seconds by kind of work, and of the whole training
+    ``emergence.json``      criterion, gray factor and power laws
+    ``overlay.json``        the theory's clock, unmet assumptions and goodness of fit
+    ``cost.json``           seconds by kind of work and in total; failed measurements
     ``figures/``            the figures as PNG
     ``basis.pt``            eigenvectors, mean and variances of the data
     ======================  ===========================================================================
@@ -40,18 +40,18 @@ class RunFiles:
 
     @property
     def history(self) -> Path:
-        """Directory of the growing history."""
+        """Directory of the history as it grows."""
         return self.path / "history"
 
     def write_json(self, name: str, document: Any) -> None:
-        """Write a small document, atomically; numbers that JSON has no word for, NaN and infinity, as null."""
+        """Write a small document atomically, with NaN and infinity as null."""
         self.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_plain(document), indent=2, sort_keys=True, allow_nan=False) + "\n"
         with replacing(self.path / name) as part:
             part.write_text(text)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Read a document; an empty one where it was not written."""
+        """Read a document; empty if there is no such file."""
         file = self.path / name
         document: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         return document
@@ -61,23 +61,23 @@ def latest_run(path: str | Path, name: str = "spectral") -> RunFiles:
     """The newest tracked run at or below ``path``.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if no run is found.
     """
     root = Path(path)
-    # The tracker's directory, or one with the number that a second run in the same place gets.
+    # A second run in the same place gets a number.
     named = re.compile(rf"{re.escape(name)}(_\d+)?")
     below = (file for file in root.glob("**/history/header.npz") if named.fullmatch(file.parent.parent.name))
     headers = [*root.glob("history/header.npz"), *below]
     if not headers:
         raise FileNotFoundError(
             f"`path` must lead to a tracked run, got {str(root)!r} with none at or below it. "
-            "Train with SpectralTracker among the callbacks first."
+            "Train with a SpectralTracker or SpectralMonitor first."
         )
     return RunFiles(max(headers, key=lambda file: file.stat().st_mtime).parent.parent)
 
 
 def free_directory(root: Path, name: str, resumed: str | None) -> Path:
-    """``root/name``, or with a number behind it where another run than the ``resumed`` one keeps a history there."""
+    """``root/name``, with a number appended if a run other than the ``resumed`` one has its history there."""
     path, number = root / name, 0
     while (path / "history" / "header.npz").exists() and str(path) != resumed:
         number += 1

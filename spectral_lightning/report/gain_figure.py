@@ -1,4 +1,4 @@
-"""The figure of the denoiser's own gains, as a ``matplotlib.figure.Figure`` that touches no global state."""
+"""Figure of the denoiser's gains, as a ``matplotlib.figure.Figure`` without global state."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["gain_figure"]
 
 
 def gain_figure(history: SpectralHistory, prediction: SpectralHistory | None, modes: Sequence[int]) -> Figure:
-    """Gain of the denoiser along each mode: over the noise levels now, and over the training at one noise level.
+    """Gain of the denoiser along each mode: left, against noise level now; right, against steps at one noise level.
 
-    The noise level of the right panel is the one nearest to the geometric mean of the modes' standard deviations.
+    The right panel uses the level nearest to the geometric mean of the modes' standard deviations.
 
     Args:
         history: a measurement with the field ``gain``.
-        prediction: the theory's table; drawn dashed where it holds gains.
+        prediction: the predicted history; its gains, if any, are drawn dashed.
         modes: the modes to draw, counted from 0.
     """
     figure = Figure(figsize=(10.5, 4.8))

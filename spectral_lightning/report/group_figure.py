@@ -1,4 +1,4 @@
-"""The figure of emergence by class, as a ``matplotlib.figure.Figure`` that touches no global state."""
+"""Figure of emergence by class, as a ``matplotlib.figure.Figure`` without global state."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ _MARKER = {"rising": "^", "falling": "v"}
 
 
 def group_figure(groups: Mapping[str, Comparison], last_step: int) -> Figure:
-    """Emergence step against the variance of each class's own data, one colour per class.
+    """Emergence step against the variance of each class's data, one colour per class.
 
-    Modes that rise are upward triangles, modes that fall downward ones. A class's line in the legend counts its modes
-    that have emerged among those that can.
+    Upward triangles are rising modes, downward triangles falling ones. The legend counts crossed and eligible modes.
 
     Args:
         groups: emergence of every class, by name.
-        last_step: of the measurements.
+        last_step: step of the last measurement.
     """
     figure = Figure(figsize=(8.5, 5.6))
     axes = figure.add_axes((0.085, 0.1, 0.895, 0.83))

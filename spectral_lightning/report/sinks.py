@@ -1,4 +1,4 @@
-"""Scalars, figures and chart layouts to whatever loggers a run has, by what they can do and not by their names."""
+"""Sends scalars, figures and chart layouts to any logger, according to the methods it offers."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class _StoresImages(Protocol):
 
 
 class LoggerSinks:
-    """All loggers of a training, written to with explicit steps.
+    """Writes to all loggers of a training, with explicit steps.
 
-    What a logger can do is asked of it and of its ``experiment``: ``add_image`` and ``add_custom_scalars`` (a
-    ``SummaryWriter``), ``log_image`` of the logger (Weights & Biases), ``log_image`` of the client of a logger with a
-    ``run_id`` (MLflow). Hyper-parameters are none of its business.
+    Figures and layouts use the methods that a logger or its ``experiment`` offers: ``add_image`` and ``add_custom_scalars``
+    (a ``SummaryWriter``), the logger's ``log_image`` (Weights & Biases), or ``log_image`` of the client of a logger with a
+    ``run_id`` (MLflow).
 
-    ``self.log`` would lose, re-date and repeat values measured on a logarithmic schedule. One object of this kind owns
-    the custom-scalar layout of a run: TensorBoard keeps the last layout only, so it is collected and written once.
+    ``self.log`` would lose, re-date and repeat values measured on a logarithmic schedule. Use one object per run:
+    TensorBoard keeps only the last custom-scalar layout, so all charts are collected and written once.
 
     Args:
-        loggers: objects with ``log_metrics(values, step=...)`` and, perhaps, an ``experiment``.
-        figure_dir: where figures are kept as PNG, besides the loggers that take them; None keeps none.
+        loggers: objects with ``log_metrics(values, step=...)`` and optionally an ``experiment``.
+        figure_dir: directory for PNG copies of the figures; None keeps none.
     """
 
     def __init__(self, loggers: Iterable[Any], figure_dir: Path | None = None) -> None:
@@ -65,18 +65,18 @@ class LoggerSinks:
         self._layout_written = False
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Log values at a step, which may lie in the past."""
+        """Log values at a step, which may be a past one."""
         for logger in self.loggers:
             logger.log_metrics(dict(values), step=step)
 
     def chart(self, category: str, title: str, tags: Sequence[str]) -> None:
-        """Ask for one chart that shows several tags together; only before the first :meth:`write_layout`."""
-        # TensorBoard reads a tag as the prefix of a regular expression.
+        """Add a chart that shows several tags together; call before :meth:`write_layout`."""
+        # TensorBoard matches a tag as a regular expression at its start.
         patterns = [f"^{re.escape(tag)}$" for tag in tags]
         self._layout.setdefault(category, {})[title] = ["Multiline", patterns]
 
     def write_layout(self) -> None:
-        """Write the charts asked for, once."""
+        """Write the layout of all charts, once."""
         if self._layout_written or not self._layout:
             return
         self._layout_written = True
@@ -86,8 +86,8 @@ class LoggerSinks:
                 experiment.add_custom_scalars(self._layout)
 
     def figure(self, tag: str, figure: Figure, step: int) -> None:
-        """Show a figure in the loggers that can, and keep it as a PNG that the next one of its tag replaces."""
-        # Drawn once for all: drawing is nearly the whole cost of a figure.
+        """Send a figure to the loggers that accept one, and save it as PNG, replacing the previous one of its tag."""
+        # Drawn once for all loggers: drawing is nearly the whole cost of a figure.
         pixels = _pixels(figure)
         for logger in self.loggers:
             experiment = logger.experiment

@@ -1,4 +1,4 @@
-"""The short table of a run, computed from its files alone."""
+"""Summary table of a run, computed from its files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ __all__ = ["read_history", "summarise", "summary_lines", "summary_table"]
 
 
 def summary_table(run: RunFiles) -> Table:
-    """Modes that emerged and exponents, per direction, beside the theory's.
+    """Crossed modes and exponents per direction, measured and predicted.
 
-    Emergence is computed anew from ``history.npz`` (or, of a run that was killed, from ``history/``) and
-    ``prediction.npz``.
+    Emergence is recomputed from ``history.npz`` (or ``history/`` if the run was killed) and ``prediction.npz``.
 
     Raises:
         FileNotFoundError: if the directory holds no history.
@@ -38,7 +37,7 @@ def summary_table(run: RunFiles) -> Table:
 
 
 def summary_lines(run: RunFiles) -> list[str]:
-    """What concerns the whole run: its size, the theory's fit, the cost of tracking."""
+    """Lines on the whole run: its size, the theory's fit, the cost of tracking."""
     history, fit, cost = (
         read_history(run),
         run.read_json("overlay.json").get("goodness_of_fit"),
@@ -46,18 +45,18 @@ def summary_lines(run: RunFiles) -> list[str]:
     )
     lines = [f"{len(history.target)} modes, {len(history)} measurements."]
     if fit and fit["cells"]:
-        lines.append(f"Theory's fit: rms log error {fit['rms']:.2f}; {fit['baseline']:.2f} if nothing were learnt.")
+        lines.append(f"Theory's fit: rms log error {fit['rms']:.2f}; {fit['baseline']:.2f} for unchanged variances.")
     if cost:
         seconds, total = cost["seconds"], cost["total"]
         parts = ", ".join(f"{kind} {value:.1f} s" for kind, value in sorted(seconds.items(), key=lambda item: -item[1]))
         lines.append(f"Tracking took {sum(seconds.values()) / total:.0%} of {total:.0f} s: {parts}.")
     else:
-        lines.append("The run has not ended, so its cost is not known.")
+        lines.append("The run has not ended, so its cost is unknown.")
     return lines
 
 
 def read_history(run: RunFiles) -> SpectralHistory:
-    """The history of a run that ended, or of one that was killed.
+    """The history of a run, also of one that was killed.
 
     Raises:
         FileNotFoundError: if the directory holds no history.
@@ -67,10 +66,10 @@ def read_history(run: RunFiles) -> SpectralHistory:
 
 
 def summarise(path: str, name: str = "spectral") -> None:
-    """Print the short table of a run and where its results are.
+    """Print a run's summary table and the paths of its results.
 
     Args:
-        path: directory of a run, or one above it; the newest run below it is taken.
+        path: directory of a run, or a parent, of which the newest run is taken.
         name: of the tracker or monitor.
     """
     run = latest_run(path, name)

@@ -50,7 +50,7 @@ def test_a_mode_has_one_color_in_both_tables():
 def test_the_overlay_without_a_prediction_draws_the_measurement_alone(prediction):
     axes, _ = overlay_figure(history(), prediction, [0, 1]).axes
     assert lines_of(axes, "--") == []
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["measured", "end of learning (sampler's)"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["measured", "target (sampler's fixed point)"]
 
 
 def test_the_overlay_says_what_its_axes_are():
@@ -75,7 +75,7 @@ def test_the_emergence_figure_draws_the_crossed_modes_and_the_law():
     np.testing.assert_array_equal(points.get_xdata(), TARGET[crossed])
     np.testing.assert_array_equal(points.get_ydata(), result.measured.time[crossed])
     waiting = next(line for line in axes.get_lines() if "not yet" in line.get_label())
-    assert waiting.get_label() == f"falling, not yet: {int(law.total - law.count)}"
+    assert waiting.get_label() == f"falling, not yet crossed: {int(law.total - law.count)}"
     np.testing.assert_array_equal(waiting.get_xdata(), TARGET[result.measured.eligible("falling") & ~crossed])
     theory = next(line for line in axes.get_lines() if line.get_label().startswith("theory, falling"))
     np.testing.assert_array_equal(theory.get_ydata(), result.predicted.time[result.predicted.crossed("falling")])
