@@ -144,22 +144,21 @@ def test_no_records_and_no_modes():
 
 
 @pytest.mark.parametrize(
-    ("steps", "values", "level", "sign", "message"),
+    ("steps", "values", "level", "sign", "argument"),
     [
-        ([1, 2], np.ones((3, 2)), np.ones(2), np.ones(2), "must have shape"),
-        ([1, 2], np.ones((2, 3)), np.ones(2), np.ones(2), "must have shape"),
-        ([1, 2], np.ones((2, 2)), np.ones(2), np.ones(3), "must have shape"),
-        ([1, 2], np.ones(2), np.ones(1), np.ones(1), "must have shape"),
-        ([1, 2], np.ones((2, 2)), 1.0, np.ones(2), "must have shape"),
-        ([[1, 2]], np.ones((1, 2, 2)), np.ones(2), np.ones(2), "must have shape"),
-        ([2, 1], np.ones((2, 1)), [1.0], [1], "strictly increasing"),
-        ([1, 1], np.ones((2, 1)), [1.0], [1], "strictly increasing"),
-        ([-1, 1], np.ones((2, 1)), [1.0], [1], "zero or more"),
-        ([math.nan, 1], np.ones((2, 1)), [1.0], [1], "`steps` must be finite"),
-        ([math.nan], np.ones((1, 1)), [1.0], [1], "`steps` must be finite"),
-        ([1, math.inf], np.ones((2, 1)), [1.0], [1], "`steps` must be finite"),
+        ([1, 2], np.ones((3, 2)), np.ones(2), np.ones(2), "variance"),
+        ([1, 2], np.ones((2, 3)), np.ones(2), np.ones(2), "variance"),
+        ([1, 2], np.ones((2, 2)), np.ones(2), np.ones(3), "variance"),
+        ([1, 2], np.ones(2), np.ones(1), np.ones(1), "variance"),
+        ([1, 2], np.ones((2, 2)), 1.0, np.ones(2), "variance"),
+        ([[1, 2]], np.ones((1, 2, 2)), np.ones(2), np.ones(2), "variance"),
+        *(
+            (steps, np.ones((2, 1)), [1.0], [1], "steps")
+            for steps in ([2, 1], [1, 1], [-1, 1], [math.nan, 1], [1, math.inf])
+        ),
+        ([math.nan], np.ones((1, 1)), [1.0], [1], "steps"),
     ],
 )
-def test_bad_arguments_are_refused(steps, values, level, sign, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments_are_refused(steps, values, level, sign, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`"):
         first_passage(steps, values, level, sign)

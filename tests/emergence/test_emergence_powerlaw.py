@@ -108,23 +108,16 @@ def test_text_shows_the_interval_and_the_count():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "message"),
+    ("arguments", "options", "argument"),
     [
-        ((np.ones(3), np.ones(4)), {}, "one and the same shape"),
-        ((np.ones((2, 3)), np.ones((2, 3))), {}, "one and the same shape"),
-        ((1.0, 1.0), {}, "one and the same shape"),
-        (
-            (np.ones(3), np.ones(3)),
-            {"min_modes": 2},
-            "`min_modes` must be an integer of at least 3, got 2. Three points",
-        ),
-        ((np.ones(3), np.ones(3)), {"min_modes": 10.0}, "`min_modes` must be"),
-        ((np.ones(3), np.ones(3)), {"min_decades": -1.0}, "`min_decades` must be"),
-        ((np.ones(3), np.ones(3)), {"min_decades": math.nan}, "`min_decades` must be"),
-        ((np.ones(3), np.ones(3)), {"confidence": 0.0}, "`confidence` must be"),
-        ((np.ones(3), np.ones(3)), {"confidence": 95}, "`confidence` must be"),
+        ((np.ones(3), np.ones(4)), {}, "time"),
+        ((np.ones((2, 3)), np.ones((2, 3))), {}, "time"),
+        ((1.0, 1.0), {}, "time"),
+        *(((np.ones(3), np.ones(3)), {"min_modes": value}, "min_modes") for value in (2, 10.0)),
+        *(((np.ones(3), np.ones(3)), {"min_decades": value}, "min_decades") for value in (-1.0, math.nan)),
+        *(((np.ones(3), np.ones(3)), {"confidence": value}, "confidence") for value in (0.0, 95)),
     ],
 )
-def test_bad_arguments_are_refused(arguments, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments_are_refused(arguments, options, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`"):
         fit_power_law(*arguments, **options)

@@ -72,24 +72,17 @@ def test_description_names_what_matters():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "argument"),
     [
-        ({"solver": "rk4"}, "`solver` must be one of 'euler', 'heun', got 'rk4'"),
-        ({"solver": None}, "`solver` must be one of"),
-        ({"num_steps": 1}, "`num_steps` must be"),
-        ({"final": "nil"}, "`final` must be one of"),
-        ({"sigma_min": 90.0}, "`sigma_min` must be below"),
-        ({"grid": ()}, "`grid` must hold at least two"),
-        ({"grid": (1.0,)}, "`grid` must hold at least two"),
-        ({"grid": (1.0, 1.0)}, "`grid` must hold .* strictly decreasing"),
-        ({"grid": (1.0, 2.0)}, "`grid` must hold .* strictly decreasing"),
-        ({"grid": (1.0, -0.5)}, "none below 0"),
-        ({"grid": (1.0, 0.0, -0.0)}, "`grid` must hold .* strictly decreasing"),
-        ({"grid": (math.nan, 1.0)}, "`grid` must hold"),
-        ({"grid": (2.0, math.nan, 1.0)}, "`grid` must hold"),
-        ({"grid": (math.inf, 1.0)}, "`grid` must hold .* finite"),
+        ({"solver": "rk4"}, "solver"),
+        ({"solver": None}, "solver"),
+        ({"num_steps": 1}, "num_steps"),
+        ({"final": "nil"}, "final"),
+        ({"sigma_min": 90.0}, "sigma_min"),
+        *(({"grid": grid}, "grid") for grid in ((), (1.0,), (1.0, 1.0), (1.0, 2.0), (1.0, -0.5), (1.0, 0.0, -0.0))),
+        *(({"grid": grid}, "grid") for grid in ((math.nan, 1.0), (2.0, math.nan, 1.0), (math.inf, 1.0))),
     ],
 )
-def test_bad_arguments_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments_are_refused(arguments, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`"):
         Sampler(**arguments)

@@ -71,55 +71,42 @@ def test_an_empty_table_has_empty_arrays():
     assert len(table) == 0
 
 
-def test_bias_is_relative_and_undefined_for_null_modes():
-    np.testing.assert_allclose(history().bias, [0.1, 0.1, np.nan], rtol=1e-14)
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"fixed_point": None}, "fixed_point"),
+        ({"fixed_point": [1.0, 2.0]}, "fixed_point"),
+        ({"target": [[1.0]]}, "target"),
+        ({"target": 1.0}, "target"),
+        ({"colour": [1.0]}, "colour"),
+        ({"variance": [1.0]}, "variance"),
+        ({"levels": [1.0], "initial_gain": [[1.0], [1.0]]}, "initial_gain"),
+    ],
+)
+def test_static_fields_are_checked(change, field):
+    static = {"target": [1.0], "fixed_point": [1.0], **change}
+    with pytest.raises(ValueError, match=rf"[`']{field}[`']"):
+        SpectralHistory({name: value for name, value in static.items() if value is not None})
 
 
 @pytest.mark.parametrize(
-    ("static", "message"),
+    ("row", "field"),
     [
-        ({"target": [1.0]}, r"must hold 'target' and 'fixed_point', got none of \['fixed_point'\]"),
-        ({}, "must hold 'target' and 'fixed_point'"),
-        ({"target": [1.0], "fixed_point": [1.0, 2.0]}, "`fixed_point` must have 1 along axis 'mode', got 2"),
-        ({"target": [[1.0]], "fixed_point": [1.0]}, r"`target` must have axes \['mode'\], got shape \(1, 1\)"),
-        ({"target": 1.0, "fixed_point": [1.0]}, "`target` must have axes"),
-        (
-            {"target": [1.0], "fixed_point": [1.0], "colour": [1.0]},
-            "`colour` is not a static field. Those are target, null",
-        ),
-        ({"target": [1.0], "fixed_point": [1.0], "variance": [1.0]}, "`variance` is not a static field"),
-        (
-            {"target": [1.0], "fixed_point": [1.0], "levels": [1.0], "initial_gain": [[1.0], [1.0]]},
-            "must have 1 along axis 'level', got 2",
-        ),
+        ({"step": 5}, "variance"),
+        ({"variance": [1.0, 1.0]}, "step"),
+        ({"step": 5, "variance": [1.0]}, "variance"),
+        ({"step": [5], "variance": [1.0, 1.0]}, "step"),
+        ({"step": 5, "variance": [1.0, 1.0], "seconds": 1.0}, "seconds"),
+        ({"step": 4, "variance": [1.0, 1.0]}, "step"),
+        ({"step": 3, "variance": [1.0, 1.0]}, "step"),
+        ({"step": 5, "variance": [1.0, 1.0], "target": [1.0, 1.0]}, "target"),
+        ({"step": 5, "variance": [1.0, 1.0], "loss": 1.0}, "loss"),
     ],
 )
-def test_static_fields_are_checked(static, message):
-    with pytest.raises(ValueError, match=message):
-        SpectralHistory(static)
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"step": 5}, "A row must hold 'step' and 'variance'"),
-        ({"variance": [1.0, 1.0]}, "A row must hold 'step' and 'variance'"),
-        ({"step": 5, "variance": [1.0]}, "`variance` must have 2 along axis 'mode', got 1"),
-        ({"step": [5], "variance": [1.0, 1.0]}, r"`step` must have axes \[\], got shape \(1,\)"),
-        ({"step": 5, "variance": [1.0, 1.0], "seconds": 1.0}, "must hold the fields .* of the rows before"),
-        ({"step": 4, "variance": [1.0, 1.0]}, "`step` must be above the last one, 4, got 4"),
-        ({"step": 3, "variance": [1.0, 1.0]}, "`step` must be above the last one, 4, got 3"),
-        (
-            {"step": 5, "variance": [1.0, 1.0], "target": [1.0, 1.0]},
-            "`target` is not a row field. Those are step, variance",
-        ),
-        ({"step": 5, "variance": [1.0, 1.0], "loss": 1.0}, "`loss` is not a row field"),
-    ],
-)
-def test_rows_are_checked_and_a_refused_one_leaves_no_trace(row, message):
+def test_rows_are_checked_and_a_refused_one_leaves_no_trace(row, field):
     table = SpectralHistory({"target": [1.0, 2.0], "fixed_point": [1.0, 2.0]})
     table.append(step=4, variance=[0.1, 0.1])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"[`']{field}[`']"):
         table.append(**row)
     assert table.steps.tolist() == [4]
     table.append(step=6, variance=[0.1, 0.1])
@@ -139,12 +126,6 @@ def test_a_row_is_a_copy_of_what_was_given():
 def test_an_unknown_name_lists_what_exists():
     with pytest.raises(KeyError, match=r"'gain' is not in this history, which holds target, .*variance"):
         history()["gain"]
-    table = SpectralHistory({"target": [1.0], "fixed_point": [1.0]})
-    table.append(step=0, variance=[1.0])
-    with pytest.raises(
-        KeyError, match="'seconds' is not in this history, which holds target, fixed_point, step, variance"
-    ):
-        table["seconds"]
 
 
 @pytest.mark.parametrize("rows", [0, 1, 4])
@@ -164,11 +145,8 @@ def test_state_dict_passes_through_a_weights_only_checkpoint_bit_equal(rows, tmp
     state = torch.load(tmp_path / "state.ckpt", weights_only=True)["callbacks"]["tracker"]
     again = SpectralHistory.from_state_dict(state)
     assert_equal(again, table)
-    row = {name: table[name][0] for name in table.names if "step" in FIELDS[name].axes} if rows else None
-    if row:
-        again.append(**{**row, "step": 1000})
-        assert len(again) == rows + 1
-        assert len(table) == rows
+    again.append(**{**history(1).row(0), "step": 1000})
+    assert (len(again), len(table)) == (rows + 1, rows)
 
 
 def test_not_a_number_and_extremes_survive(tmp_path):
@@ -181,7 +159,7 @@ def test_not_a_number_and_extremes_survive(tmp_path):
 def test_a_newer_format_is_refused(tmp_path):
     arrays = history().header()
     arrays["__header__"] = np.array(json.dumps({"format": 2, "metadata": {}}))
-    with pytest.raises(ValueError, match=r"The history has format 2, newer than 1. Upgrade the package"):
+    with pytest.raises(ValueError, match="format 2"):
         SpectralHistory.from_arrays(arrays)
 
 
@@ -193,25 +171,15 @@ def test_fields_of_a_later_version_of_the_same_format_are_passed_over():
     np.testing.assert_array_equal(again.variance, table.variance)
 
 
-@pytest.mark.parametrize("content", [b"", b"step,mode\n1,2\n", b"PK\x03\x04 cut off"])
-def test_a_file_that_is_no_history_is_refused(content, tmp_path):
-    (tmp_path / "other.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"`path` must be a whole npz file, got .*other\.npz"):
-        SpectralHistory.load(tmp_path / "other.npz")
-
-
-def test_arrays_of_somebody_else_are_refused(tmp_path):
-    np.savez(tmp_path / "other.npz", a=np.ones(2))
-    np.save(tmp_path / "other.npy", np.ones(2))
+def test_a_file_that_is_no_history_is_refused(tmp_path):
+    for name, content in {"empty": b"", "text": b"step,mode\n1,2\n", "cut": b"PK\x03\x04 cut off"}.items():
+        (tmp_path / name).write_bytes(content)
+    np.savez(tmp_path / "arrays.npz", a=np.ones(2))
+    np.save(tmp_path / "array.npy", np.ones(2))
     np.savez(tmp_path / "objects.npz", __header__=np.array([{}], dtype=object))
-    messages = {
-        "other.npz": r"`path` must be a file that SpectralHistory\.save wrote",
-        "other.npy": "`path` must be a whole npz file",
-        "objects.npz": "Object arrays cannot be loaded when allow_pickle=False",
-    }
-    for name, message in messages.items():
-        with pytest.raises(ValueError, match=message):
-            SpectralHistory.load(tmp_path / name)
+    for path in tmp_path.iterdir():
+        with pytest.raises(ValueError, match=r"`path`|allow_pickle=False"):
+            SpectralHistory.load(path)
 
 
 def test_a_missing_file_is_named(tmp_path):

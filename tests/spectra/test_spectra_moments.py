@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.spectra import PCABasis, SpectralMoments
+from spectral_lightning.spectra import OneProcess, PCABasis, SpectralMoments
 from spectral_lightning.spectra.moments import MAX_DIM
 
 
@@ -71,37 +71,29 @@ def test_values_that_are_not_finite_are_refused_and_leave_no_trace(bad):
     metric = moments_of(x)
     poisoned = x.clone()
     poisoned[[3, 8], 2] = bad
-    with pytest.raises(ValueError, match=r"`batch` must be finite, got 2 of 60 examples with NaN or infinity"):
+    with pytest.raises(ValueError, match="`batch` must be finite, got 2 of 60"):
         metric.update(poisoned)
     assert metric.count == 60
     np.testing.assert_allclose(metric.compute()[1], np.cov(x.numpy().T, ddof=0), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("batch", [torch.zeros(4, 6), torch.zeros(4), torch.zeros(4, 1, 2, 2)])
-def test_other_shapes_are_refused(batch):
-    with pytest.raises(ValueError, match="`batch` must hold examples of 5 coordinates, got shape"):
+@pytest.mark.parametrize(
+    "batch", [torch.zeros(4, 6), torch.zeros(4), torch.zeros(4, 1, 2, 2), {"x": torch.zeros(2, 5)}]
+)
+def test_other_batches_are_refused(batch):
+    with pytest.raises(TypeError if isinstance(batch, dict) else ValueError, match="`batch`"):
         moments_of(batch)
 
 
-def test_what_is_no_tensor_is_refused():
-    with pytest.raises(TypeError, match=r"`batch` must be a tensor \[B, \*S\], got dict"):
-        moments_of({"image": torch.zeros(2, 5)})
-
-
-@pytest.mark.parametrize("dim", [0, -1, 2.0, True])
-def test_dimension_must_be_a_positive_integer(dim):
-    with pytest.raises(ValueError, match="`dim` must be a positive integer"):
+@pytest.mark.parametrize("dim", [0, -1, 2.0, True, MAX_DIM + 1])
+def test_dimension_must_be_a_positive_integer_within_the_limit(dim):
+    with pytest.raises(ValueError, match="`dim`"):
         SpectralMoments(dim)
-
-
-def test_dimension_has_a_limit():
-    with pytest.raises(ValueError, match=f"`dim` must be at most {MAX_DIM} for a full covariance, got {MAX_DIM + 1}"):
-        SpectralMoments(MAX_DIM + 1)
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")
 def test_nothing_seen():
-    with pytest.raises(ValueError, match="must see at least one example before `compute`, got none"):
+    with pytest.raises(ValueError, match="`SpectralMoments`"):
         SpectralMoments(5).compute()
 
 
@@ -133,16 +125,13 @@ def test_torchmetrics_merge_pickle_and_reset():
     assert_moments(first, x[:30])
 
 
-class Three:
+class Three(OneProcess):
     """Two other ranks saw the same as this one."""
 
-    rank, size = 0, 3
+    size = 3
 
     def sum(self, tensor):
         return 3 * tensor
-
-    def copy_from_first(self, tensor):
-        return tensor
 
 
 def test_reduce_adds_every_state_up():
