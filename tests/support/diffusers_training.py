@@ -8,6 +8,14 @@ from tests.support.gaussian_images import UserModule
 diffusers = pytest.importorskip("diffusers")
 
 
+# prediction -> adapter, what it predicts, preconditioning, the target itself
+PREDICTIONS = {
+    "epsilon": ("diffusers-epsilon", "epsilon", "variance_preserving", lambda x0, eps, a, s: eps),
+    "v_prediction": ("diffusers-v", "v", "velocity", lambda x0, eps, a, s: a * eps - s * x0),
+    "sample": ("diffusers-sample", "x0", "x0", lambda x0, eps, a, s: x0),
+}
+
+
 def unet(dropout=0.0):
     return diffusers.UNet2DModel(
         sample_size=8,

@@ -2,7 +2,6 @@
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.data import DataLoader, TensorDataset
 
 SIDE = 8
 
@@ -30,30 +29,3 @@ class UserModule(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), lr=1e-3)
-
-
-def trained(module, data, steps=4):
-    """The module after a few steps of a plain Trainer."""
-    trainer = pl.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, DataLoader(TensorDataset(data), batch_size=16, shuffle=True))
-    assert trainer.global_step == steps
-    return module.eval()
-
-
-def measured(denoiser, channels=1, side=SIDE, num_steps=4):
-    """One measurement along the eigenvectors of the known covariance, on the network's own levels."""
-    from spectral_lightning.diffusion import undisturbed
-    from spectral_lightning.spectra import PCABasis, SpectralProbe
-
-    matrix = covariance(channels, side)
-    basis = PCABasis.from_moments(torch.zeros(len(matrix)), matrix, shape=(channels, side, side))
-    probe = SpectralProbe(basis, denoiser.sampler(num_steps), num_samples=16)
-    with undisturbed(denoiser.module):
-        return probe.measure(denoiser, step=4)
