@@ -8,6 +8,13 @@ from tests.support.gaussian_images import UserModule
 diffusers = pytest.importorskip("diffusers")
 
 
+class Output:
+    """What diffusers' networks return."""
+
+    def __init__(self, sample):
+        self.sample = sample
+
+
 # prediction -> adapter, what it predicts, preconditioning, the target itself
 PREDICTIONS = {
     "epsilon": ("diffusers-epsilon", "epsilon", "variance_preserving", lambda x0, eps, a, s: eps),
