@@ -28,7 +28,7 @@ from spectral_lightning.spectra.measurement import (
 )
 from spectral_lightning.spectra.moments import SpectralMoments
 from spectral_lightning.spectra.population import HasPopulationMoments, HasTrainingMoments
-from spectral_lightning.spectra.ranks import DistributedRanks, OneProcess, Ranks, current_ranks
+from spectral_lightning.spectra.ranks import DistributedRanks, Ranks, current_ranks
 
 __all__ = [
     "FIELDS",
@@ -47,7 +47,6 @@ __all__ = [
     "HistoryDirectory",
     "ModeStatistics",
     "Observables",
-    "OneProcess",
     "PCABasis",
     "PatchBasis",
     "PatchComponents",

@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-__all__ = ["DistributedRanks", "OneProcess", "Ranks", "current_ranks"]
+__all__ = ["DistributedRanks", "Ranks", "current_ranks"]
 
 
-class Ranks(Protocol):
-    """Which share of the work this process does, and how the shares are combined. Every rank must call each method."""
+class Ranks:
+    """The processes of a run, which share its work; this class stands for a single process.
 
-    rank: int
-    size: int
+    Every rank must call each method.
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks, the same on every rank."""
-        ...
-
-    def copy_from_first(self, tensor: Tensor) -> Tensor:
-        """Rank 0's tensor on every rank."""
-        ...
-
-    def gather(self, value: Any) -> list[Any]:
-        """The values of all ranks, in the order of the ranks."""
-        ...
-
-
-class OneProcess:
-    """A single process."""
+    Attributes:
+        rank: number of this process.
+        size: number of processes.
+    """
 
     rank, size = 0, 1
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """``tensor`` itself."""
+        """The sum over all ranks, the same on every rank."""
         return tensor
 
     def copy_from_first(self, tensor: Tensor) -> Tensor:
-        """``tensor`` itself."""
+        """Rank 0's tensor on every rank."""
         return tensor
 
     def gather(self, value: Any) -> list[Any]:
-        """``[value]``."""
+        """The values of all ranks, in the order of the ranks."""
         return [value]
 
 
-class DistributedRanks:
+class DistributedRanks(Ranks):
     """The ranks of the default process group of ``torch.distributed``.
 
     Args:
@@ -86,4 +74,4 @@ def current_ranks(device: torch.device) -> Ranks:
     """The ranks of the default process group, or this process alone."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         return DistributedRanks(device)
-    return OneProcess()
+    return Ranks()

@@ -13,7 +13,7 @@ from lightning_utilities.core import rank_zero
 
 from spectral_lightning.callbacks.training import LightningTraining
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import OneProcess
+from spectral_lightning.spectra import Ranks
 from spectral_lightning.tracking import Schedule
 from spectral_lightning.tracking.timing import Budget, Cost
 from tests.support.tiny_training import OwnModule, loader, tracker, trainer
@@ -130,7 +130,7 @@ def test_a_share_that_is_none(share):
         Budget(share)
 
 
-class Second(OneProcess):
+class Second(Ranks):
     """Another rank, which hears what rank 0 decided."""
 
     rank, size = 1, 2
@@ -206,7 +206,7 @@ def test_what_changes_is_said_once():
     said = []
     for step in (s for s in range(1, 100) if schedule.due(s - 1, s)):
         cost._before = 0.4 * step + cost.measuring
-        if budget.affords(step, 100, schedule, cost, OneProcess(), said.append):
+        if budget.affords(step, 100, schedule, cost, Ranks(), said.append):
             # Noise of 10 % in what a measurement takes.
             cost.seconds["sampling"] += 0.5 * (1 + 0.1 * (-1) ** cost.count)
             cost.count += 1

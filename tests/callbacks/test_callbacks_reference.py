@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, Subset, TensorDataset
 
-from spectral_lightning.spectra import OneProcess
+from spectral_lightning.spectra import Ranks
 from spectral_lightning.spectra.reading import examples as examples_of
 from spectral_lightning.spectra.reading import preserved_generators, reference_batches
 from spectral_lightning.tracking.reference.source import find_data
@@ -51,7 +51,7 @@ class Batches(Dataset):
 
 
 def read(source, limit=1000, ranks=None, **options):
-    return torch.cat(list(reference_batches(source, ranks or OneProcess(), limit, **options)))
+    return torch.cat(list(reference_batches(source, ranks or Ranks(), limit, **options)))
 
 
 SOURCES = {

@@ -15,7 +15,7 @@ from torchvision.datasets import ImageFolder
 from spectral_lightning.datamodules import ImageDataModule, SwapVariances
 from spectral_lightning.datamodules.images.subsets import ClassChoice
 from spectral_lightning.datamodules.images.transforms import Framing, channel_moments
-from spectral_lightning.spectra.ranks import OneProcess
+from spectral_lightning.spectra.ranks import Ranks
 from spectral_lightning.spectra.reading import reference_batches
 from spectral_lightning.tracking.reference.source import find_data
 from tests.support.image_fixtures import compress, write_celeba, write_cifar10, write_folder, write_mnist
@@ -299,14 +299,14 @@ def test_callbacks_read_what_the_network_sees(labels, flip):
     data = ImageDataModule("digits", labels=labels, flip=flip, batch_size=16)
     loader = data.train_dataloader()
     torch.manual_seed(0)
-    found = torch.cat(list(reference_batches(find_data(loader, None), OneProcess(), 10_000)))
+    found = torch.cat(list(reference_batches(find_data(loader, None), Ranks(), 10_000)))
     stored = data.train_rows.images
     assert found.shape == stored.shape
     assert torch.equal(found, stored) != flip
     assert torch.equal(found.sum(-1), stored.sum(-1)) or flip  # mirrored rows have other roundings
     torch.testing.assert_close(found.sum(-1), stored.sum(-1), rtol=0, atol=1e-5)
     # The dataset alone, with the collate function of PyTorch, and one example at a time.
-    direct = torch.cat(list(reference_batches(find_data(None, data.val_rows), OneProcess(), 100, None)))
+    direct = torch.cat(list(reference_batches(find_data(None, data.val_rows), Ranks(), 100, None)))
     assert len(direct) == 100
     batch = next(iter(DataLoader(Subset(loader.dataset, [3, 5]), 2, collate_fn=loader.collate_fn)))
     item = data.val_rows[-1]

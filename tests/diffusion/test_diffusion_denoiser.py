@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_lightning.diffusion import SupportsDenoise, undisturbed
+from spectral_lightning.diffusion import undisturbed
 
 
 def network():
@@ -114,12 +114,3 @@ def test_it_nests():
         assert not torch.is_grad_enabled()
     assert modes(net) == before_modes
     assert same(states(), before)
-
-
-def test_protocol_is_seen_by_its_method():
-    class With(nn.Module):
-        def denoise(self, z, sigma):
-            return z
-
-    assert isinstance(With(), SupportsDenoise)
-    assert not isinstance(nn.Linear(2, 2), SupportsDenoise)

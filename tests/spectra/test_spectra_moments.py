@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.spectra import OneProcess, PCABasis, SpectralMoments
+from spectral_lightning.spectra import PCABasis, Ranks, SpectralMoments
 from spectral_lightning.spectra.moments import MAX_DIM
 
 
@@ -125,7 +125,7 @@ def test_torchmetrics_merge_pickle_and_reset():
     assert_moments(first, x[:30])
 
 
-class Three(OneProcess):
+class Three(Ranks):
     """Two other ranks saw the same as this one."""
 
     size = 3

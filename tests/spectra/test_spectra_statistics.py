@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.spectra import ModeStatistics, Observables, OneProcess
+from spectral_lightning.spectra import ModeStatistics, Observables, Ranks
 
 
 def observations(n=90, k=4, seed=0, mean=0.6):
@@ -104,7 +104,7 @@ def test_a_constant_has_variance_zero_not_below():
     assert (gathered(np.full((30, 2), 0.1), 3).variance() >= 0).all()
 
 
-class Doubling(OneProcess):
+class Doubling(Ranks):
     size = 2
 
     def sum(self, tensor):

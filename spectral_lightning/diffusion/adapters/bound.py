@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from spectral_lightning.arguments import one_of
 from spectral_lightning.diffusion.adapters.adapter import Adapter
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
@@ -109,8 +110,9 @@ class BoundDenoiser:
         """
         if not isinstance(self.levels, LevelGrid):
             return Sampler(solver, num_steps, self.sigma_min, self.sigma_max, rho, final)
-        plain = self.levels.sampler(num_steps, solver, final, rho)
-        return Sampler(solver, grid=tuple(s / self.adapter.data_scale for s in plain.sigmas))
+        to_zero = one_of("final", final, ("zero", "sigma_min")) == "zero"
+        levels = self.levels.subset(num_steps if to_zero else num_steps + 1, rho)
+        return Sampler(solver, grid=(*(s / self.adapter.data_scale for s in levels), *([0.0] if to_zero else [])))
 
     def describe(self) -> str:
         """One line: convention, network, prediction, time, levels."""

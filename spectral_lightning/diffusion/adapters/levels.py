@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
 from spectral_lightning.diffusion.noise import DDPMNoise
-from spectral_lightning.sampling import Sampler, karras_sigmas
+from spectral_lightning.sampling import karras_sigmas
 
 __all__ = ["NAMED_SCHEDULES", "LevelGrid", "ScheduleTime"]
 
@@ -122,12 +122,6 @@ class LevelGrid:
         apart = np.maximum.accumulate(nearest - rank) + rank  # strictly rising even if Karras is denser than the grid
         chosen = np.minimum(apart, total - count + rank)
         return tuple(self.levels[torch.from_numpy(chosen)].flip(0).tolist())
-
-    def sampler(self, num_steps: int, solver: Literal["heun", "euler"], final: str, rho: float) -> Sampler:
-        """A sampler that evaluates on the grid only."""
-        one_of("final", final, ("zero", "sigma_min"))
-        levels = self.subset(num_steps if final == "zero" else num_steps + 1, rho)
-        return Sampler(solver, grid=(*levels, 0.0) if final == "zero" else levels)
 
 
 class ScheduleTime:

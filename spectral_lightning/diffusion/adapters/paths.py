@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-from functools import reduce
+import pkgutil
+from operator import attrgetter
 from typing import Any
 
 from torch import nn
@@ -18,7 +18,7 @@ def attribute_at(module: nn.Module, path: str, argument: str) -> Any:
         ValueError: if there is none; lists the submodules.
     """
     try:
-        return reduce(getattr, path.split("."), module) if path else module
+        return attrgetter(path)(module) if path else module
     except AttributeError as error:
         children = ", ".join(name for name, _ in module.named_children()) or "none"
         raise ValueError(
@@ -33,8 +33,7 @@ def object_at(path: str, argument: str) -> Any:
     Raises:
         ValueError: if the module cannot be imported or does not define the name.
     """
-    home, _, name = path.partition(":") if ":" in path else path.rpartition(".")
     try:
-        return reduce(getattr, name.split("."), importlib.import_module(home))
+        return pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"`{argument}` must be importable as 'package.module:name', got {path!r}: {error}.") from error

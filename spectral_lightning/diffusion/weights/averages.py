@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["Average", "HasEmaScope", "ModuleAverage", "Pairs", "ParameterAverage", "offers", "recognised"]
+__all__ = ["Average", "ModuleAverage", "Pairs", "ParameterAverage", "offers", "recognised"]
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
 """Tensors of a module, each with the value to copy into it."""
@@ -27,54 +27,6 @@ class Average(Protocol):
     def pairs(self, module: nn.Module) -> Pairs:
         """The averaged tensors of ``module`` with their averages; raises ``ValueError`` if they are ambiguous."""
         ...
-
-
-@runtime_checkable
-class HasEmaScope(Protocol):
-    """A module of the latent-diffusion family, which holds its averages within ``with module.ema_scope():``."""
-
-    use_ema: bool
-
-    def ema_scope(self) -> Any:
-        """A context manager."""
-        ...
-
-
-# These protocols list no submodules or buffers: from Python 3.12 on, runtime checks do not see what nn.Module registers.
-
-
-@runtime_checkable
-class _ModelEma(Protocol):
-    """``timm.utils.ModelEmaV2`` and ``ModelEmaV3``."""
-
-    decay: float
-
-    def update(self, model: nn.Module) -> None: ...
-
-    def set(self, model: nn.Module) -> None: ...
-
-
-@runtime_checkable
-class _EMA(Protocol):
-    """``ema_pytorch.EMA`` and ``KarrasEMA``."""
-
-    def update(self) -> None: ...
-
-    def update_moving_average(self, ma_model: nn.Module, current_model: nn.Module) -> None: ...
-
-
-@runtime_checkable
-class _EMAModel(Protocol):
-    """``diffusers.training_utils.EMAModel``."""
-
-    shadow_params: list[Tensor]
-    optimization_step: int
-
-    def store(self, parameters: Any) -> None: ...
-
-    def copy_to(self, parameters: Any) -> None: ...
-
-    def restore(self, parameters: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -114,12 +66,12 @@ class ParameterAverage:
         holder: diffusers' ``EMAModel``, or similar.
     """
 
-    holder: _EMAModel
+    holder: Any
 
     @property
     def started(self) -> bool:
         """Whether it has been updated."""
-        return self.holder.optimization_step > 0
+        return bool(self.holder.optimization_step > 0)
 
     def pairs(self, module: nn.Module) -> Pairs:
         """The only list of parameters in ``module`` with the shapes of the averages; buffers are not averaged."""
@@ -135,13 +87,13 @@ class ParameterAverage:
         return list(zip(*found.values(), self.holder.shadow_params, strict=True))
 
 
-def offers(thing: Any, protocol: Any) -> bool:
-    """``isinstance(thing, protocol)``, False if looking up the attributes raises.
+def offers(thing: Any, *names: str) -> bool:
+    """Whether ``thing`` has all these attributes; False if looking them up raises.
 
     Some models of other libraries forward every attribute to their configuration and raise arbitrary errors.
     """
     try:
-        return isinstance(thing, protocol)
+        return all(hasattr(thing, name) for name in names)
     except Exception:
         return False
 
@@ -158,13 +110,13 @@ def recognised(thing: Any) -> Average | None:
         >>> recognised(nn.Linear(1, 1)) is None
         True
     """
-    if offers(thing, _EMAModel) and isinstance(thing.shadow_params, list):
-        return ParameterAverage(thing)
+    if offers(thing, "shadow_params", "optimization_step", "store", "copy_to", "restore"):  # diffusers
+        return ParameterAverage(thing) if isinstance(thing.shadow_params, list) else None
     if isinstance(thing, AveragedModel):
         return ModuleAverage(thing, counter="n_averaged")
-    if isinstance(thing, nn.Module) and offers(thing, _EMA):
+    if isinstance(thing, nn.Module) and offers(thing, "update", "update_moving_average"):  # ema-pytorch
         return ModuleAverage(thing, "ema_model", "initted")
-    if isinstance(thing, nn.Module) and offers(thing, _ModelEma):
+    if isinstance(thing, nn.Module) and offers(thing, "update", "set", "decay"):  # timm
         return ModuleAverage(thing)
     return None
 

@@ -5,32 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from torch import nn
 
 from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion.weights.averages import Average, HasEmaScope, offers, recognised
+from spectral_lightning.diffusion.weights.averages import Average, offers, recognised
 from spectral_lightning.diffusion.weights.source import AveragedWeights, RawWeights, ScopedWeights, WeightSource
 
 __all__ = ["Weights", "find_weights"]
 
 Weights = Literal["raw", "ema"] | Callable[[Any], AbstractContextManager[Any]]
 """``"raw"``, ``"ema"``, or a callable that maps the module to a context manager in which it holds the weights."""
-
-
-@runtime_checkable
-class _KeepsAverageModel(Protocol):
-    """Lightning's ``WeightAveraging`` and ``StochasticWeightAveraging``, which replace the weights when training ends."""
-
-    _average_model: nn.Module | None
-
-
-@runtime_checkable
-class _WeightAveraging(_KeepsAverageModel, Protocol):
-    """Lightning's ``WeightAveraging`` and its subclasses, such as ``EMAWeightAveraging``."""
-
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool: ...
 
 
 def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = ()) -> WeightSource:
@@ -64,7 +50,7 @@ def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = (
     kind = one_of("weights", kind, ("raw", "ema"))  # type: ignore[assignment]
     found = list(_averages(module, keepers))
     if kind == "raw":
-        others = [k for k in keepers if isinstance(k, _KeepsAverageModel) and not isinstance(k, _WeightAveraging)]
+        others = [k for k in keepers if _replaces(k) and not _averages_weights(k)]
         return RawWeights([*(source.where for source in found), *map(_name, others)])
     if len(found) != 1:
         raise _not_one(module, keepers, found)
@@ -80,7 +66,7 @@ def _averages(module: nn.Module, keepers: list[object]) -> Iterator[AveragedWeig
         if id(thing) in seen:
             continue
         seen.add(id(thing))
-        if offers(thing, _WeightAveraging):
+        if _averages_weights(thing):
             yield AveragedWeights(partial(_average_of, thing), where, swaps=True)
         elif recognised(thing) is not None:
             yield AveragedWeights(partial(recognised, thing), where)
@@ -92,7 +78,7 @@ def _places(module: nn.Module, keepers: list[object]) -> Iterator[tuple[Any, str
     """Everything that may be an average, with a name for it."""
     for keeper in keepers:
         yield keeper, _name(keeper)
-        if not isinstance(keeper, _KeepsAverageModel):
+        if not _replaces(keeper):
             yield from ((value, f"{_name(keeper)}.{key}") for key, value in vars(keeper).items())
     if _has_scope(module):
         return  # its averages are those of the scope
@@ -102,13 +88,24 @@ def _places(module: nn.Module, keepers: list[object]) -> Iterator[tuple[Any, str
         yield from ((value, f"{name}.{key}") for key, value in vars(part).items())
 
 
-def _average_of(callback: _WeightAveraging) -> Average | None:
+def _replaces(keeper: Any) -> bool:
+    """Lightning's ``WeightAveraging`` and ``StochasticWeightAveraging``, which replace the weights when training ends."""
+    return offers(keeper, "_average_model")
+
+
+def _averages_weights(keeper: Any) -> bool:
+    """Lightning's ``WeightAveraging`` and its subclasses, such as ``EMAWeightAveraging``."""
+    return offers(keeper, "_average_model", "should_update")
+
+
+def _average_of(callback: Any) -> Average | None:
     """The average of a callback that creates it in its ``setup``, perhaps after ours, and again for every fit."""
     return recognised(callback._average_model)
 
 
 def _has_scope(module: nn.Module) -> bool:
-    return isinstance(module, HasEmaScope) and module.use_ema
+    """A module of the latent-diffusion family, which holds its averages within ``with module.ema_scope():``."""
+    return offers(module, "use_ema", "ema_scope") and bool(module.use_ema)
 
 
 def _name(keeper: object) -> str:

@@ -7,9 +7,10 @@ number or waits for another process.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from spectral_lightning.diffusion.weights.averages import Average, Pairs
 __all__ = ["AveragedWeights", "RawWeights", "ScopedWeights", "WeightSource", "holding", "restored"]
 
 
-class WeightSource(Protocol):
+class WeightSource(ABC):
     """Which weights are measured.
 
     Lightning's weight averaging replaces the weights during validation, and for good when training ends. A callback that
@@ -27,21 +28,19 @@ class WeightSource(Protocol):
     ``on_train_batch_start``. The raw weights do not change in between.
     """
 
+    @abstractmethod
     def describe(self) -> str:
         """One line for the log."""
-        ...
 
-    def keep(self, module: nn.Module) -> None:
+    def keep(self, module: nn.Module) -> None:  # noqa: B027
         """Remember the raw weights, which ``module`` holds now, if something may replace them."""
-        ...
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027
         """Forget them: ``module`` holds the raw weights again and is about to change them."""
-        ...
 
+    @abstractmethod
     def applied(self, module: nn.Module) -> AbstractContextManager[None]:
         """A context in which ``module`` holds these weights; afterwards it holds the same bits as before."""
-        ...
 
 
 @contextmanager
@@ -78,7 +77,7 @@ def holding(pairs: Pairs) -> Iterator[None]:
         yield
 
 
-class RawWeights:
+class RawWeights(WeightSource):
     """The weights that the optimizer updates.
 
     The module usually holds them. If something has replaced them, the values that :meth:`keep` remembered are put back.
@@ -134,7 +133,7 @@ class RawWeights:
         return [(now[name], value) for name, value in self._kept.items() if name in now]
 
 
-class AveragedWeights:
+class AveragedWeights(WeightSource):
     """An average of the weights that some library keeps, read when it is applied.
 
     Parameters, and the buffers that the average includes, are those of the average; all others stay. Before its first
@@ -194,7 +193,7 @@ class AveragedWeights:
         return nullcontext() if swapped else holding(self.pairs(module))
 
 
-class ScopedWeights:
+class ScopedWeights(WeightSource):
     """The weights that a module holds within a context manager supplied by the user.
 
     The context must copy values, not exchange tensors. Parameters and buffers are restored afterwards in any case.
@@ -213,12 +212,6 @@ class ScopedWeights:
     def describe(self) -> str:
         """One line for the log."""
         return f"weights inside {self.where}"
-
-    def keep(self, module: nn.Module) -> None:
-        """Do nothing: the context supplies the weights at any time."""
-
-    def release(self) -> None:
-        """Do nothing."""
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:

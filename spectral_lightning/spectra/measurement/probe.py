@@ -17,7 +17,7 @@ from spectral_lightning.spectra.bases import Basis, overlap
 from spectral_lightning.spectra.history import SpectralHistory
 from spectral_lightning.spectra.measurement.chunks import LatentChunks
 from spectral_lightning.spectra.measurement.statistics import ModeStatistics
-from spectral_lightning.spectra.ranks import OneProcess, Ranks
+from spectral_lightning.spectra.ranks import Ranks
 from spectral_lightning.theory.solving.sampled import fixed_point
 
 __all__ = ["GeneratedSamples", "SpectralProbe"]
@@ -94,7 +94,7 @@ class SpectralProbe:
         self.basis = basis
         self.sampler: Sampler | None = None if sampler == "given" else sampler or Sampler()
         self.latents = Latents(num_samples, basis.dim, latents, seed)  # type: ignore[arg-type]
-        self.sample_batch_size, self.ranks = sample_batch_size, ranks or OneProcess()
+        self.sample_batch_size, self.ranks = sample_batch_size, ranks or Ranks()
         self.chunks = LatentChunks(self.latents, sample_batch_size, self.ranks)
         self.fixed_point = self._fixed_point()
 
