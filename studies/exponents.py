@@ -76,6 +76,7 @@ _DECADES = 0.75  # of variance that a fit needs; the package asks for 1, and the
 _UNDONE = 0.05  # share of the modes that may fall back below their threshold; more, and first passage is not learning
 _SMALL = 0.02
 _DRAWN = ("deep_linear", "mlp")  # trainings whose weights are drawn: another seed gives another exponent
+_EDM = Objective(2e-3, Preconditioning("edm", sigma_data=0.5), discrete=True)
 _SHARES = (0.0, 0.25, 0.5, 0.65, 0.8, 0.9)
 
 
@@ -245,19 +246,17 @@ def rungs(results: Results, mlp: Stored) -> Rungs:
 def _theories() -> Mapping[str, LearningDynamics]:
     """The exact theory of each step that has one, put together from its settings."""
     levels, noise = Sampler(num_steps=20).levels, LogNormalNoise(-1.2, 1.2)
-    edm, drawn = Preconditioning("edm", sigma_data=0.5), RelativeDensity(noise, levels)
-    unweighted = Preconditioning("edm", sigma_data=0.5, weight=unit_weight)
-    sampled = OneLayer(Objective(5e-4, edm, drawn, discrete=True))
-    descent = Objective(2e-3, edm, discrete=True)
+    unweighted = Objective(0.1, Preconditioning("edm", sigma_data=0.5, weight=unit_weight), discrete=True)
+    drawn = replace(_EDM, learning_rate=5e-4, noise_density=RelativeDensity(noise, levels))
     return {
         "linear": OneLayer(Objective(1.5e-4, discrete=True), 0.1),
-        "linear_edm_unweighted": OneLayer(Objective(0.1, unweighted, discrete=True), 0.1),
-        "linear_edm": OneLayer(descent, 0.1),
-        "linear_edm_zero": OneLayer(descent, 0.0),
-        "linear_density": sampled,
-        "linear_samples": sampled,
-        "shared_levels": SharedLayer(descent, GridNoise(levels, [float(noise.density(s)) for s in levels])),
-        "shared": SharedLayer(descent, noise),
+        "linear_edm_unweighted": OneLayer(unweighted, 0.1),
+        "linear_edm": OneLayer(_EDM, 0.1),
+        "linear_edm_zero": OneLayer(_EDM, 0.0),
+        "linear_density": OneLayer(drawn, 0.0),
+        "linear_samples": OneLayer(drawn, 0.0),
+        "shared_levels": SharedLayer(_EDM, GridNoise(levels, [float(noise.density(s)) for s in levels])),
+        "shared": SharedLayer(_EDM, noise),
     }
 
 
@@ -312,8 +311,7 @@ def exponent(results: Results, gaussian: Results) -> dict[str, Any]:
     away = sorted((s for s in CHANGES if moved[s.key].determinable), key=lambda step: -abs(moved[step.key].value))
     after = LADDER[[step.key for step in LADDER].index("linear_edm") + 1 :]
     like = [key for key in by["geometric"]["like_mlp"] if key != "linear"]
-    objective = Objective(2e-3, Preconditioning("edm", sigma_data=0.5), discrete=True)
-    layers = {share: SharedLayer(objective, LogNormalNoise(-1.2, 1.2), share) for share in _SHARES}
+    layers = {share: SharedLayer(_EDM, LogNormalNoise(-1.2, 1.2), share) for share in _SHARES}
     shared = {share: replace(found["shared"], dynamics=layer) for share, layer in layers.items()}
     falling = [(key, c, rung.measured(c, "falling")) for key, rung in found.items() for c in CRITERIA]
     return {

@@ -17,7 +17,6 @@ from spectral_lightning.models import DiffusionModule, LinearDenoiser, ResidualM
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralMoments
 from spectral_lightning.theory import ModewiseDynamics, Objective, Preconditioning
-from spectral_lightning.theory.solving.sampled import wiener_gain
 
 __all__ = [
     "SHARE",
@@ -150,7 +149,7 @@ class SharedLinearDenoiser(DiffusionModule):
 
 
 class SharedLayer(ModewiseDynamics):
-    """``F(x; sigma) = sum_j phi_j(ln sigma) W_j x``: one linear layer for all noise levels, learnt from zero by descent.
+    """``F(x; sigma) = sum_j phi_j(ln sigma) W_j x``: one linear layer for all noise levels, learnt from zero.
 
     Along a mode of variance lambda the gains ``q_j`` of the ``W_j`` have the quadratic loss
 
@@ -163,11 +162,12 @@ class SharedLayer(ModewiseDynamics):
     different levels, this would be :class:`OneLayer`. Not in Wang & Pehlevan.
 
     Args:
-        objective: learning rate, preconditioning, and how the loss is descended. A measured initial gain is not used: the
-            layer starts at F = 0.
+        objective: learning rate, preconditioning, and how the loss is descended.
         noise: distribution of the noise levels.
         share: what distant noise levels share.
     """
+
+    takes_gain = False
 
     def __init__(self, objective: Objective, noise: GridNoise | LogNormalNoise, share: float = SHARE) -> None:
         super().__init__(objective)
@@ -179,16 +179,16 @@ class SharedLayer(ModewiseDynamics):
             self._levels, self._probability = np.exp(noise.mean + noise.std * x), weight / weight.sum()
 
     def _quadratic(self, variance: Array) -> tuple[Array, Array]:
-        """M and v of modes of the given variances, ``[K, J, J]`` and ``[K, J]``."""
-        p, sigma, lam = self.objective.preconditioning, self._levels, variance[:, None]
-        weight = self._probability * p.rate_factor(sigma) * (lam + sigma**2)
-        optimum = (wiener_gain(sigma, lam) - p.c_skip(sigma)) / (p.c_out(sigma) * p.c_in(sigma))
+        """``2 eta M`` and ``2 eta v`` of modes of the given variances, ``[K, J, J]`` and ``[K, J]``."""
+        sigma, lam = self._levels, variance[:, None]
+        rate = self._probability * self.objective.rate(sigma, lam + sigma**2)
+        optimum = self.objective.network_gain(sigma, lam / (lam + sigma**2))
         phi = features(np.log(sigma), self.share)
-        second = np.einsum("km,mi,mj->kij", weight, phi, phi, optimize=True)
-        return second, np.asarray((weight * optimum) @ phi)
+        second = np.einsum("km,mi,mj->kij", rate, phi, phi, optimize=True)
+        return second, np.asarray((rate * optimum) @ phi)
 
-    def _gains(self, time: Array, variance: Array) -> Array:
-        """The q_j at ``time``, arguments broadcast; ``[*cells, J]``."""
+    def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
+        """Gain of the denoiser, arguments broadcast; see :class:`ModewiseDynamics`."""
         unique, index = np.unique(variance, return_inverse=True)
         index = index.reshape(variance.shape)
         second, first = self._quadratic(unique)
@@ -196,17 +196,12 @@ class SharedLayer(ModewiseDynamics):
         values = np.maximum(values, 0.0)  # rounding of directions that no noise level sees
         along = np.einsum("kji,kj->ki", vectors, first)
         end = np.divide(along, values, out=np.zeros(along.shape), where=values > 1e-14 * values.max())
-        rate = 2 * self.objective.learning_rate * values[index]
-        left = self.objective.remaining(np.asarray(time)[..., None], rate)
-        return np.asarray(np.einsum("...ji,...i->...j", vectors[index], end[index] * (1 - left), optimize=True))
-
-    def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
-        """Gain of the denoiser, arguments broadcast."""
-        network = (features(np.log(sigma), self.share) * self._gains(time, variance)).sum(axis=-1)
-        return self.objective.output_gain(sigma, network)
+        left = self.objective.remaining(np.asarray(time)[..., None], values[index])
+        gains = np.einsum("...ji,...i->...j", vectors[index], end[index] * (1 - left), optimize=True)
+        return self.objective.output_gain(sigma, (features(np.log(sigma), self.share) * gains).sum(axis=-1))
 
     def start(self, sigma: Array, variance: Array) -> Array:
-        """``c_skip``."""
+        """Gain of the denoiser at time 0, where F = 0."""
         return self.objective.output_gain(sigma, 0.0)
 
 
