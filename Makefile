@@ -1,14 +1,14 @@
-# Everything a newcomer types. Each target makes the virtual environment first if it is not there.
+# The commands for users and contributors. Each target first creates the virtual environment if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNS := runs
 WORKERS ?= 2 # processes that share the tests
-JOBS ?= 2 # trainings of the studies at a time, each on one thread
+JOBS ?= 2 # trainings that run at a time, each on one thread
 
 .PHONY: demo test test-fast test-lowest lint format results tensorboard clean
 
-# uv resolves in seconds what can take pip's resolver minutes.
+# uv resolves in seconds; pip can take minutes.
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	$(BIN)/spectral-lightning fit --config configs/natural_patches_mlp.yaml
 	@$(BIN)/spectral-lightning summary $(RUNS)/natural_patches_mlp
 
-# The studies, about two hours on two cores: one by name (results-gaussian), or all of them; the page is docs/results.
+# The studies: all (about two hours on two cores) or one by name (results-gaussian). They write docs/results.
 results: $(VENV)/.installed
 	$(BIN)/python -m studies run --jobs $(JOBS)
 
@@ -32,7 +32,7 @@ test: $(VENV)/.installed
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
-# The floors of pyproject.toml, installed and tested; run it when a floor changes.
+# Install and test the minimum versions of pyproject.toml; run this after changing one.
 test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet uv

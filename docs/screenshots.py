@@ -1,6 +1,6 @@
-"""Screenshots of a run's TensorBoard page in headless Chromium: `python docs/screenshots.py RUNS OUT`.
+"""Take screenshots of a run's TensorBoard pages in headless Chromium: `python docs/screenshots.py RUNS OUT`.
 
-Needs `pip install 'spectral-lightning[docs]'` and a Chromium on the machine (its path in CHROMIUM, or /usr/bin/chromium).
+Needs `pip install 'spectral-lightning[docs]'` and Chromium at /usr/bin/chromium, or at the path in $CHROMIUM.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ PAGES = {"custom_scalars": "custom_scalars", "images": "images", "timeseries": "
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
 
 
 def main(runs: str, out: str) -> None:
-    """Open every page of the log and keep a picture of it."""
+    """Open every page and save a screenshot of it."""
     port = free_port()
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", runs, "--port", str(port), "--host", "127.0.0.1"]
     server = subprocess.Popen([*command, "--samples_per_plugin", "images=100"], stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""Three annotated curves of a run, for the README: `python docs/three_modes.py RUN OUT.png`."""
+"""Draw three annotated curves of a run for the README: `python docs/three_modes.py RUN OUT.png`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLORS = ["#b2432f", "#2b5c8a", "#5f9e6e"]
 def draw(
     axes: Axes, history: SpectralHistory, prediction: SpectralHistory, comparison: Comparison, k: int, color: str
 ) -> None:
-    """One mode: measured, predicted, its target, its threshold and its emergence."""
+    """Draw one mode: measurement, prediction, target, and the circle where it emerges."""
     measured = comparison.measured
     steps = np.where(history.steps == 0, 0.5, history.steps)
     axes.plot(steps, history.variance[:, k], "o-", color=color, markersize=3, linewidth=1)
@@ -32,7 +32,7 @@ def draw(
 
 
 def main(run: str, out: str) -> None:
-    """Draw the largest mode, and a falling mode near either end of the spectrum."""
+    """Draw the mode of largest variance, and falling modes of large and of smallest variance."""
     files = latest_run(run)
     history, prediction = read_history(files), SpectralHistory.load(files / "prediction.npz")
     comparison = compare(history, prediction)
