@@ -1,6 +1,7 @@
 """The theory's commands: the table of exponents, the figures read back from their axes, the files beside them."""
 
 import csv
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ from matplotlib.figure import Figure
 
 from spectral_lightning.cli import main
 from spectral_lightning.emergence import StaysWithin
+from spectral_lightning.report.theory.command import FIGURES
 from spectral_lightning.report.theory.curves import TheoryCurves, on_spectrum, power_law
-from spectral_lightning.report.theory.exponents import exponent_rows, log_normal_density
+from spectral_lightning.report.theory.exponents import exponent_laws
 from spectral_lightning.report.theory.figures import curves_figure, emergence_grid
-from spectral_lightning.report.theory.paper import FIGURES, INITS, figure_7
+from spectral_lightning.report.theory.paper import INITS
 from spectral_lightning.report.theory.propositions import convolution, non_centered, power_law_field
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import (
@@ -53,47 +55,33 @@ def read(path):
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return {(row.dynamics, row.criterion): row for row in exponent_rows()}
+def laws():
+    return exponent_laws()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("dynamics", "criterion", "rising", "falling", "decimals", "modes"), PRINTED)
-def test_exponents_are_those_printed(rows, dynamics, criterion, rising, falling, decimals, modes):
-    row = rows[dynamics, criterion]
-    assert (row.rising.count, row.falling.count) == modes
-    for law, printed in ((row.rising, rising), (row.falling, falling)):
-        assert law.determinable == (printed is not None)
+def test_exponents_are_those_printed(laws, dynamics, criterion, rising, falling, decimals, modes):
+    found = laws[dynamics, criterion]
+    assert (found["rising"].count, found["falling"].count) == modes
+    for way, printed in (("rising", rising), ("falling", falling)):
+        assert found[way].determinable == (printed is not None)
         if printed is not None:
             # Half of the last digit; the one cell printed as -0.987 is -0.98645 by brute force too.
             allowed = 0.0015 if printed == -0.987 else 0.5 * 10**-decimals
-            assert -law.exponent == pytest.approx(printed, abs=allowed)
+            assert -found[way].exponent == pytest.approx(printed, abs=allowed)
 
 
-@pytest.mark.slow
-def test_the_table_has_no_row_but_those(rows):
-    assert list(rows) == [(dynamics, criterion) for dynamics, criterion, *_ in PRINTED]
-
-
-@pytest.mark.parametrize("variable", ["log sigma", "sigma"])
-def test_the_noise_density_is_one(variable):
-    u = np.linspace(-12, 10, 4001)
-    x, density = (u if variable == "log sigma" else np.exp(u)), log_normal_density(variable)(np.exp(u))
-    assert np.trapezoid(density, x) == pytest.approx(1.0, rel=1e-4)  # the trapezoidal rule's error on this grid
-
-
-@pytest.mark.slow
-def test_the_exponents_command_prints_and_writes_them(tmp_path, capsys, rows):
+def test_the_exponents_command_prints_and_writes_them(tmp_path, capsys, monkeypatch, laws):
+    assert list(laws) == [(dynamics, criterion) for dynamics, criterion, *_ in PRINTED]
+    monkeypatch.setattr("spectral_lightning.report.theory.command.exponent_laws", lambda: laws)
     main(["exponents", "--out", str(tmp_path / "sub" / "exponents.csv")])
     shown = capsys.readouterr().out
     for slope in ("-0.985", "-1.183", "-1.869", "-0.536", "-1.258", "-0.030"):
         assert slope in shown
-    table = read(tmp_path / "sub" / "exponents.csv")
-    assert len(table) == len(PRINTED)
-    for line in table:
-        row = rows[line["dynamics"], line["criterion"]]
-        np.testing.assert_equal(float(line["increasing"]), -row.rising.exponent)
-        np.testing.assert_equal(float(line["decreasing"]), -row.falling.exponent)
+    for line in read(tmp_path / "sub" / "exponents.csv"):
+        found = laws[line["dynamics"], line["criterion"]]
+        np.testing.assert_equal(float(line["increasing"]), -found["rising"].exponent)
+        np.testing.assert_equal(float(line["decreasing"]), -found["falling"].exponent)
 
 
 def test_the_theory_command_writes_what_the_family_says(tmp_path, capsys):
@@ -194,53 +182,55 @@ def test_the_power_law_is_one():
 
 
 @pytest.mark.parametrize("sampler", [None, Sampler(num_steps=8)])
-@pytest.mark.parametrize("criterion", ["geometric", "harmonic", 0.5])
-def test_the_law_of_the_curves_is_the_family_s_own(sampler, criterion):
-    curves = OneLayer(OBJECTIVE, 0.5).on(np.geomspace(1e-3, 1e2, 12))
-    (entry,) = TheoryCurves.of(curves, criteria=(criterion,), sampler=sampler).times
-    laws = curves.exponent(criterion, sampler)
+@pytest.mark.parametrize("criterion", ["geometric", 0.5])
+def test_the_law_of_the_figure_is_the_family_s_own(sampler, criterion):
+    solved = OneLayer(OBJECTIVE, 0.5).on(np.geomspace(1e-3, 1e2, 12))
+    entry, laws = TheoryCurves(solved, "", sampler).times(criterion), solved.exponent(criterion, sampler)
     for way in ("rising", "falling"):
         assert entry.law(way) == laws[way]
 
 
-def test_the_curves_reach_from_before_the_first_emergence_to_after_the_last():
-    curves = TheoryCurves.of(OneLayer(OBJECTIVE, 0.5).on(LAM), criteria=("geometric", StaysWithin(0.1)))
-    np.testing.assert_allclose(curves.generated[0], curves.initial, rtol=0.05)  # nothing learnt yet
-    np.testing.assert_allclose(curves.generated[-1], curves.target, rtol=0.02)  # the exact flow's own end is 0.2 % off
+def test_times_reach_from_before_the_first_emergence_to_after_the_last():
+    curves = TheoryCurves(OneLayer(OBJECTIVE, 0.5).on(LAM), "")
+    time = curves.span([curves.times(c) for c in ("geometric", StaysWithin(0.1))], 200)
+    start, end = curves.generated(time[[0, -1]])
+    np.testing.assert_allclose(start, curves.ends()[0], rtol=0.05)  # nothing learnt yet
+    np.testing.assert_allclose(end, LAM, rtol=0.02)  # the exact flow's own end is 0.2 % off
 
 
 def test_the_figure_draws_the_curves():
-    curves = TheoryCurves.of(SymmetricTwoLayer(OBJECTIVE, 0.5).on(LAM), sigma=(0.5, 2.0))
-    figure = curves_figure([curves], "title", "settings")
-    weights = figure.axes[:2]
-    for s, axes in enumerate(weights):
+    solved = SymmetricTwoLayer(OBJECTIVE, 0.5).on(LAM)
+    levels = (0.5, 2.0)
+    curves = TheoryCurves(solved, "two", weights={f"sigma = {s}": partial(solved.weight, sigma=s) for s in levels})
+    drawn = curves_figure([curves], "title", ["geometric"], "settings")
+    entry = curves.times("geometric")
+    time = curves.span([entry], 200)
+    for sigma, axes in zip(levels, drawn.figure.axes, strict=False):
         lines = [line for line in axes.get_lines() if line.get_marker() == "None"]
-        for k, line in enumerate(lines):
-            np.testing.assert_array_equal(line.get_xdata(), curves.time)
-            np.testing.assert_array_equal(line.get_ydata(), curves.weight[:, s, k])
+        np.testing.assert_array_equal([line.get_xdata() for line in lines], [time] * len(LAM))
+        np.testing.assert_array_equal(np.transpose([line.get_ydata() for line in lines]), solved.weight(time, sigma))
         ends = [line.get_ydata()[0] for line in axes.get_lines() if line.get_marker() == "<"]
-        np.testing.assert_array_equal(ends, curves.optimum[s])
-    variance, emergence = figure.axes[2:4]
+        np.testing.assert_array_equal(ends, solved.weight(np.inf, sigma))
+    variance, emergence = drawn.figure.axes[2:4]
     lines = [line for line in variance.get_lines() if line.get_marker() == "None"]
-    np.testing.assert_array_equal(np.stack([line.get_ydata() for line in lines], axis=1), curves.generated)
+    np.testing.assert_array_equal(np.transpose([line.get_ydata() for line in lines]), solved.generated_variance(time))
     assert (variance.get_xscale(), variance.get_yscale()) == ("log", "log")
-    (entry,) = curves.times
-    drawn = {line.get_marker(): line for line in emergence.get_lines() if line.get_marker() != "None"}
+    marked = {line.get_marker(): line for line in emergence.get_lines() if line.get_marker() != "None"}
     for marker, way in (("^", 1), ("v", -1), ("o", 0)):
-        np.testing.assert_array_equal(drawn[marker].get_xdata(), LAM[entry.way == way])
-        np.testing.assert_array_equal(drawn[marker].get_ydata(), entry.time[entry.way == way])
-    assert [text.get_text() for text in figure.texts] == ["title", "settings"]
+        np.testing.assert_array_equal(marked[marker].get_xdata(), LAM[entry.way == way])
+        np.testing.assert_array_equal(marked[marker].get_ydata(), entry.time[entry.way == way])
+    assert {text.get_text() for text in drawn.figure.texts} == {"title", "settings"}
 
 
 def test_nothing_emerges_from_a_fixed_point():
-    curves = TheoryCurves.of(SymmetricTwoLayer(OBJECTIVE, 0.0).on(LAM), num_times=3)
-    assert np.isnan(curves.times[0].time).all()
-    (axes,) = emergence_grid([("row", [("Q = 0", curves.times[0])])], "title").axes
+    curves = TheoryCurves(SymmetricTwoLayer(OBJECTIVE, 0.0).on(LAM), "")
+    assert np.isnan(curves.times("geometric").time).all()
+    (axes,) = emergence_grid([("row", "geometric", [("Q = 0", curves)])], "title").figure.axes
     assert [text.get_text() for text in axes.texts] == ["nothing emerges"]
 
 
 def test_figure_7_draws_the_velocity():
-    drawn = figure_7()
+    drawn = FIGURES["figure_7"]()
     rows = [row for row in drawn.tables["curves"][1] if row[1] == "weight" and row[2] == "t = 0.9"]
     theory = FlowMatching(OBJECTIVE, 0.1)
     for row in rows[::67]:
@@ -272,10 +262,6 @@ def test_an_unknown_figure_is_refused(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_the_recipe_knows_the_paper_s_figures():
-    assert list(FIGURES) == [f"figure_{number}" for number in (2, 5, 6, 7, 8)]
-
-
 def test_long_waves_emerge_together_under_a_local_kernel_only():
     tables = convolution().tables
     _, rows = tables["emergence"]
@@ -302,6 +288,6 @@ def test_a_mean_makes_the_gain_overshoot():
 def test_the_figures_leave_pyplot_alone():
     import matplotlib.pyplot as plt
 
-    figure = emergence_grid([("a", [("b", TheoryCurves.of(OneLayer(OBJECTIVE).on(LAM)).times[0])])], "c")
-    assert isinstance(figure, Figure)
+    drawn = emergence_grid([("a", "geometric", [("b", TheoryCurves(OneLayer(OBJECTIVE).on(LAM), "c"))])], "d")
+    assert isinstance(drawn.figure, Figure)
     assert plt.get_fignums() == []

@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from rich.console import Console
 from rich.table import Table
 
 from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.report.theory.curves import (
-    CURVE_COLUMNS,
-    EMERGENCE_COLUMNS,
     WAYS,
     Criterion,
     TheoryCurves,
     criterion_name,
     on_spectrum,
     power_law,
-    write_csv,
 )
-from spectral_lightning.report.theory.exponents import exponent_rows, exponent_table, slope
-from spectral_lightning.report.theory.figures import curves_figure
-from spectral_lightning.report.theory.paper import FIGURES, PaperFigure
+from spectral_lightning.report.theory.exponents import exponent_laws, exponent_table, slope
+from spectral_lightning.report.theory.figures import TheoryFigure, curves_figure, write_csv
+from spectral_lightning.report.theory.paper import flow_velocities, scaling, two_families
 from spectral_lightning.report.theory.propositions import convolution, non_centered
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import LearningDynamics, OneLayer
+from spectral_lightning.theory import (
+    FlowMatching,
+    LearningDynamics,
+    ModewiseDynamics,
+    Objective,
+    OneLayer,
+    SymmetricTwoLayer,
+)
 
-__all__ = ["draw_paper_figures", "draw_theory", "print_exponents"]
+__all__ = ["FIGURES", "draw_paper_figures", "draw_theory", "print_exponents"]
 
 _DEFAULT: LearningDynamics = lazy_instance(OneLayer, objective={"learning_rate": 1e-3}, init=0.1)
-_RECIPE: dict[str, Callable[[], PaperFigure]] = {**FIGURES, "convolution": convolution, "non_centered": non_centered}
-_DPI = 110
+_TWO: dict[str, Callable[[Objective, float], ModewiseDynamics]] = {
+    "one layer": OneLayer,
+    "symmetric two layer": SymmetricTwoLayer,
+}
+FIGURES: dict[str, Callable[[], TheoryFigure]] = {
+    "figure_2": partial(two_families, 0.1, "Counterpart of WP figure 2: learning from a small initial gain, Q = 0.1"),
+    "figure_5": partial(two_families, 0.5, "Counterpart of WP figure 5: learning from a large initial gain, Q = 0.5"),
+    "figure_6": partial(
+        scaling, _TWO, "Counterpart of WP figure 6: the law depends on the initial gain and on the criterion"
+    ),
+    "figure_7": partial(
+        flow_velocities, "Counterpart of WP figure 7: one layer of flow matching, Q = 0.1, gain of the velocity"
+    ),
+    "figure_8": partial(
+        scaling, {"flow matching": FlowMatching}, "Counterpart of WP figure 8: one layer of flow matching"
+    ),
+    "convolution": convolution,
+    "non_centered": non_centered,
+}
+"""What ``paper-figures`` draws, by name."""
 
 
 def draw_theory(
@@ -70,32 +92,29 @@ def draw_theory(
         sigma: noise levels whose weights are drawn; 0.1, 1, 10 and 80 if not given.
         criteria: of emergence, names or fractions of the target; geometric, harmonic and arithmetic if not given. The first
             is drawn.
-        stays_within: also tell when a variance is within this share of its target for good.
-        sampler: a discrete sampler in place of the exact flow.
+        stays_within: also find when a variance is within this share of its target for good.
+        sampler: a discrete sampler instead of the exact flow.
         num_times: number of training times.
 
     Raises:
-        ValueError: for an empty spectrum or list of criteria, and as the family's own methods.
+        ValueError: for an empty spectrum or list of criteria, and as the curves' own methods.
     """
     given = power_law(lowest, highest, modes) if spectrum is None else spectrum
     asked: list[Criterion] = [*(["geometric", "harmonic", "arithmetic"] if criteria is None else criteria)]
     if not asked:
         raise ValueError("`criteria` must hold at least one criterion, got []. Choose 'geometric'.")
+    asked.append(StaysWithin(stays_within))
     solved = on_spectrum(family, given, mean)
     levels = (0.1, 1.0, 10.0, 80.0) if sigma is None else sigma
-    asked.append(StaysWithin(stays_within))
-    curves = TheoryCurves.of(solved, levels, asked, sampler, num_times=num_times)
-    curves = curves.subset(np.arange(len(given)))  # on a circle, waves k and -k are alike
-    directory = Path(out)
-    tables = {
-        "curves": (CURVE_COLUMNS, curves.curve_rows()),
-        "emergence": (EMERGENCE_COLUMNS, curves.emergence_rows()),
-    }
+    weights = {f"sigma = {level:g}": partial(solved.weight, sigma=level) for level in levels}
+    # On a circle, waves k and -k are alike.
+    curves = TheoryCurves(solved, repr(family), sampler, slice(len(given)), weights)
     through = "exact flow" if sampler is None else sampler.describe()
-    figure = PaperFigure(curves_figure([curves], f"{type(family).__name__}, {through}", curves.label), tables)
+    title = f"{type(family).__name__}, {through}"
+    figure = curves_figure([curves], title, asked, curves.label, num_times)
     console = Console()
-    console.print(_laws(curves, through))
-    _save(directory, "theory", figure, console)
+    console.print(_laws(curves, asked, through))
+    _save(out, "theory", figure, console)
 
 
 def print_exponents(out: str | None = None) -> None:
@@ -107,14 +126,13 @@ def print_exponents(out: str | None = None) -> None:
     Args:
         out: file to write the table to as CSV; only printed if not given.
     """
-    rows = exponent_rows()
-    Console().print(exponent_table(rows))
+    laws = exponent_laws()
+    Console().print(exponent_table(laws))
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         columns = ("dynamics", "criterion", "increasing", "modes increasing", "decreasing", "modes decreasing")
         cells = (
-            (r.dynamics, r.criterion, -r.rising.exponent, r.rising.count, -r.falling.exponent, r.falling.count)
-            for r in rows
+            (*key, *(x for law in ways.values() for x in (-law.exponent, law.count))) for key, ways in laws.items()
         )
         write_csv(Path(out), columns, cells)
 
@@ -133,20 +151,19 @@ def draw_paper_figures(out: str = "paper_figures", only: list[str] | None = None
     Raises:
         ValueError: for an unknown name.
     """
-    names = list(_RECIPE) if only is None else only
-    unknown = [name for name in names if name not in _RECIPE]
+    names = list(FIGURES) if only is None else only
+    unknown = [name for name in names if name not in FIGURES]
     if unknown:
-        raise ValueError(f"`only` must hold names from {', '.join(map(repr, _RECIPE))}, got {unknown[0]!r}.")
-    console = Console()
+        raise ValueError(f"`only` must hold names from {', '.join(map(repr, FIGURES))}, got {unknown[0]!r}.")
     for name in names:
-        _save(Path(out), name, _RECIPE[name](), console)
+        _save(out, name, FIGURES[name](), Console())
 
 
-def _laws(curves: TheoryCurves, through: str) -> Table:
+def _laws(curves: TheoryCurves, criteria: list[Criterion], through: str) -> Table:
     table = Table(title="Slope of log emergence time on log variance", caption=f"{curves.label}, {through}")
     for column in ("criterion", "increasing", "modes", "R2", "decreasing", "modes", "R2"):
         table.add_column(column, justify="left" if column == "criterion" else "right", no_wrap=True)
-    for entry in curves.times:
+    for entry in map(curves.times, criteria):
         cells = []
         for law in map(entry.law, WAYS):
             count = f"{law.count}" if law.count == law.total else f"{law.count} of {law.total}"
@@ -155,11 +172,7 @@ def _laws(curves: TheoryCurves, through: str) -> Table:
     return table
 
 
-def _save(directory: Path, name: str, drawn: PaperFigure, console: Console) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    drawn.figure.savefig(directory / f"{name}.png", dpi=_DPI)
-    for ending, (columns, rows) in drawn.tables.items():
-        write_csv(directory / f"{name}_{ending}.csv", columns, rows)
-    console.print(f"Figure:  {directory / name}.png", soft_wrap=True, highlight=False)
-    files = ", ".join(f"{name}_{ending}.csv" for ending in drawn.tables)
-    console.print(f"Data:    {files}", soft_wrap=True, highlight=False)
+def _save(out: str, name: str, drawn: TheoryFigure, console: Console) -> None:
+    figure, *data = drawn.save(Path(out), name)
+    console.print(f"Figure:  {figure}", soft_wrap=True, highlight=False)
+    console.print(f"Data:    {', '.join(path.name for path in data)}", soft_wrap=True, highlight=False)

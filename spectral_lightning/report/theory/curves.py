@@ -1,12 +1,9 @@
-"""What is drawn and written of one family of the theory: weights, generated variances and emergence times."""
+"""One family of the theory as it is drawn and written: which modes, through which sampler, over which times."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,10 +13,12 @@ from spectral_lightning.emergence import PowerLaw, StaysWithin, direction, fit_p
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Curves, GaussianData, GaussianField, LearningDynamics
 
-__all__ = ["Criterion", "ModeTimes", "TheoryCurves", "criterion_name", "on_spectrum", "power_law", "write_csv"]
+__all__ = ["WAYS", "Criterion", "ModeTimes", "TheoryCurves", "criterion_name", "on_spectrum", "power_law"]
 
 Array = NDArray[np.float64]
 Criterion = float | str | StaysWithin
+Weight = Callable[[ArrayLike], Array]
+"""Gains ``[*time, mode]`` at training times."""
 
 _BEFORE, _AFTER = 30.0, 10.0  # how far beyond the first and the last emergence the curves are drawn
 WAYS = {"rising": 1, "falling": -1}
@@ -33,7 +32,7 @@ class ModeTimes:
         criterion: the criterion.
         variance: data variance of the modes, ``[K]``.
         way: 1 rising, -1 falling, 0 in the gray zone, ``[K]``.
-        time: emergence time, NaN where a mode never gets there, ``[K]``.
+        time: emergence time, NaN if a mode never emerges, ``[K]``.
     """
 
     criterion: Criterion
@@ -51,138 +50,60 @@ class ModeTimes:
         return fit_power_law(self.variance[chosen], self.time[chosen], min_modes=3, min_decades=0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TheoryCurves:
-    """Curves of one family on one spectrum.
+    """Curves of one family under a name.
 
     Attributes:
-        label: name of the family and its settings, for titles.
-        variance: data variance of the modes, ``[K]``.
-        time: training time, ``[T]``.
-        levels: what the weight belongs to (``"sigma = 1"``), ``[S]``.
-        weight: gain on each mode, ``[T, S, K]``.
-        optimum: gain at the end of learning, ``[S, K]``.
-        generated: variance of the generated samples, ``[T, K]``.
-        initial: the same before training, ``[K]``.
-        target: the variance learning is measured against, ``[K]``.
-        times: emergence times, one entry per criterion.
-        discrete: whether time counts steps of gradient descent.
-        model: what has the weight, the denoiser or the velocity.
+        solved: the family on its data.
+        label: its name.
+        sampler: a discrete sampler; the exact flow if None.
+        modes: index of the modes that are shown.
+        weights: gains to show, by the level they belong to (``"sigma = 1"``).
+        model: what has these gains, the denoiser or the velocity.
     """
 
+    solved: Curves
     label: str
-    variance: Array
-    time: Array
-    levels: tuple[str, ...]
-    weight: Array
-    optimum: Array
-    generated: Array
-    initial: Array
-    target: Array
-    times: tuple[ModeTimes, ...]
-    discrete: bool = False
+    sampler: Sampler | None = None
+    modes: slice | NDArray[np.int64] = field(default_factory=lambda: slice(None))
+    weights: Mapping[str, Weight] = field(default_factory=dict)
     model: str = "denoiser"
+    _known: dict[Criterion, ModeTimes] = field(default_factory=dict, init=False, repr=False)
 
-    @classmethod
-    def of(
-        cls,
-        curves: Curves,
-        sigma: Sequence[float] = (1.0,),
-        criteria: Sequence[Criterion] = ("geometric",),
-        sampler: Sampler | None = None,
-        label: str = "",
-        num_times: int = 200,
-        gray_factor: float = 2.0,
-    ) -> TheoryCurves:
-        """Evaluate a family from well before its first emergence time to well after its last, by any of the criteria.
+    @property
+    def variance(self) -> Array:
+        """Data variance of the modes shown, ``[K]``."""
+        return self.solved.variance[self.modes]
 
-        Args:
-            curves: those of a family on its data.
-            sigma: noise levels of the weights; none of them gives no weights.
-            criteria: of emergence.
-            sampler: a discrete sampler in place of the exact flow.
-            label: name for titles; the family's own settings if empty.
-            num_times: number of times.
-            gray_factor: modes that start within this factor of their target belong to no law.
+    def ends(self) -> tuple[Array, Array]:
+        """Generated variance before training, and the one learning is measured against, ``[K]`` each."""
+        start, end = self.solved.ends(self.sampler)
+        return start[self.modes], end[self.modes]
 
-        Raises:
-            ValueError: for no criterion, and as the family's own methods.
+    def generated(self, time: ArrayLike) -> Array:
+        """Variance of the generated samples, ``[*time, K]``."""
+        return self.solved.generated_variance(time, self.sampler)[..., self.modes]
 
-        Example:
-            >>> from spectral_lightning.theory import Objective, OneLayer
-            >>> curves = TheoryCurves.of(OneLayer(Objective(1e-3)).on(np.geomspace(1e-3, 1e2, 20)))
-            >>> round(curves.times[0].law("rising").exponent, 3)
-            0.985
-        """
-        if not len(criteria):
-            raise ValueError("`criteria` must hold at least one criterion, got none. Choose 'geometric'.")
-        positive_integer("num_times", num_times, minimum=2)
-        lam = curves.variance
-        start, end = curves.ends(sampler)
-        way = np.where(gray_zone(start, end, gray_factor), 0, direction(start, end))
-        times = tuple(ModeTimes(c, lam, way, curves.emergence_time(c, sampler)) for c in criteria)
-        time = _range(curves, np.concatenate([entry.time for entry in times]), num_times)
-        return cls(
-            label or repr(curves.family),
-            lam,
-            time,
-            tuple(f"$\\sigma$ = {level:g}" for level in sigma),
-            curves.weight(time, sigma) if len(sigma) else np.empty((len(time), 0, len(lam))),
-            curves.weight(np.inf, sigma) if len(sigma) else np.empty((0, len(lam))),
-            curves.generated_variance(time, sampler),
-            start,
-            end,
-            times,
-            curves.objective.discrete,
-        )
+    def times(self, criterion: Criterion) -> ModeTimes:
+        """Emergence times by one criterion; modes that start within a factor of two of their target are gray."""
+        if criterion not in self._known:
+            start, end = self.ends()
+            way = np.where(gray_zone(start, end, 2.0), 0, direction(start, end))
+            time = self.solved.emergence_time(criterion, self.sampler)[self.modes]
+            self._known[criterion] = ModeTimes(criterion, self.variance, way, time)
+        return self._known[criterion]
 
-    def subset(self, modes: ArrayLike) -> TheoryCurves:
-        """The curves of some modes, by their index."""
-        index = np.asarray(modes, np.int64)
-        return replace(
-            self,
-            variance=self.variance[index],
-            weight=self.weight[..., index],
-            optimum=self.optimum[..., index],
-            generated=self.generated[:, index],
-            initial=self.initial[index],
-            target=self.target[index],
-            times=tuple(
-                ModeTimes(entry.criterion, entry.variance[index], entry.way[index], entry.time[index])
-                for entry in self.times
-            ),
-        )
-
-    def curve_rows(self) -> Iterable[list[Any]]:
-        """Rows ``family, quantity, level, variance, time, value`` of all curves."""
-        for s, level in enumerate(self.levels):
-            name = level.replace("$", "").replace("\\", "")
-            for k, lam in enumerate(self.variance):
-                for time, value in zip(self.time, self.weight[:, s, k], strict=True):
-                    yield [self.label, "weight", name, lam, time, value]
-        for k, lam in enumerate(self.variance):
-            for time, value in zip(self.time, self.generated[:, k], strict=True):
-                yield [self.label, "generated variance", "", lam, time, value]
-
-    def emergence_rows(self) -> Iterable[list[Any]]:
-        """Rows ``family, criterion, variance, initial, target, direction, time`` of all modes."""
-        names = {1: "rising", -1: "falling", 0: "gray zone"}
-        for entry in self.times:
-            for k, lam in enumerate(self.variance):
-                way = names[int(entry.way[k])]
-                yield [
-                    self.label,
-                    criterion_name(entry.criterion),
-                    lam,
-                    self.initial[k],
-                    self.target[k],
-                    way,
-                    entry.time[k],
-                ]
-
-
-CURVE_COLUMNS = ("family", "quantity", "level", "variance", "time", "value")
-EMERGENCE_COLUMNS = ("family", "criterion", "variance", "initial", "target", "direction", "time")
+    def span(self, emerged: Sequence[ModeTimes], count: int) -> Array:
+        """Times from well before the first emergence to well after the last; about 1 / eta if nothing emerges."""
+        positive_integer("num_times", count, minimum=2)
+        times = np.concatenate([entry.time for entry in emerged])
+        known = times[np.isfinite(times) & (times > 0)]
+        first, last = (known.min(), known.max()) if len(known) else (1 / self.solved.objective.learning_rate,) * 2
+        if not self.solved.objective.discrete:
+            return np.geomspace(first / _BEFORE, last * _AFTER, count)
+        last = min(last * _AFTER, self.solved.longest_descent)
+        return np.unique(np.rint(np.geomspace(max(1.0, first / _BEFORE), max(2.0, last), count)))
 
 
 def criterion_name(criterion: Criterion) -> str:
@@ -218,7 +139,7 @@ def on_spectrum(family: LearningDynamics, variance: ArrayLike, mean: float = 0.0
         mean: of every coordinate.
 
     Raises:
-        ValueError: for no variance or one that is not above zero, for a single one where a convolution wants a field, and
+        ValueError: for no variance or one that is not above zero, for a single one if a convolution needs a field, and
             for a mean other than zero with a family of zero mean.
     """
     lam = np.asarray(variance, np.float64)
@@ -233,21 +154,3 @@ def on_spectrum(family: LearningDynamics, variance: ArrayLike, mean: float = 0.0
     if mean != 0:
         raise ValueError(f"`mean` must be 0 for {type(family).__name__}, got {mean!r}. Use NonCenteredOneLayer.")
     return family.on(lam)
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table with the full precision of its numbers."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([float(cell) if isinstance(cell, np.floating) else cell for cell in row] for row in rows)
-
-
-def _range(curves: Curves, emergence: Array, count: int) -> Array:
-    """Times about the emergence; about one over the learning rate where nothing emerges."""
-    known = emergence[np.isfinite(emergence) & (emergence > 0)]
-    first, last = (known.min(), known.max()) if len(known) else (1 / curves.objective.learning_rate,) * 2
-    if not curves.objective.discrete:
-        return np.geomspace(first / _BEFORE, last * _AFTER, count)
-    last = min(last * _AFTER, curves.longest_descent)
-    return np.unique(np.rint(np.geomspace(max(1.0, first / _BEFORE), max(2.0, last), count)))

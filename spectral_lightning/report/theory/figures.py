@@ -1,8 +1,12 @@
-"""Figures of the theory: weights, generated variances and emergence times of its families."""
+"""Figures of the theory with the tables of what they draw: weights, generated variances and emergence times."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,56 +14,136 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from spectral_lightning.emergence import PowerLaw
-from spectral_lightning.report.theory.curves import WAYS, ModeTimes, TheoryCurves, criterion_name
+from spectral_lightning.report.theory.curves import WAYS, Criterion, ModeTimes, TheoryCurves, criterion_name
 
 __all__ = [
+    "CURVE_COLUMNS",
+    "TheoryFigure",
+    "curve_rows",
     "curves_figure",
-    "draw_emergence",
+    "draw_modes",
     "draw_variance",
-    "draw_weight",
     "emergence_grid",
+    "finish",
     "panel_grid",
-    "time_label",
+    "time_axis",
     "variance_colors",
+    "write_csv",
 ]
 
 Array = NDArray[np.float64]
+Row = Sequence[Any]
 
-_COLUMNS = 3
+CURVE_COLUMNS = ("family", "quantity", "level", "variance", "time", "value")
+EMERGENCE_COLUMNS = ("family", "criterion", "variance", "initial", "target", "direction", "time")
+_COLUMNS, _DPI = 3, 110
 _COLOR = {"rising": "#b2432f", "falling": "#2b5c8a"}
 _MARKER = {"rising": "^", "falling": "v"}
 
 
-def curves_figure(families: Sequence[TheoryCurves], title: str, text: str = "") -> Figure:
-    """For each family its weights, one panel per noise level, its generated variances and its emergence times.
+@dataclass(frozen=True)
+class TheoryFigure:
+    """A figure with the tables of what it draws.
+
+    Attributes:
+        figure: the drawing.
+        tables: columns and rows by the ending of the file's name.
+    """
+
+    figure: Figure
+    tables: Mapping[str, tuple[Row, Iterable[Row]]]
+
+    def save(self, directory: Path, name: str) -> list[Path]:
+        """Write ``name.png`` and ``name_TABLE.csv``; the paths, that of the figure first."""
+        directory.mkdir(parents=True, exist_ok=True)
+        paths = [directory / f"{name}.png"]
+        self.figure.savefig(paths[0], dpi=_DPI)
+        for ending, (columns, rows) in self.tables.items():
+            paths.append(directory / f"{name}_{ending}.csv")
+            write_csv(paths[-1], columns, rows)
+        return paths
+
+
+def write_csv(path: Path, columns: Row, rows: Iterable[Row]) -> None:
+    """Write a table with the full precision of its numbers."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([float(cell) if isinstance(cell, np.floating) else cell for cell in row] for row in rows)
+
+
+def curves_figure(
+    families: Sequence[TheoryCurves],
+    title: str,
+    criteria: Sequence[Criterion],
+    text: str = "",
+    num_times: int = 200,
+) -> TheoryFigure:
+    """For each family its weights, one panel per level, its generated variances and its emergence times.
 
     Args:
-        families: curves on one spectrum.
+        families: on one spectrum.
         title: of the figure.
-        text: said below the title.
+        criteria: of emergence; the first is drawn, and times reach beyond the emergence by any.
+        text: printed below the title.
+        num_times: number of training times.
     """
-    panels = [(curves, panel) for curves in families for panel in range(len(curves.levels) + 2)]
-    figure, grid, bar = panel_grid(-(-len(panels) // _COLUMNS), _COLUMNS)
+    panels = sum(len(curves.weights) + 2 for curves in families)
+    figure, grid, bar = panel_grid(-(-panels // _COLUMNS), _COLUMNS)
     color = variance_colors(np.concatenate([curves.variance for curves in families]))
-    for axes, (curves, panel) in zip(grid, panels, strict=False):
-        if panel < len(curves.levels):
-            draw_weight(axes, curves, panel, color)
-        elif panel == len(curves.levels):
-            draw_variance(axes, curves, color)
-        else:
-            draw_emergence(axes, curves.times[0])
+    axes, rows, emerged = iter(grid), list[Row](), list[Row]()
+    for curves in families:
+        times = [curves.times(criterion) for criterion in criteria]
+        time = curves.span(times, num_times)
+        own = []
+        for level, weight in curves.weights.items():
+            own.append(next(axes))
+            table = weight(time)[:, curves.modes]
+            draw_modes(own[-1], curves, time, table, weight(np.inf)[curves.modes], color)
+            own[-1].set_ylabel(f"gain of the {curves.model} on the mode")
+            own[-1].set_title("weight at " + level.replace("sigma", r"$\sigma$"), loc="left", fontsize=10)
+            rows += curve_rows(curves.label, "weight", level, curves.variance, time, table)
+        own += [next(axes), next(axes)]
+        rows += draw_variance(own[-2], curves, time, color)
+        _draw_emergence(own[-1], times[0])
+        emerged += [row for entry in times for row in _emergence_rows(curves, entry)]
         if len(families) > 1:
-            axes.set_title(f"{curves.label}: {axes.get_title(loc='left')}", loc="left", fontsize=10)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    figure.colorbar(color, cax=bar, label="variance of the data along the mode, $\\lambda$")
-    figure.text(0.01, 0.99, title, fontsize=12, va="top")
+            for panel in own:
+                panel.set_title(f"{curves.label}: {panel.get_title(loc='left')}", loc="left", fontsize=10)
+    for panel in axes:
+        panel.set_axis_off()
+    finish(figure, bar, color, title)
     figure.text(0.01, 0.96, text, fontsize=6.5, va="top", color="0.35")
-    return figure
+    return TheoryFigure(figure, {"curves": (CURVE_COLUMNS, rows), "emergence": (EMERGENCE_COLUMNS, emerged)})
+
+
+def emergence_grid(
+    rows: Sequence[tuple[str, Criterion, Sequence[tuple[str, TheoryCurves]]]], title: str
+) -> TheoryFigure:
+    """Emergence time against variance in a table of panels.
+
+    Args:
+        rows: the name of each row, its criterion and its panels, each a title and the family.
+        title: of the figure.
+    """
+    width = max(len(panels) for *_, panels in rows)
+    inches = 2.9 * width + 0.5, 2.5 * len(rows) + 0.6
+    figure = Figure(figsize=inches)
+    edges = {"left": 0.9 / inches[0], "right": 1 - 0.1 / inches[0]}
+    edges |= {"bottom": 0.5 / inches[1], "top": 1 - 0.65 / inches[1], "wspace": 0.05, "hspace": 0.18}
+    grid = figure.subplots(len(rows), width, squeeze=False, sharex=True, sharey=True, gridspec_kw=edges)
+    table: list[Row] = []
+    for line, (name, criterion, panels) in zip(grid, rows, strict=True):
+        for axes, (head, curves) in zip(line, panels, strict=True):
+            times = curves.times(criterion)
+            _draw_emergence(axes, times, head)
+            axes.label_outer()
+            table += _emergence_rows(curves, times)
+        line[0].set_ylabel(f"{name}\nemergence time $\\tau^*$, steps")
+    figure.text(0.01, 0.985, title, fontsize=12, va="top")
+    return TheoryFigure(figure, {"emergence": (EMERGENCE_COLUMNS, table)})
 
 
 def panel_grid(rows: int, columns: int) -> tuple[Figure, list[Axes], Axes]:
@@ -73,26 +157,52 @@ def panel_grid(rows: int, columns: int) -> tuple[Figure, list[Axes], Axes]:
     return figure, list(grid.ravel()), bar
 
 
-def emergence_grid(rows: Sequence[tuple[str, Sequence[tuple[str, ModeTimes]]]], title: str) -> Figure:
-    """Emergence time against variance in a table of panels.
+def finish(figure: Figure, bar: Axes, color: ScalarMappable, title: str, of: str = "data along the mode") -> None:
+    """The colour bar and the title."""
+    figure.colorbar(color, cax=bar, label=f"variance of the {of}, $\\lambda$")
+    figure.text(0.01, 0.99, title, fontsize=12, va="top")
 
-    Args:
-        rows: name of each row and its panels, each a title and the emergence times of one family by one criterion.
-        title: of the figure.
-    """
-    width = max(len(panels) for _, panels in rows)
-    inches = 2.9 * width + 0.5, 2.5 * len(rows) + 0.6
-    figure = Figure(figsize=inches)
-    edges = {"left": 0.9 / inches[0], "right": 1 - 0.1 / inches[0]}
-    edges |= {"bottom": 0.5 / inches[1], "top": 1 - 0.65 / inches[1], "wspace": 0.05, "hspace": 0.18}
-    grid = figure.subplots(len(rows), width, squeeze=False, sharex=True, sharey=True, gridspec_kw=edges)
-    for line, (name, panels) in zip(grid, rows, strict=True):
-        for axes, (head, times) in zip(line, panels, strict=True):
-            draw_emergence(axes, times, head)
-            axes.label_outer()
-        line[0].set_ylabel(f"{name}\nemergence time $\\tau^*$, steps")
-    figure.text(0.01, 0.985, title, fontsize=12, va="top")
-    return figure
+
+def draw_modes(axes: Axes, curves: TheoryCurves, time: Array, table: Array, end: Array, color: ScalarMappable) -> None:
+    """A table ``[time, mode]``, one line per mode, and where it ends on the right."""
+    for k, lam in enumerate(curves.variance):
+        shade = color.to_rgba(np.asarray(lam))
+        axes.plot(time, table[:, k], color=shade, linewidth=1.2)
+        axes.plot(1.015, end[k], "<", color=shade, markersize=4, clip_on=False, transform=axes.get_yaxis_transform())
+    time_axis(axes, discrete=curves.solved.objective.discrete)
+    axes.set_xlim(time[0], time[-1])
+
+
+def draw_variance(axes: Axes, curves: TheoryCurves, time: Array, color: ScalarMappable) -> list[Row]:
+    """Generated variance of every mode, with what learning ends at on the right; the rows of what is drawn."""
+    table = curves.generated(time)
+    draw_modes(axes, curves, time, table, curves.ends()[1], color)
+    axes.set_yscale("log")
+    axes.set_ylabel("variance of generated samples")
+    axes.set_title("generated variance ($\\triangleleft$ target)", loc="left", fontsize=10)
+    return curve_rows(curves.label, "generated variance", "", curves.variance, time, table)
+
+
+def curve_rows(label: str, quantity: str, level: str, variance: Array, time: Array, table: Array) -> list[Row]:
+    """A table ``[time, mode]`` in rows of :data:`CURVE_COLUMNS`."""
+    return [
+        (label, quantity, level, lam, t, value)
+        for k, lam in enumerate(variance)
+        for t, value in zip(time, table[:, k], strict=True)
+    ]
+
+
+def time_axis(axes: Axes, *, discrete: bool = False) -> None:
+    """A logarithmic axis of training time."""
+    axes.set_xscale("log")
+    axes.set_xlabel("gradient-descent steps" if discrete else "training time $\\tau$, gradient-flow steps")
+
+
+def _emergence_rows(curves: TheoryCurves, times: ModeTimes) -> list[Row]:
+    names = {1: "rising", -1: "falling", 0: "gray zone"}
+    ways = [names[int(way)] for way in times.way]
+    columns = zip(times.variance, *curves.ends(), ways, times.time, strict=True)
+    return [(curves.label, criterion_name(times.criterion), *row) for row in columns]
 
 
 def variance_colors(variance: Array) -> ScalarMappable:
@@ -101,73 +211,27 @@ def variance_colors(variance: Array) -> ScalarMappable:
     return ScalarMappable(LogNorm(low, high if high > low else 1.01 * low), matplotlib.colormaps["viridis"].reversed())
 
 
-def draw_weight(axes: Axes, curves: TheoryCurves, level: int, color: ScalarMappable) -> None:
-    """Gain of every mode at one noise level, with the optimum on the right."""
-    for k, lam in enumerate(curves.variance):
-        shade = color.to_rgba(np.asarray(lam))
-        axes.plot(curves.time, curves.weight[:, level, k], color=shade, linewidth=1.2)
-        _end_mark(axes, curves.optimum[level, k], shade)
-    _time_axis(axes, curves)
-    axes.set_ylabel(f"gain of the {curves.model} on the mode")
-    axes.set_title(f"weight at {curves.levels[level]}", loc="left", fontsize=10)
-
-
-def draw_variance(axes: Axes, curves: TheoryCurves, color: ScalarMappable) -> None:
-    """Generated variance of every mode, with what learning ends at on the right."""
-    for k, lam in enumerate(curves.variance):
-        shade = color.to_rgba(np.asarray(lam))
-        axes.plot(curves.time, curves.generated[:, k], color=shade, linewidth=1.2)
-        _end_mark(axes, curves.target[k], shade)
-    _time_axis(axes, curves)
-    axes.set_yscale("log")
-    axes.set_ylabel("variance of generated samples")
-    axes.set_title("generated variance ($\\triangleleft$ target)", loc="left", fontsize=10)
-
-
-def draw_emergence(axes: Axes, times: ModeTimes, head: str = "") -> None:
+def _draw_emergence(axes: Axes, times: ModeTimes, head: str = "") -> None:
     """Emergence time against variance, with the laws; modes of the gray zone are open circles."""
     known = np.isfinite(times.time) & (times.time > 0)
     gray = known & (times.way == 0)
-    axes.plot(times.variance[gray], times.time[gray], "o", color="0.6", fillstyle="none", markersize=4)
-    handles = []
     for way in WAYS:
-        shown, law = known & times.chosen(way), times.law(way)
-        axes.plot(times.variance[shown], times.time[shown], _MARKER[way], color=_COLOR[way], markersize=4.5)
-        _draw_law(axes, law, times.variance[shown], _COLOR[way])
+        shown, law, color = known & times.chosen(way), times.law(way), _COLOR[way]
         if shown.any():
             label = f"{way}: $\\alpha$ = {law.exponent:z.2f}" if law.determinable else way
-            handles.append(Line2D([], [], color=_COLOR[way], marker=_MARKER[way], markersize=4.5, label=label))
+            axes.plot(times.variance[shown], times.time[shown], _MARKER[way], color=color, markersize=4.5, label=label)
+        if law.determinable:
+            ends = np.array([times.variance[shown].min(), times.variance[shown].max()])
+            axes.plot(ends, law.prefactor * ends**-law.exponent, "-", color=color, linewidth=1)
     if gray.any():
-        handles.append(
-            Line2D([], [], color="0.6", marker="o", fillstyle="none", linestyle="", markersize=4, label="gray zone")
-        )
+        look: dict[str, Any] = {"color": "0.6", "fillstyle": "none", "markersize": 4, "label": "gray zone"}
+        axes.plot(times.variance[gray], times.time[gray], "o", **look)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("variance of the data, $\\lambda$")
     axes.set_ylabel("emergence time $\\tau^*$, steps")
     axes.set_title(head or f"emergence, {criterion_name(times.criterion)}", loc="left", fontsize=10)
-    if handles:
-        axes.legend(handles=handles, fontsize=7.5, loc="best", framealpha=0.8)
+    if known.any():
+        axes.legend(fontsize=7.5, loc="best", framealpha=0.8)
     else:
         axes.text(0.5, 0.5, "nothing emerges", transform=axes.transAxes, ha="center", color="0.4")
-
-
-def time_label(*, discrete: bool) -> str:
-    """What the time axis shows."""
-    return "gradient-descent steps" if discrete else "training time $\\tau$, gradient-flow steps"
-
-
-def _draw_law(axes: Axes, law: PowerLaw, variance: Array, color: str) -> None:
-    if law.determinable:
-        ends = np.array([variance.min(), variance.max()])
-        axes.plot(ends, law.prefactor * ends**-law.exponent, "-", color=color, linewidth=1)
-
-
-def _end_mark(axes: Axes, value: float, shade: object) -> None:
-    axes.plot(1.015, value, "<", color=shade, markersize=4, clip_on=False, transform=axes.get_yaxis_transform())
-
-
-def _time_axis(axes: Axes, curves: TheoryCurves) -> None:
-    axes.set_xscale("log")
-    axes.set_xlim(curves.time[0], curves.time[-1])
-    axes.set_xlabel(time_label(discrete=curves.discrete))
