@@ -43,10 +43,12 @@ def non_negative(name: str, value: Any, *, remedy: str = "") -> float:
     return float(value)
 
 
-def fraction(name: str, value: Any, *, remedy: str = "") -> float:
-    """Return ``value`` as a float if it lies strictly between 0 and 1; raise ``ValueError`` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
-        raise _fail(name, "a number strictly between 0 and 1", value, remedy)
+def fraction(name: str, value: Any, *, zero: bool = False, remedy: str = "") -> float:
+    """Return ``value`` as a float if it lies between 0 and 1, with 0 itself if ``zero``; raise ``ValueError`` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1 or (value == 0 and not zero):
+        raise _fail(
+            name, f"a number {'of at least 0 and below 1' if zero else 'strictly between 0 and 1'}", value, remedy
+        )
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""Other variances for the same modes: what a network learns first can be chosen, and the rest of the data kept.
+"""New variances for the modes of a data set, which choose what a network learns first and keep the rest of the data.
 
 Notation: the data have mean ``mu`` and covariance ``U diag(lambda) U'``, with the eigenvalues lambda in descending order
 and the modes u_k in the columns of U, counted from 0. An edit chooses new variances ``lambda'_k``; fitted to data it is
@@ -8,8 +8,8 @@ the linear map
 
 after which the data it was fitted to have the mean mu and the covariance ``U diag(lambda') U'``. It is symmetric and
 does not depend on the signs of the modes. Modes of less than 1e-10 of the largest variance are null modes: the data do
-not leave their mean along them, there is nothing to stretch, and they are left alone. Among modes of equal variance the
-directions are arbitrary, so an edit that treats such modes differently depends on the choice that the solver made.
+not vary along them, so they are left unchanged. Directions of modes of equal variance are arbitrary, so an edit that
+treats such modes differently depends on the solver's choice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class FittedEdit:
         variance: new variances lambda', ``[d]``, in the order of the modes of ``basis``.
 
     Raises:
-        ValueError: when called with something else than ``[..., *S]``.
+        ValueError: when called with samples that are not ``[..., *S]``.
 
     Example:
         >>> samples = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
@@ -58,7 +58,7 @@ class FittedEdit:
     variance: Tensor
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """Samples of shape S with any axes before, ``[..., *S]``; the same shape comes back."""
+        """The edited samples, ``[..., *S]`` to the same shape."""
         shape = self.basis.shape
         if samples.ndim < len(shape) or tuple(samples.shape[samples.ndim - len(shape) :]) != shape:
             raise ValueError(
@@ -68,7 +68,7 @@ class FittedEdit:
         return torch.cat([self._edited(part) for part in parts]).reshape(samples.shape)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean ``[d]`` and covariance ``[d, d]`` after the edit of the data it was fitted to, float64."""
+        """Mean ``[d]`` and covariance ``[d, d]`` that the fitted data have after the edit, float64."""
         modes = self.basis.modes
         return self.basis.mean, (modes * self.variance) @ modes.T
 
@@ -90,7 +90,7 @@ class FittedEdit:
 class SpectrumEdit(ABC):
     """A choice of new variances for the modes of any data.
 
-    An edit knows nothing of the data until it is fitted: :meth:`fit` takes samples, :meth:`fit_moments` known moments.
+    An edit is fitted to data by :meth:`fit`, from samples, or :meth:`fit_moments`, from known moments.
     """
 
     @abstractmethod
@@ -98,25 +98,24 @@ class SpectrumEdit(ABC):
         """New variances of the modes.
 
         Args:
-            variance: variances lambda that are not null, ``[K]``, float64, in descending order.
+            variance: the variances lambda that are not null, ``[K]``, float64, in descending order.
 
         Returns:
             lambda', ``[K]``, zero or more, in the order of the modes they belong to.
         """
 
     def edited(self, variance: Tensor) -> Tensor:
-        """New variances of all modes ``[d]``; those of null modes stay as they are."""
+        """New variances of all modes ``[d]``; null modes keep theirs."""
         alive = int((variance > NULL_SHARE * variance.max()).sum())
         return torch.cat([self.variances(variance[:alive]), variance[alive:]])
 
     def fit(self, samples: Tensor) -> FittedEdit:
-        """The edit by the modes of ``samples``, ``[n, *S]``.
+        """The edit for the modes of ``samples``, ``[n, *S]``.
 
-        Cost: n d^2 for the covariance, with 1/n, and d^3 for its modes. With n samples no more than n - 1 modes have
-        a variance.
+        Cost: n d^2 for the covariance, with 1/n, and d^3 for its modes. At most n - 1 modes have a variance.
 
         Raises:
-            ValueError: for samples that are not finite or all the same, or an edit that their modes do not allow.
+            ValueError: for samples that are not finite or are all equal, or an edit that does not fit their modes.
         """
         if samples.ndim < 2 or len(samples) < 2:
             raise ValueError(f"`samples` must have shape [n, *S] with 2 or more of them, got {tuple(samples.shape)}.")
@@ -128,32 +127,32 @@ class SpectrumEdit(ABC):
         return self.fit_moments(centre.flatten().cpu() + shift, covariance, samples.shape[1:])
 
     def fit_moments(self, mean: Tensor, covariance: Tensor, shape: Sequence[int] | None = None) -> FittedEdit:
-        """The edit by the modes of a mean ``[d]`` and covariance ``[d, d]``.
+        """The edit for the modes of a mean ``[d]`` and covariance ``[d, d]``.
 
         Args:
             mean: ``[d]``.
             covariance: ``[d, d]``, symmetric.
-            shape: shape S of one sample; ``[d]`` where it is not given.
+            shape: shape S of one sample; ``[d]`` by default.
 
         Raises:
-            ValueError: for moments that do not match or have no variance, or an edit that their modes do not allow.
+            ValueError: for moments that do not match or have no variance, or an edit that does not fit their modes.
         """
         basis = PCABasis.from_moments(mean, covariance, shape=shape)
         if not (basis.variance > 0).any():
-            raise ValueError("`samples` must vary, got samples that are all the same: they have no modes to edit.")
+            raise ValueError("`samples` must vary, got samples that are all equal: they have no modes to edit.")
         return FittedEdit(basis, self.edited(basis.variance))
 
 
 class Whiten(SpectrumEdit):
-    """The same variance along every mode: white noise in all second moments, with the shape of the data in the rest.
+    """The same variance along every mode: the second moments of white noise, with all higher ones those of the data.
 
-    ``lambda'_k = variance * lambda_k / max(lambda_k, floor * lambda_0)``: a mode below the floor is amplified no more
-    than one at the floor, and stays below the others.
+    ``lambda'_k = variance * lambda_k / max(lambda_k, floor * lambda_0)``: a mode below the floor is amplified as much as
+    one at the floor, and stays below the others.
 
     Args:
         variance: the variance given to every mode above the floor.
-        floor: smallest variance that is brought up all the way, as a fraction of the largest; 0 for all that are not
-            null. Noise that is white afterwards was in the data too.
+        floor: smallest variance that is raised all the way, as a fraction of the largest; 0 raises all that are not null,
+            which also amplifies the data's noise.
 
     Raises:
         ValueError: for an argument out of range.
@@ -182,10 +181,10 @@ class Recolor(SpectrumEdit):
     Args:
         exponent: of the power law in the rank; 0 for equal variances.
         scale: variance of the first mode.
-        keep_total: whether the scale is the one that keeps the sum of all variances, instead of ``scale``.
+        keep_total: whether to keep the sum of all variances, which sets the scale.
 
     Raises:
-        ValueError: for an argument out of range, or a scale where the total is kept.
+        ValueError: for an argument out of range, or a scale together with ``keep_total``.
 
     Example:
         >>> Recolor(exponent=1.0, keep_total=True).variances(torch.tensor([2.0, 1.0])).tolist()
@@ -197,7 +196,7 @@ class Recolor(SpectrumEdit):
         self.scale = positive("scale", scale)
         self.keep_total = keep_total
         if keep_total and scale != 1:
-            raise ValueError(f"`scale` must be left at 1 where `keep_total` sets it, got {scale!r}.")
+            raise ValueError(f"`scale` must be 1 with `keep_total`, which sets it, got {scale!r}.")
 
     def variances(self, variance: Tensor) -> Tensor:
         """``scale * (k + 1)^-exponent``, ``[K]``."""
@@ -206,17 +205,17 @@ class Recolor(SpectrumEdit):
 
 
 class SwapVariances(SpectrumEdit):
-    """The variances of chosen modes exchanged pair by pair, every other mode as it was.
+    """The variances of chosen pairs of modes exchanged, every other mode unchanged.
 
-    If the order in which modes are learnt is that of their variances, each pair changes places in it; if it is owed to
-    something else, such as their spatial frequency, it does not.
+    If modes are learnt in the order of their variances, each pair changes places in that order; if something else decides,
+    such as spatial frequency, it does not.
 
     Args:
         pairs: pairs of modes, counted from 0 in descending order of variance; each mode once.
 
     Raises:
-        ValueError: for something else than pairs of different modes, at construction; for modes that the data do not
-            have or null modes, when it is fitted.
+        ValueError: for anything but pairs of different modes, at construction; for null modes or modes that the data lack,
+            when it is fitted.
 
     Example:
         >>> SwapVariances([[0, 2]]).variances(torch.tensor([4.0, 2.0, 1.0])).tolist()
@@ -236,8 +235,7 @@ class SwapVariances(SpectrumEdit):
         first, second = torch.tensor(self.pairs, device=variance.device).T
         if (last := max(map(max, self.pairs))) >= len(variance):
             raise ValueError(
-                f"`pairs` must be of the {len(variance)} modes that have a variance, 0 to {len(variance) - 1}, got {last}. "
-                "A null mode has none to exchange."
+                f"`pairs` must be of the {len(variance)} modes that have a variance, 0 to {len(variance) - 1}, got {last}."
             )
         swapped = variance.clone()
         swapped[first], swapped[second] = variance[second], variance[first]
@@ -245,15 +243,15 @@ class SwapVariances(SpectrumEdit):
 
 
 class EditedDataset(Dataset[Any]):
-    """Any map-style dataset with its samples edited; labels and whatever else an item holds stay.
+    """Any map-style dataset with its samples edited; labels and other parts of an item are kept.
 
     Args:
         dataset: items are samples, or tuples or lists that start with one; samples are tensors ``[*S]``.
-        edit: an edit, which is then fitted to all samples of ``dataset``, or a fitted one: that of the training set for
-            a validation set.
+        edit: an edit, which is fitted to all samples of ``dataset``, or a fitted one: a validation set takes that of the
+            training set.
 
     Raises:
-        TypeError: if the samples are no tensors.
+        TypeError: if the samples are not tensors.
         ValueError: as in :meth:`SpectrumEdit.fit`.
 
     Example:
@@ -276,7 +274,7 @@ class EditedDataset(Dataset[Any]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
-        """Many items at once, which a DataLoader asks for where it can."""
+        """Many items at once, which a DataLoader asks for if it can."""
         items = [self.dataset[index] for index in indices]
         edited = self.edit(torch.stack([*map(_sample, items)]))
         return [

@@ -8,6 +8,15 @@ from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 from torch.utils.data import DataLoader, TensorDataset
 
+QUIET = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
 
 class Losses(Callback):
     """Keeps the loss of every step."""
@@ -39,17 +48,7 @@ def fit(module, shape, precision, folder, steps=15):
     """Losses of ``steps`` steps in a Trainer, which leaves a checkpoint in the folder."""
     torch.manual_seed(0)
     losses = Losses()
-    trainer = Trainer(
-        max_steps=steps,
-        precision=precision,
-        accelerator="cpu",
-        callbacks=[losses],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    trainer = Trainer(max_steps=steps, precision=precision, callbacks=[losses], default_root_dir=folder, **QUIET)
     # The last batch has another size, as a user's has.
     trainer.fit(module, DataLoader(TensorDataset(*examples(shape, 17 * steps - 5)), batch_size=17))
     trainer.save_checkpoint(folder / "last.ckpt")

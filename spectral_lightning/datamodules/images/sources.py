@@ -8,16 +8,21 @@ from spectral_lightning.arguments import one_of
 from spectral_lightning.datamodules.images.folder import folder_sets
 from spectral_lightning.datamodules.images.sets import ImageSet
 from spectral_lightning.datamodules.images.shipped import shipped_digits, shipped_faces, shipped_mnist
-from spectral_lightning.datamodules.images.torchvision_sets import TORCHVISION_SHAPES, torchvision_sets
+from spectral_lightning.datamodules.images.torchvision_sets import torchvision_sets
 
-__all__ = ["DATASETS", "ImageSource"]
+__all__ = ["ImageSource"]
 
-_SHIPPED = {"digits": shipped_digits, "mnist5k": shipped_mnist, "faces": shipped_faces}
-_SHIPPED_SHAPES = {"digits": (1, 8, 8), "mnist5k": (1, 28, 28), "faces": (1, 112, 92)}
-_SHAPES = TORCHVISION_SHAPES | _SHIPPED_SHAPES
-
-DATASETS = (*TORCHVISION_SHAPES, "folder", *_SHIPPED)
-"""Names of the sets."""
+_TORCHVISION = {
+    "mnist": (1, 28, 28),
+    "fashion_mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "celeba": (3, 218, 178),
+}
+_SHIPPED = {
+    "digits": ((1, 8, 8), shipped_digits),
+    "mnist5k": ((1, 28, 28), shipped_mnist),
+    "faces": ((1, 112, 92), shipped_faces),
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class ImageSource:
     """A set by name.
 
     Args:
-        dataset: one of :data:`DATASETS`.
+        dataset: the name.
         root: folder of the images or of torchvision's files; None for what packages ship.
         download: whether torchvision may download.
         attribute: for ``"celeba"``, the attribute that makes two classes.
@@ -40,15 +45,12 @@ class ImageSource:
     attribute: str | None = None
 
     def __post_init__(self) -> None:
-        one_of("dataset", self.dataset, DATASETS)
-        if self.dataset in _SHIPPED:
-            if self.root is not None:
-                raise ValueError(
-                    f"`root` must be left out for {self.dataset!r}, which a package ships, got {self.root!r}."
-                )
-        elif not self.root:
+        one_of("dataset", self.dataset, (*_TORCHVISION, "folder", *_SHIPPED))
+        if self.dataset in _SHIPPED and self.root is not None:
+            raise ValueError(f"`root` must be left out for {self.dataset!r}, which a package ships, got {self.root!r}.")
+        if self.dataset not in _SHIPPED and not self.root:
             raise ValueError(f"`root` must be the folder of {self.dataset!r}, got {self.root!r}.")
-        if self.download and self.dataset not in TORCHVISION_SHAPES:
+        if self.download and self.dataset not in _TORCHVISION:
             raise ValueError(f"`download` must be False for {self.dataset!r}, which is not torchvision's, got True.")
         if self.attribute is not None and self.dataset != "celeba":
             raise ValueError(f"`attribute` must be left out for {self.dataset!r}, got {self.attribute!r}.")
@@ -56,14 +58,7 @@ class ImageSource:
     @property
     def shape(self) -> tuple[int, int, int] | None:
         """Shape ``(C, H, W)`` of one image as it is stored; None for a folder, whose files must be read."""
-        return _SHAPES.get(self.dataset)
-
-    @property
-    def remedy(self) -> str:
-        """What gives the set classes if it has none."""
-        if self.dataset == "celeba":
-            return "Choose an `attribute`, such as 'Smiling'."
-        return "Put the images of each class in a folder of their own."
+        return _SHIPPED[self.dataset][0] if self.dataset in _SHIPPED else _TORCHVISION.get(self.dataset)
 
     def open(self, *, download: bool, color: bool) -> tuple[ImageSet, ImageSet | None]:
         """The training part, and the set's own validation part if it has one.
@@ -77,7 +72,7 @@ class ImageSource:
             ImportError: if the package that ships the set is not installed.
         """
         if self.root is None:
-            return _SHIPPED[self.dataset](), None
+            return _SHIPPED[self.dataset][1](), None
         if self.dataset == "folder":
             return folder_sets(self.root, color=color)
         return torchvision_sets(self.dataset, self.root, download=download, attribute=self.attribute, color=color)

@@ -12,17 +12,7 @@ from torchvision import datasets
 from spectral_lightning.arguments import one_of
 from spectral_lightning.datamodules.images.sets import ImageFiles, ImageSet, PixelArray
 
-__all__ = ["TORCHVISION_SHAPES", "torchvision_sets"]
-
-TORCHVISION_SHAPES = {
-    "mnist": (1, 28, 28),
-    "fashion_mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-    "celeba": (3, 218, 178),
-}
-"""Shape of one image of each set, before any resize."""
-
-_DIGITS = tuple("0123456789")
+__all__ = ["torchvision_sets"]
 
 
 def torchvision_sets(
@@ -31,7 +21,7 @@ def torchvision_sets(
     """Training and test part of a set, in the folders and file formats of :mod:`torchvision.datasets`.
 
     Args:
-        dataset: one of :data:`TORCHVISION_SHAPES`.
+        dataset: ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"`` or ``"celeba"``.
         root: folder below which torchvision keeps the set.
         download: whether to download what is missing.
         attribute: for CelebA, the attribute that makes its two classes; None for no classes.
@@ -41,15 +31,13 @@ def torchvision_sets(
         ValueError: if files are missing or damaged and ``download`` is False; for an unknown set or attribute.
         RuntimeError: if a download fails.
     """
-    one_of("dataset", dataset, TORCHVISION_SHAPES)
+    one_of("dataset", dataset, ("mnist", "fashion_mnist", "cifar10", "celeba"))
     folder = Path(root).expanduser()
     try:
         if dataset == "celeba":
             train, test = (_celeba(folder, split, download, attribute, color) for split in ("train", "test"))
-        elif dataset == "cifar10":
-            train, test = (_cifar10(folder, part, download) for part in (True, False))
         else:
-            train, test = (_mnist(dataset, folder, part, download) for part in (True, False))
+            train, test = (_array(dataset, folder, part, download) for part in (True, False))
     except (RuntimeError, OSError) as error:
         if download:
             raise
@@ -60,17 +48,15 @@ def torchvision_sets(
     return train, test
 
 
-def _mnist(dataset: str, root: Path, train: bool, download: bool) -> ImageSet:
+def _array(dataset: str, root: Path, train: bool, download: bool) -> ImageSet:
+    if dataset == "cifar10":
+        colored = datasets.CIFAR10(root, train=train, download=download)
+        pixels = torch.from_numpy(colored.data).permute(0, 3, 1, 2).contiguous()
+        return ImageSet(PixelArray(pixels), torch.tensor(colored.targets), tuple(colored.classes))
     kind = datasets.MNIST if dataset == "mnist" else datasets.FashionMNIST
     found = kind(root, train=train, download=download)
-    names = _DIGITS if dataset == "mnist" else tuple(found.classes)
+    names = tuple("0123456789") if dataset == "mnist" else tuple(found.classes)
     return ImageSet(PixelArray(found.data[:, None]), found.targets.long(), names)
-
-
-def _cifar10(root: Path, train: bool, download: bool) -> ImageSet:
-    found = datasets.CIFAR10(root, train=train, download=download)
-    pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(PixelArray(pixels), torch.tensor(found.targets), tuple(found.classes))
 
 
 def _celeba(root: Path, split: str, download: bool, attribute: str | None, color: bool) -> ImageSet:
@@ -78,7 +64,7 @@ def _celeba(root: Path, split: str, download: bool, attribute: str | None, color
     folder = root / found.base_folder / "img_align_celeba"
     images = ImageFiles([folder / name for name in found.filename], color=color)
     if attribute is None:
-        return ImageSet(images, torch.zeros(len(images), dtype=torch.int64), ())
+        return ImageSet(images, torch.zeros(len(found), dtype=torch.int64), ())
     # The header of the list ends in a blank.
     names = [name for name in found.attr_names if name]
     column: Tensor = found.attr[:, names.index(one_of("attribute", attribute, names))]

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Generator
+from torch import Generator, Tensor
+from torch.nn import functional
 
-from spectral_lightning.arguments import positive_integer
+from spectral_lightning.arguments import fraction, positive_integer
 
 __all__ = ["PatchRegions"]
-
-Mask = NDArray[np.bool_]
-Corners = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,9 @@ class PatchRegions:
         positive_integer("stride", self.stride)
         positive_integer("cell", self.cell, minimum=self.size, remedy="A validation patch lies inside the cells.")
         positive_integer("guard", self.guard, minimum=0)
-        if not 0 <= self.val_fraction < 1:
-            raise ValueError(f"`val_fraction` must be a number of at least 0 and below 1, got {self.val_fraction!r}.")
+        fraction("val_fraction", self.val_fraction, zero=True)
 
-    def split(self, height: int, width: int, generator: Generator) -> tuple[Corners, Corners]:
+    def split(self, height: int, width: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Upper left corners (row, column) of the training and of the validation windows, ``[n, 2]`` each.
 
         Raises:
@@ -68,8 +64,8 @@ class PatchRegions:
                 f"`size` must be at most the sides of the photograph, {height} x {width}, got {self.size}."
             )
         region = self._val_region(height, width, generator)
-        train = self._corners(_counts(np.pad(region, self.guard), self.size + 2 * self.guard) == 0)
-        val = self._corners(_counts(region, self.size) == self.size**2)
+        train = self._windows_without(functional.pad(region, [self.guard] * 4), self.size + 2 * self.guard)
+        val = self._windows_without(1 - region, self.size)
         if not len(train) or (self.val_fraction and not len(val)):
             raise ValueError(
                 f"`cell` and `guard` must leave windows of {self.size} pixels for training and validation in a photograph "
@@ -77,27 +73,22 @@ class PatchRegions:
             )
         return train, val
 
-    def _val_region(self, height: int, width: int, generator: Generator) -> Mask:
-        region = np.zeros((height, width), dtype=np.bool_)
+    def _val_region(self, height: int, width: int, generator: Generator) -> Tensor:
+        """1 in the cells that validate and 0 elsewhere, ``[1, height, width]``."""
+        region = torch.zeros(1, height, width)
         if not self.val_fraction:
             return region
         # A last cell narrower than the others could hold no window, so the remainder is shared out.
-        rows = np.linspace(0, height, max(height // self.cell, 1) + 1).astype(int)
-        columns = np.linspace(0, width, max(width // self.cell, 1) + 1).astype(int)
-        cells = [(i, j) for i in range(len(rows) - 1) for j in range(len(columns) - 1)]
-        for k in torch.randperm(len(cells), generator=generator)[
-            : max(round(self.val_fraction * len(cells)), 1)
-        ].tolist():
-            i, j = cells[k]
-            region[rows[i] : rows[i + 1], columns[j] : columns[j + 1]] = True
+        rows, columns = (np.linspace(0, n, max(n // self.cell, 1) + 1).astype(int) for n in (height, width))
+        count = (len(rows) - 1) * (len(columns) - 1)
+        chosen = torch.randperm(count, generator=generator)[: max(round(self.val_fraction * count), 1)]
+        for k in chosen.tolist():
+            i, j = divmod(k, len(columns) - 1)
+            region[:, rows[i] : rows[i + 1], columns[j] : columns[j + 1]] = 1
         return region
 
-    def _corners(self, allowed: Mask) -> Corners:
-        return np.argwhere(allowed[:: self.stride, :: self.stride]) * self.stride
-
-
-def _counts(region: Mask, side: int) -> NDArray[np.int64]:
-    """True pixels in every window of the given side, by the corners of the summed-area table."""
-    table = np.pad(region.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
-    count: NDArray[np.int64] = table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
-    return count
+    def _windows_without(self, mask: Tensor, side: int) -> Tensor:
+        """Corners of the windows of a side that hold no pixel of the mask, ``[n, 2]``."""
+        found = functional.max_pool2d(mask, (side, 1), (self.stride, 1))
+        found = functional.max_pool2d(found, (1, side), (1, self.stride))
+        return (found[0] == 0).nonzero() * self.stride

@@ -1,148 +1,81 @@
-"""Sets of samples drawn once from a known distribution, and their loaders."""
+"""Sets of samples drawn once from a known distribution."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import ClassVar
 
-from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch import Generator, Tensor
 
 from spectral_lightning.arguments import positive_integer
-from spectral_lightning.datamodules.loading import Rows, batches_loader, check_batch_size
+from spectral_lightning.datamodules.rows import Rows, RowsDataModule
 
-__all__ = ["DrawnDataModule", "DrawnSets", "LabelledRows"]
-
-
-class LabelledRows(Dataset[Any]):
-    """The rows of one tensor ``[n, *S]``, each with its label; a batch of them is ``[x [B, *S], label [B]]``.
-
-    Args:
-        data: all samples, along the first axis.
-        labels: int64, ``[n]``.
-        labelled: whether items hold the label; otherwise they are rows, as those of :class:`Rows`.
-    """
-
-    def __init__(self, data: Tensor, labels: Tensor, labelled: bool = True) -> None:
-        self.data = data
-        self.labels = labels
-        self.labelled = labelled
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> Any:
-        return (self.data[index], self.labels[index]) if self.labelled else self.data[index]
-
-    def batch(self, indices: list[int]) -> Any:
-        """Many items at once, stacked."""
-        rows = self.data[indices]
-        return (rows, self.labels[indices]) if self.labelled else rows
+__all__ = ["DrawnDataModule"]
 
 
-class DrawnSets:
-    """A training and a validation set, each drawn when it is first asked for, and their loaders.
+class DrawnDataModule(RowsDataModule):
+    """A training and a validation set, each drawn when it is first asked for.
 
     Args:
-        draw: gives so many samples of the set named ``"train"`` or ``"val"``.
         num_samples: size of the training set.
         num_val_samples: size of the validation set; 0 for none.
-        batch_size: samples per batch; an incomplete last training batch is dropped.
-        shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
+        batch_size: samples per batch.
+        exact_moments: whether the samples of each set are given the moments of their population.
+        shuffle: whether the training samples come in a new order each epoch.
+        seed: of the population and the samples.
         num_workers: processes that load batches.
 
     Raises:
         ValueError: for an argument out of range, or fewer training samples than one batch.
-
-    Example:
-        >>> import torch
-        >>> sets = DrawnSets(lambda name, count: Rows(torch.zeros(count, 3)), 8, 0, batch_size=4)
-        >>> next(iter(sets.train_loader())).shape, sets.val_loader()
-        (torch.Size([4, 3]), [])
     """
+
+    streams: ClassVar[tuple[str, ...]] = ("train", "val")
+    """One stream of random numbers per use, so that the population does not depend on the number of samples."""
 
     def __init__(
         self,
-        draw: Callable[[str, int], Rows | LabelledRows],
         num_samples: int,
         num_val_samples: int,
         batch_size: int,
-        shuffle: bool = True,
-        num_workers: int = 0,
+        exact_moments: bool,
+        shuffle: bool,
+        seed: int,
+        num_workers: int,
     ) -> None:
-        self._draw = draw
+        super().__init__(batch_size, seed, num_workers, shuffle)
         self.num_samples = positive_integer("num_samples", num_samples)
         self.num_val_samples = positive_integer("num_val_samples", num_val_samples, minimum=0)
-        self.batch_size = positive_integer("batch_size", batch_size)
-        self.shuffle = shuffle
-        self.num_workers = positive_integer("num_workers", num_workers, minimum=0)
-        check_batch_size(self.batch_size, self.num_samples, "training samples (`num_samples`)")
+        self.exact_moments = exact_moments
+        self._check_batch_size(self.num_samples, "training samples (`num_samples`)")
 
     @cached_property
-    def train(self) -> Any:
-        """The training set."""
+    def train_rows(self) -> Rows:
+        """The training set; drawn when first asked for."""
         return self._draw("train", self.num_samples)
 
     @cached_property
-    def val(self) -> Any:
-        """The validation set."""
+    def val_rows(self) -> Rows:
+        """The validation set; drawn when first asked for."""
         return self._draw("val", self.num_val_samples)
 
-    def setup(self) -> None:
-        """Draw both sets, once."""
-        _ = self.train, self.val
+    @abstractmethod
+    def population_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64, known without drawing a sample."""
 
-    def train_loader(self) -> DataLoader[Any]:
-        """Batches of the training set."""
-        return batches_loader(
-            self.train, self.batch_size, shuffle=self.shuffle, drop_last=True, num_workers=self.num_workers
-        )
+    @abstractmethod
+    def _draw(self, stream: str, count: int) -> Rows:
+        """So many samples of the set ``"train"`` or ``"val"``."""
 
-    def val_loader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
-        """Batches of the validation set, in a fixed order; no loader where there is no such set."""
-        if not self.num_val_samples:
-            return []
-        return batches_loader(self.val, self.batch_size, num_workers=self.num_workers)
+    def _generator(self, stream: str) -> Generator:
+        return Generator().manual_seed(len(self.streams) * self.seed + self.streams.index(stream))
 
-    def check_full_rank(self, dim: int) -> None:
-        """Stop sets too small to have exactly the moments of their population.
-
-        Raises:
-            ValueError: for a set of ``dim`` samples or fewer.
-        """
+    def _check_full_rank(self, smallest: Callable[[int], int] = lambda count: count) -> None:
+        """Refuse sets too small for exact moments; ``smallest`` is the size of the smallest class among so many samples."""
         for name, count in (("num_samples", self.num_samples), ("num_val_samples", self.num_val_samples)):
-            if 0 < count <= dim:
+            if self.exact_moments and count and smallest(count) <= self.dim:
                 raise ValueError(
-                    f"`{name}` must be more than the dimension, {dim}, for `exact_moments`, got {count!r}. "
-                    "Fewer samples cannot have a covariance of full rank."
+                    f"`{name}` must give more samples than the dimension, {self.dim}, to each class for `exact_moments`, got "
+                    f"{count!r} and {smallest(count)}. Fewer samples cannot have a covariance of full rank."
                 )
-
-
-class DrawnDataModule(LightningDataModule):
-    """What the datamodules of drawn data have in common: their :class:`DrawnSets`, which a subclass makes as ``sets``."""
-
-    sets: DrawnSets
-
-    def setup(self, stage: str | None = None) -> None:
-        """Draw both sets, once."""
-        self.sets.setup()
-
-    @property
-    def train_rows(self) -> Any:
-        """The training set; drawn when first asked for."""
-        return self.sets.train
-
-    @property
-    def val_rows(self) -> Any:
-        """The validation set; drawn when first asked for."""
-        return self.sets.val
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches ``[B, *S]`` of the training set."""
-        return self.sets.train_loader()
-
-    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
-        """Batches ``[B, *S]`` of the validation set, in a fixed order; no loader where there is no such set."""
-        return self.sets.val_loader()

@@ -6,16 +6,14 @@ import math
 from functools import cached_property, reduce
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from spectral_lightning.arguments import non_negative, positive, positive_integer
-from spectral_lightning.datamodules.loading import Rows
-from spectral_lightning.datamodules.synthetic.drawn import DrawnDataModule, DrawnSets
+from spectral_lightning.datamodules.rows import Rows
+from spectral_lightning.datamodules.synthetic.drawn import DrawnDataModule
 from spectral_lightning.datamodules.synthetic.population import GaussianPopulation, finite_numbers, whiten
 
 __all__ = ["GaussianFieldDataModule", "real_fourier"]
-
-_STREAMS = ("train", "val")
 
 
 def real_fourier(size: int) -> tuple[Tensor, Tensor]:
@@ -34,7 +32,7 @@ def real_fourier(size: int) -> tuple[Tensor, Tensor]:
     """
     frequency = (torch.arange(size, dtype=torch.float64) + 1).div(2).floor()
     sine = torch.arange(size) % 2 == 0
-    # Whole periods are taken off as integers, so that large arguments lose no digits.
+    # Whole periods are removed as integers, so that large arguments lose no digits.
     turns = torch.outer(torch.arange(size), frequency.long()) % size
     angle = 2 * math.pi / size * turns.double()
     vectors = torch.where(sine & (frequency > 0), angle.sin(), angle.cos())
@@ -49,14 +47,14 @@ class GaussianFieldDataModule(DrawnDataModule):
 
         E x_k x_k* = lambda_k C,  lambda_k = scale * g_k / mean(g),  g_k = (|k|^2 + cutoff^2)^(-exponent/2).
 
-    |k| is the radial frequency in cycles per longest side, so that the field is isotropic in pixels; C is the identity
-    where it is not given. The variance of a pixel is ``scale`` times that of its channel, and exponent 0 is white
+    |k| is the radial frequency in cycles per longest side, so that the field is isotropic in pixels; C defaults to the
+    identity. The variance of a pixel is ``scale`` times that of its channel, and exponent 0 is white
     noise. Below the cutoff the spectrum is level, which keeps the variance of the field's mean, k = 0, finite. The
     covariance is circulant: ``lambda_k`` times the eigenvalues of C are its eigenvalues, for the real Fourier vectors
     times the eigenvectors of C; k and -k are one pair of equal variances.
 
-    Computed in float64 from generators of their own: the global random state is neither read nor moved. A batch is a
-    float32 tensor ``[B, C, N]`` or ``[B, C, H, W]``, also for a single channel. Cost of a sample: d (C + H + W).
+    Everything is computed in float64 with separate generators: the global random state is neither read nor changed. A batch
+    is a float32 tensor ``[B, C, N]`` or ``[B, C, H, W]``, also for a single channel. Cost of a sample: d (C + H + W).
 
     Reference: the spectrum is von Karman's; the setting that of Wang & Pehlevan 2025, Propositions 5.3 and 5.4.
 
@@ -71,8 +69,8 @@ class GaussianFieldDataModule(DrawnDataModule):
         num_samples: size of the training set.
         num_val_samples: size of the validation set; 0 for none.
         batch_size: samples per batch; an incomplete last training batch is dropped.
-        exact_moments: whether mean and covariance (with 1/n) of each set are made those of the population, to the
-            rounding of float32. Takes more samples than dimensions.
+        exact_moments: whether each set has exactly the population's mean and covariance (with 1/n), to the rounding of
+            float32. Needs more samples than dimensions.
         shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
         seed: of the samples.
         num_workers: processes that load batches.
@@ -105,7 +103,7 @@ class GaussianFieldDataModule(DrawnDataModule):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(num_samples, num_val_samples, batch_size, exact_moments, shuffle, seed, num_workers)
         if not isinstance(size, list | tuple) or len(size) not in (1, 2):
             raise ValueError(f"`size` must be [N] or [H, W], got {size!r}.")
         self.size = tuple(positive_integer("size", n) for n in size)
@@ -117,21 +115,8 @@ class GaussianFieldDataModule(DrawnDataModule):
         self.channel_mean = finite_numbers(
             "mean", mean if isinstance(mean, list | tuple) else [mean] * channels, channels
         )
-        self.exact_moments = exact_moments
-        self.seed = positive_integer("seed", seed, minimum=0)
-        self.sets = DrawnSets(self._draw, num_samples, num_val_samples, batch_size, shuffle, num_workers)
-        if exact_moments:
-            self.sets.check_full_rank(self.dim)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one sample, ``(C, N)`` or ``(C, H, W)``."""
-        return (self.channels, *self.size)
-
-    @property
-    def dim(self) -> int:
-        """Dimension of one sample, C times the pixels."""
-        return math.prod(self.shape)
+        self.shape = (self.channels, *self.size)
+        self._check_full_rank()
 
     @property
     def spectrum(self) -> Tensor:
@@ -140,29 +125,24 @@ class GaussianFieldDataModule(DrawnDataModule):
 
     @cached_property
     def population(self) -> GaussianPopulation:
-        """The distribution the samples are drawn from, flattened: modes are real Fourier vectors times channel vectors.
+        """The distribution of the samples, flattened: its modes are real Fourier vectors times channel vectors.
 
-        It holds d^2 numbers, and is made when first asked for; samples are drawn without it.
+        It holds d^2 numbers and is computed when first asked for; samples are drawn without it.
         """
         modes = reduce(torch.kron, self._rotations)
         mean = self.channel_mean.repeat_interleave(math.prod(self.size))
         return GaussianPopulation.ordered(mean, self._mode_variance.flatten(), modes)
 
-    @property
-    def covariance(self) -> Tensor:
-        """Covariance of the population, ``[d, d]``, float64."""
-        return self.population.covariance
-
     def population_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64; no sample has to be drawn for them."""
-        return self.population.mean, self.population.covariance
+        """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64, known without drawing a sample."""
+        return self.population.moments
 
     def _variances(self, frequencies: list[Tensor]) -> Tensor:
         """Variances at the frequencies of each axis, in cycles per that axis, ``[*size]``."""
         longest = max(self.size)
         scaled = [k * longest / n for k, n in zip(frequencies, self.size, strict=True)]
         squared = torch.stack(torch.meshgrid(*scaled, indexing="ij")).square().sum(0) + self.cutoff**2
-        # The largest is divided out first: small cutoffs and large exponents would overflow.
+        # Divided by the largest first, because small cutoffs and large exponents would overflow.
         law = (squared / squared.min()).pow(-self.exponent / 2)
         variance: Tensor = self.scale * law / law.mean()
         return variance
@@ -189,12 +169,11 @@ class GaussianFieldDataModule(DrawnDataModule):
         return variance
 
     def _draw(self, stream: str, count: int) -> Rows:
-        generator = Generator().manual_seed(len(_STREAMS) * self.seed + _STREAMS.index(stream))
-        z = torch.randn(count, self.dim, generator=generator, dtype=torch.float64)
+        z = torch.randn(count, self.dim, generator=self._generator(stream), dtype=torch.float64)
         if self.exact_moments and count:
             z = whiten(z)
         field = z.reshape(count, *self.shape) * self._mode_variance.sqrt()
-        # Every axis is rotated by its own small matrix, in place of one d x d matrix for all.
+        # Rotate every axis by its own small matrix instead of all by one d x d matrix.
         for axis, vectors in enumerate(self._rotations, start=1):
             field = torch.tensordot(field, vectors, dims=([axis], [1])).movedim(-1, axis)
         return Rows((self.channel_mean.view(-1, *[1] * len(self.size)) + field).float().contiguous())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from spectral_lightning.arguments import non_negative, one_of, positive, positive_integer
-from spectral_lightning.datamodules.synthetic.drawn import DrawnDataModule, DrawnSets, LabelledRows
+from spectral_lightning.datamodules.rows import Rows
+from spectral_lightning.datamodules.synthetic.drawn import DrawnDataModule
 from spectral_lightning.datamodules.synthetic.population import (
     GaussianPopulation,
     SpectrumChoice,
@@ -21,7 +22,6 @@ from spectral_lightning.datamodules.synthetic.population import (
 
 __all__ = ["MixtureDataModule"]
 
-_STREAMS = ("spectrum", "rotation", "means", "train", "val")
 _FLOOR = 1e-10
 
 
@@ -33,17 +33,17 @@ class MixtureDataModule(DrawnDataModule):
 
         mu = sum_c w_c mu_c,  Sigma = sum_c w_c (Sigma_c + (mu_c - mu)(mu_c - mu)').
 
-    Computed in float64 from generators of their own: the global random state is neither read nor moved, and the
-    population is the same for any number of samples. A batch is ``[x, label]``, float32 ``[B, *S]`` and int64 ``[B]``,
-    or x alone; the classes are in random order.
+    Everything is computed in float64 with separate generators: the global random state is neither read nor changed, and the
+    population is the same for any number of samples. A batch is ``(x, label)``, float32 ``[B, *S]`` and int64 ``[B]``, or x
+    alone; the classes are in random order.
 
     Args:
         shape: shape S of one sample, ``[d]``, ``[C, N]`` or ``[C, H, W]``; a number means ``[d]``.
         weights: of the classes, positive; they are divided by their sum.
         spectra: variances of each class along its modes, or one entry for all. With ``rotation`` "shared" or "none",
             number k belongs to the same mode in every class. ``"lognormal"`` is drawn anew for each.
-        separation: distance of every two class means. The means are as many orthogonal random directions, about a
-            mixture mean of 0; takes no more classes than dimensions.
+        separation: distance between every two class means, which lie along orthogonal random directions about a mixture mean
+            of 0. Needs at least as many dimensions as classes.
         means: the mean of each class, flattened, d numbers each; instead of ``separation``.
         rotation: ``"shared"`` for one random rotation (Haar) of the modes of all classes, ``"own"`` for one each,
             ``"none"`` for the coordinates as modes.
@@ -51,9 +51,9 @@ class MixtureDataModule(DrawnDataModule):
         num_samples: size of the training set.
         num_val_samples: size of the validation set; 0 for none.
         batch_size: samples per batch; an incomplete last training batch is dropped.
-        stratified: whether each class has its share of each set, rounded to whole samples, and not a random number.
-        exact_moments: whether mean and covariance (with 1/n) of each class in each set are made those of its
-            population, to the rounding of float32. Takes ``stratified``, and more samples of each class than dimensions.
+        stratified: whether each class has exactly its share of each set, rounded to whole samples, instead of a random number.
+        exact_moments: whether each class of each set has exactly its population's mean and covariance (with 1/n), to the
+            rounding of float32. Needs ``stratified`` and more samples of each class than dimensions.
         shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
         seed: of the spectra, rotations, means and samples.
         num_workers: processes that load batches.
@@ -69,6 +69,8 @@ class MixtureDataModule(DrawnDataModule):
         >>> bool((data.classify(data.train_rows.data) == data.train_rows.labels).double().mean() > 0.9)
         True
     """
+
+    streams: ClassVar[tuple[str, ...]] = ("spectrum", "rotation", "means", "train", "val")
 
     def __init__(
         self,
@@ -88,22 +90,18 @@ class MixtureDataModule(DrawnDataModule):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(num_samples, num_val_samples, batch_size, exact_moments, shuffle, seed, num_workers)
         sides = shape if isinstance(shape, list | tuple) else [shape]
         self.shape = tuple(positive_integer("shape", n) for n in sides)
-        self.dim = math.prod(self.shape)
         self.weights = _shares(weights)
         self.spectra = self._checked_spectra(SpectrumChoice() if spectra is None else spectra)
         self.separation = non_negative("separation", separation)
         self._means = self._checked_means(means)
         self.rotation = one_of("rotation", rotation, ("shared", "own", "none"))
-        self.labels = labels
-        self.stratified = stratified
-        self.exact_moments = exact_moments
-        self.seed = positive_integer("seed", seed, minimum=0)
-        self.sets = DrawnSets(self._draw, num_samples, num_val_samples, batch_size, shuffle, num_workers)
-        if exact_moments:
-            self._check_exact()
+        self.labels, self.stratified = labels, stratified
+        if exact_moments and not stratified:
+            raise ValueError("`stratified` must be True for `exact_moments`, got False.")
+        self._check_full_rank(lambda count: int(_counts(self.weights, count).min()))
 
     @property
     def num_classes(self) -> int:
@@ -112,7 +110,7 @@ class MixtureDataModule(DrawnDataModule):
 
     @cached_property
     def populations(self) -> list[GaussianPopulation]:
-        """The distribution of each class; made when first asked for."""
+        """The distribution of each class, computed when first asked for."""
         spectrum, rotation = self._generator("spectrum"), self._generator("rotation")
         means = self._class_means()
         modes = torch.eye(self.dim, dtype=torch.float64)
@@ -125,18 +123,8 @@ class MixtureDataModule(DrawnDataModule):
             found.append(GaussianPopulation.ordered(mean, choice.variances(self.dim, spectrum), modes))
         return found
 
-    def class_moments(self, label: int) -> tuple[Tensor, Tensor]:
-        """Mean ``[d]`` and covariance ``[d, d]`` of one class, float64.
-
-        Raises:
-            ValueError: if there is no such class.
-        """
-        if not 0 <= label < self.num_classes:
-            raise ValueError(f"`label` must be one of 0 to {self.num_classes - 1}, got {label!r}.")
-        return self.populations[label].mean, self.populations[label].covariance
-
     def population_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean ``[d]`` and covariance ``[d, d]`` of the mixture, float64; no sample has to be drawn for them."""
+        """Mean ``[d]`` and covariance ``[d, d]`` of the mixture, float64, known without drawing a sample."""
         means = torch.stack([population.mean for population in self.populations])
         mean = self.weights @ means
         between = (means - mean).T * self.weights @ (means - mean)
@@ -146,7 +134,7 @@ class MixtureDataModule(DrawnDataModule):
     def log_posterior(self, samples: Tensor) -> Tensor:
         """Logarithm of the probability of each class given the sample (Bayes), ``[n, *S] -> [n, num_classes]``.
 
-        Float64, on the CPU. Variances below 1e-10 of the largest of all classes count as that, as if so much noise had
+        Float64, on the CPU. Variances below 1e-10 of the largest of all classes are raised to that, as if so much noise had
         been added: a class with null modes has no density, and claims the samples that its modes can reach.
 
         Raises:
@@ -165,9 +153,6 @@ class MixtureDataModule(DrawnDataModule):
         """The most probable class of each sample (see :meth:`log_posterior`), ``[n, *S] -> [n]``, int64."""
         return self.log_posterior(samples).argmax(1).to(samples.device)
 
-    def _generator(self, stream: str) -> Generator:
-        return Generator().manual_seed(len(_STREAMS) * self.seed + _STREAMS.index(stream))
-
     def _class_means(self) -> Tensor:
         """Means ``[classes, d]``."""
         if self._means is not None:
@@ -179,15 +164,14 @@ class MixtureDataModule(DrawnDataModule):
         means = self.separation / math.sqrt(2) * directions
         return means - self.weights @ means
 
-    def _draw(self, stream: str, count: int) -> LabelledRows:
+    def _draw(self, stream: str, count: int) -> Rows:
         generator = self._generator(stream)
         labels = self._draw_labels(count, generator)
         samples = torch.empty(count, self.dim, dtype=torch.float64)
         for label, population in enumerate(self.populations):
             chosen = labels == label
-            exact = self.exact_moments and count > 0
-            samples[chosen] = population.sample(int(chosen.sum()), generator, exact_moments=exact)
-        return LabelledRows(samples.float().reshape(count, *self.shape), labels, labelled=self.labels)
+            samples[chosen] = population.sample(int(chosen.sum()), generator, exact_moments=self.exact_moments)
+        return Rows(samples.float().reshape(count, *self.shape), labels if self.labels else None)
 
     def _draw_labels(self, count: int, generator: Generator) -> Tensor:
         if not self.stratified:
@@ -216,21 +200,10 @@ class MixtureDataModule(DrawnDataModule):
                 )
             return None
         if self.separation:
-            raise ValueError(f"`separation` must be left at 0 where `means` are given, got {self.separation!r}.")
+            raise ValueError(f"`separation` must be 0 if `means` are given, got {self.separation!r}.")
         if len(means) != self.num_classes:
             raise ValueError(f"`means` must be {self.num_classes} lists, one per class, got {len(means)}.")
         return torch.stack([finite_numbers("means", mean, self.dim) for mean in means])
-
-    def _check_exact(self) -> None:
-        if not self.stratified:
-            raise ValueError("`stratified` must be True for `exact_moments`, got False.")
-        for name, count in (("num_samples", self.sets.num_samples), ("num_val_samples", self.sets.num_val_samples)):
-            smallest = int(_counts(self.weights, count).min())
-            if count and smallest <= self.dim:
-                raise ValueError(
-                    f"`{name}` must be enough for more samples of each class than the dimension, {self.dim}, for "
-                    f"`exact_moments`, got {count!r} with {smallest} in the smallest class."
-                )
 
 
 def _shares(weights: list[float]) -> Tensor:

@@ -1,8 +1,8 @@
 """A Gaussian of known spectrum, and samples of it.
 
 Notation: the covariance is ``Sigma = U diag(lambda) U'`` with the eigenvalues lambda in descending order and the modes
-u_k in the columns of U; ``mu`` is the mean and d the dimension. Everything is float64 on the CPU, and every draw comes
-from the generator that is handed in.
+u_k in the columns of U; ``mu`` is the mean and d the dimension. Everything is float64 on the CPU, and every draw uses the
+generator that is passed in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ __all__ = [
     "SpectrumChoice",
     "finite_numbers",
     "haar_rotation",
-    "lognormal_spectrum",
     "power_law_spectrum",
     "whiten",
 ]
@@ -37,19 +36,6 @@ def finite_numbers(name: str, values: list[float] | tuple[float, ...], count: in
     return torch.tensor(values, dtype=torch.float64)
 
 
-def lognormal_spectrum(dim: int, generator: Generator) -> Tensor:
-    """Variances ``exp(g_k) / mean(exp(g))`` of independent standard normal g_k, descending, ``[dim]``.
-
-    Reference: Wang & Pehlevan 2025, the Gaussian experiment.
-
-    Example:
-        >>> round(float(lognormal_spectrum(16, torch.Generator().manual_seed(0)).mean()), 12)
-        1.0
-    """
-    variance = torch.randn(dim, generator=generator, dtype=torch.float64).exp()
-    return (variance / variance.mean()).sort(descending=True).values
-
-
 def power_law_spectrum(dim: int, exponent: float) -> Tensor:
     """Variances ``k^-exponent`` for k = 1 ... dim, ``[dim]``.
 
@@ -61,21 +47,16 @@ def power_law_spectrum(dim: int, exponent: float) -> Tensor:
 
 
 def haar_rotation(dim: int, generator: Generator) -> Tensor:
-    """An orthogonal matrix ``[dim, dim]`` drawn uniformly (Haar), from the QR factors of a Gaussian matrix.
-
-    Reference: Mezzadri 2007, How to generate random matrices from the classical compact groups.
-    """
-    q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
-    # Without the signs of R's diagonal the distribution of Q is not Haar's.
-    rotation: Tensor = q * torch.sign(torch.diagonal(r))
+    """An orthogonal matrix ``[dim, dim]`` drawn uniformly (Haar)."""
+    rotation: Tensor = torch.nn.init.orthogonal_(torch.empty(dim, dim, dtype=torch.float64), generator=generator)
     return rotation
 
 
 def whiten(samples: Tensor) -> Tensor:
     """Samples ``[n, d]`` transformed by their own moments to mean 0 and covariance (with 1/n) the identity.
 
-    With the QR factors of the centred samples, ``X - mean = Q R``, these are ``sqrt(n) Q``: exact to rounding
-    whatever the condition of the samples, which forming their covariance is not.
+    With the QR factors of the centred samples, ``X - mean = Q R``, these are ``sqrt(n) Q``. This is exact to rounding
+    however ill-conditioned the samples are; forming their covariance would not be.
 
     Raises:
         ValueError: unless there are more samples than dimensions.
@@ -93,15 +74,16 @@ class SpectrumChoice:
 
     They are ``scale`` times one of
 
-    - ``"lognormal"``: ``exp(g_k)`` of independent standard normal g_k, normalised to mean 1, descending;
+    - ``"lognormal"``: ``exp(g_k) / mean(exp(g))`` of independent standard normal g_k, descending (Wang & Pehlevan 2025,
+      the Gaussian experiment);
     - ``"power_law"``: ``k^-exponent`` for k = 1 ... d;
     - ``"given"``: the numbers in ``variance``, in their order.
 
     Args:
         spectrum: ``"lognormal"``, ``"power_law"`` or ``"given"``.
-        exponent: of the power law; 0 gives white noise. The other spectra do not use it.
+        exponent: of the power law only; 0 gives white noise.
         scale: factor on all variances: the mean variance of ``"lognormal"``, the largest of ``"power_law"``.
-        variance: d numbers of zero or more. For ``"given"`` only.
+        variance: d numbers of zero or more, for ``"given"`` only.
 
     Raises:
         ValueError: for an argument out of range.
@@ -127,11 +109,7 @@ class SpectrumChoice:
             )
 
     def check(self, dim: int) -> None:
-        """Stop variances that are not ``dim`` numbers of zero or more.
-
-        Raises:
-            ValueError: if there are others, or all are zero.
-        """
+        """Raise ``ValueError`` unless given variances are ``dim`` numbers of zero or more, and not all zero."""
         if self.variance is None:
             return
         values = finite_numbers("variance", self.variance, dim)
@@ -144,7 +122,8 @@ class SpectrumChoice:
             return self.scale * finite_numbers("variance", self.variance, dim)
         if self.spectrum == "power_law":
             return self.scale * power_law_spectrum(dim, self.exponent)
-        return self.scale * lognormal_spectrum(dim, generator)
+        variance = torch.randn(dim, generator=generator, dtype=torch.float64).exp()
+        return self.scale * (variance / variance.mean()).sort(descending=True).values
 
 
 @dataclass(frozen=True)
@@ -177,17 +156,22 @@ class GaussianPopulation:
         """Sigma, ``[d, d]``."""
         return (self.modes * self.variance) @ self.modes.T
 
+    @property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mu ``[d]`` and Sigma ``[d, d]``."""
+        return self.mean, self.covariance
+
     def sample(self, count: int, generator: Generator, *, exact_moments: bool = False) -> Tensor:
         """Draw ``mu + U diag(sqrt(lambda)) z`` with standard normal z, ``[count, d]``.
 
         Args:
             count: number of samples.
             generator: source of every draw.
-            exact_moments: whether the z are whitened first, so that the mean of the samples is mu and their covariance
+            exact_moments: whether to whiten the z first, so that the mean of the samples is mu and their covariance
                 (with 1/n) Sigma, to rounding. The samples are then not quite independent.
         """
         z = torch.randn(count, len(self.mean), generator=generator, dtype=torch.float64)
-        if exact_moments:
+        if exact_moments and count:
             z = whiten(z)
         return self.mean + (z * self.variance.sqrt()) @ self.modes.T
 
@@ -196,8 +180,8 @@ class GaussianPopulation:
 
         Args:
             samples: the rows x.
-            floor: variances below it count as it, as if noise had been added along those modes. A null mode has no
-                density without.
+            floor: least variance; smaller ones are raised to it, as if noise had been added along those modes. Without it
+                a null mode has no density.
         """
         variance = self.variance.clamp_min(floor)
         squares = ((samples.double().cpu() - self.mean) @ self.modes).square() / variance

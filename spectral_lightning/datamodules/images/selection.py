@@ -1,43 +1,73 @@
-"""Which images of a set are used: by class, by fraction of a class, by number; and how they are split."""
+"""Which images of a set are used, by class, by fraction of a class and by number, and how they are split and read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from spectral_lightning.datamodules.images.sets import ImageSet
+from spectral_lightning.datamodules.pixels import Framing, PixelScale
+from spectral_lightning.datamodules.rows import CHUNK, Rows
 
-__all__ = ["ClassChoice", "Selection", "held_out"]
+__all__ = ["ClassChoice", "Selection"]
 
 
-class Selection(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Selection:
     """Chosen images of a set, in random order, so that any first part of them represents the whole.
 
-    Attributes:
+    Args:
         source: the set.
         order: positions in the set, ``[n]``.
         labels: class of each, counted among the classes kept, ``[n]``, int64.
+        framing: of what :meth:`read` gives.
+        scale: of its pixels; None leaves them in [0, 1].
     """
 
     source: ImageSet
     order: Tensor
     labels: Tensor
+    framing: Framing = field(default_factory=Framing)
+    scale: PixelScale | None = None
+
+    def __len__(self) -> int:
+        return len(self.order)
 
     def first(self, count: int) -> Selection:
         """The first ``count`` of them."""
-        return Selection(self.source, self.order[:count], self.labels[:count])
+        return replace(self, order=self.order[:count], labels=self.labels[:count])
+
+    def read(self, indices: list[int]) -> Tensor:
+        """Images ``[B, C, H, W]``, float32, read and transformed each time."""
+        images = self.source.images.read(self.order[indices].tolist(), self.framing)
+        return images if self.scale is None else self.scale(images)
+
+    def held(self, shape: tuple[int, ...]) -> Tensor:
+        """All images as one tensor ``[n, *shape]``, without a second copy of them on the way.
+
+        Raises:
+            ValueError: for images of another shape.
+        """
+        images = torch.empty(len(self), *shape)
+        for k, part in enumerate(Rows(self).parts()):
+            if part.shape[1:] != images.shape[1:]:
+                raise ValueError(
+                    f"`resize` must be given for images of different sizes, got {shape} and {tuple(part.shape[1:])}."
+                )
+            images[CHUNK * k : CHUNK * k + len(part)] = part
+        return images
 
 
 @dataclass(frozen=True)
 class ClassChoice:
     """The classes kept, and the fraction of each.
 
-    A class is called by its name or, where no class has that name, by its index in the set.
+    A class is called by its name or, if no class has that name, by its index in the set.
 
     Args:
         classes: classes to keep, renumbered 0 ... n-1 in the order given; None for all.
@@ -78,7 +108,7 @@ class ClassChoice:
             names: the classes of the set.
 
         Raises:
-            ValueError: for a class that the set has not, or fractions that do not match the classes.
+            ValueError: for a class that the set lacks, or fractions that do not match the classes.
         """
         kept = list(range(len(names)))
         if self.classes is not None:
@@ -119,15 +149,8 @@ class ClassChoice:
         return Selection(source, order[chosen], renumbered[chosen])
 
 
-def held_out(count: int, fraction: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """A random order of ``count`` images cut in two: the rest, and ``round(fraction count)`` of them, at least one."""
-    order = torch.randperm(count, generator=generator)
-    cut = max(round(fraction * count), 1) if fraction else 0
-    return order[cut:], order[:cut]
-
-
 def _index(argument: str, key: Any, names: Sequence[str]) -> int:
-    """Position of a class given by name or index; names come first, as YAML may read a name such as "7" as a number."""
+    """Position of a class given by name or index; names come first, because YAML may read a name such as "7" as a number."""
     if str(key) in names:
         return list(names).index(str(key))
     if not isinstance(key, bool) and str(key).isdecimal() and int(key) < len(names):
