@@ -134,7 +134,7 @@ def test_fourier_and_patch_variances_of_a_dense_network_on_data_that_are_not_sta
     data = GaussianDataModule(dim=6, spectrum="power_law", scale=3.0, exact_moments=True, num_samples=32, batch_size=8)
     found = pairs(("fourier", "patch"), num_samples=24)
     fit(tmp_path, LinearDenoiser(6, SAMPLER, init=0.1, optimizer=sgd(0.05)), data, flat(found), max_steps=20)
-    covariance = data.covariance.numpy()
+    covariance = data.population.covariance.numpy()
     phases = np.exp(-2j * np.pi * np.outer(np.arange(6), np.arange(6)) / 6) / np.sqrt(6)
     patches = np.stack([np.roll(np.eye(6), -p, axis=1)[:3] for p in range(6)])  # [position, tap, pixel]
     spread = np.mean([p @ covariance @ p.T for p in patches], axis=0)

@@ -132,40 +132,36 @@ def test_protocols():
 
 
 @pytest.mark.parametrize(
-    ("batch", "message"),
+    ("labels", "message"),
     [
-        (torch.zeros(4, 2), r"A batch must be `\(x, label\)` for a network with `num_classes`, got Tensor"),
-        ((torch.zeros(4, 2),), "got tuple of 1"),
-        ((torch.zeros(4, 2), [0, 1, 2, 0]), "got tuple of 2"),
-        ((torch.zeros(4, 2), torch.zeros(4)), r"one integer per example, \[4\], got torch.float32 of shape \(4,\)"),
-        ((torch.zeros(4, 2), torch.zeros(3, dtype=torch.int64)), r"got torch.int64 of shape \(3,\)"),
-        ((torch.zeros(4, 2), torch.tensor([0, 3, 1, 1])), "`label` must hold integers from 0 to 2, got 0 to 3"),
-        ((torch.zeros(4, 2), torch.tensor([0, -1, 1, 1])), "got -1 to 1"),
+        ((), "A batch must be `.x, label.`"),
+        (([0, 1, 2, 0],), "A batch must be `.x, label.`"),
+        *(((labels,), "`label` must hold one") for labels in (torch.zeros(4), torch.zeros(3, dtype=torch.int64))),
+        *(((torch.tensor([0, k, 1, 1]),), "`label` must hold integers from 0 to 2") for k in (3, -1)),
     ],
 )
-def test_batches_that_are_refused(batch, message):
+def test_batches_that_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        conditional().loss(batch)
+        conditional().loss((torch.zeros(4, 2), *labels))
 
 
 def test_labels_that_are_refused_by_the_denoiser():
     z, sigma = torch.zeros(2, 2), torch.ones(2)
-    with pytest.raises(ValueError, match="`label` must hold integers from 0 to 3, got 0 to 4"):
+    with pytest.raises(ValueError, match="`label` must hold integers from 0 to 3"):
         conditional().denoise(z, sigma, torch.tensor([0, 4]))
-    with pytest.raises(ValueError, match="`label` must be None for a network without classes"):
+    with pytest.raises(ValueError, match="`label` must be None"):
         DiffusionModule(Recorder()).denoise(z, sigma, torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "arguments",
     [
-        ({"num_classes": 0}, "`num_classes` must be a positive integer, got 0"),
-        ({"num_classes": -2}, "`num_classes` must be a positive integer, got -2"),
-        ({"num_classes": 3, "class_dropout": 1.0}, "`class_dropout` must be at least 0 and below 1, got 1.0"),
-        ({"num_classes": 3, "class_dropout": -0.1}, "`class_dropout` must be a finite number of zero or more"),
-        ({"class_dropout": 0.1}, "`class_dropout` must be 0 without `num_classes`, got 0.1"),
+        *({"num_classes": n} for n in (0, -2)),
+        *({"class_dropout": share, "num_classes": 3} for share in (1.0, -0.1)),
+        {"class_dropout": 0.1},
     ],
+    ids=str,
 )
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):
         small(**arguments)

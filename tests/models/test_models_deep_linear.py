@@ -1,7 +1,5 @@
 """The deep linear denoiser: its start, its saddle, its stable rate, its mean."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -135,21 +133,10 @@ def test_a_mean_is_learnt_as_second_moments():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"depth": 0}, "`depth` must be a positive integer, got 0"),
-        ({"init": 0.0}, "`init` must not be 0 from depth 2 on, where nothing is ever learnt from it"),
-        ({"init": 0.0, "tied": True}, "`init` must not be 0"),
-        ({"init": -0.1, "tied": True}, "`init` must be above 0 where an even number of layers is tied, got -0.1"),
-    ],
+    "arguments",
+    [{"depth": 0}, {"init": 0.0}, {"init": 0.0, "tied": True}, {"init": -0.1, "tied": True}],
+    ids=str,
 )
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):
         DeepLinearDenoiser(4, **arguments)
-
-
-def test_the_theory_is_told_everything():
-    for (depth, tied), init in itertools.product(DEPTHS, (0.2, 0.7)):
-        theory = DeepLinearDenoiser(4, depth=depth, tied=tied, init=init, preconditioning=PLAIN).dynamics()
-        assert (theory.depth, theory.tied, theory.init, theory.objective.discrete) == (depth, tied, init, True)
-        assert theory.objective.preconditioning == PLAIN

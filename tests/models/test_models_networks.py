@@ -111,6 +111,7 @@ def test_it_learns(name, precision, tmp_path):
     falls(tiny(name), SHAPE, precision, tmp_path)
 
 
+@pytest.mark.slow
 @images
 def test_compiled_it_is_one_graph_with_the_same_gradients(name):
     """All of the compiler but its C++; the perceptron also goes through that, in test_models_precision."""

@@ -8,8 +8,6 @@ import torch
 from lightning.pytorch import Trainer, callbacks
 from torch import nn
 from torch._dynamo.testing import CompileCounter
-from torch._dynamo.utils import counters
-from torch._inductor import config as inductor
 from torch.utils.data import DataLoader, TensorDataset
 
 from spectral_lightning.diffusion import GridNoise, undisturbed
@@ -17,6 +15,7 @@ from spectral_lightning.models import DiffusionModule, FourierEmbedding, Residua
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Preconditioning
 from tests.support.flat import flat_tracker
+from tests.support.nonlinear_training import QUIET, Losses, fresh_compiler
 
 PRECISIONS = {
     "32-true": torch.float32,
@@ -24,27 +23,9 @@ PRECISIONS = {
     "bf16-true": torch.bfloat16,
     "64-true": torch.float64,
 }
-QUIET = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "accelerator": "cpu",
-    "devices": 1,
-}
 needs_averaging = pytest.mark.skipif(
     "EMAWeightAveraging" not in callbacks.__all__, reason="EMAWeightAveraging is in lightning 2.6 and later"
 )
-
-
-class Losses(callbacks.Callback):
-    """Keeps the loss of every step."""
-
-    def __init__(self):
-        self.values = []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.values.append(outputs["loss"].item())
 
 
 class Weights(callbacks.Callback):
@@ -154,52 +135,34 @@ def test_losses_of_half_precision_are_close_to_those_of_single():
     assert mixed != single
 
 
-def test_a_second_configuration_changes_nothing():
-    model = module(compile=True)
-    calls = []
-    model.network.compile = lambda: calls.append(1)
-    model.setup("fit")
-    model.setup("fit")
-    assert calls == [1]
-    plain = module()
-    plain.network.compile = lambda: calls.append(2)
-    plain.setup("fit")
-    assert calls == [1]
-
-
 @pytest.fixture
 def compiler():
-    """Graphs of other tests would count against the limit of recompilations."""
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
+    with fresh_compiler() as counters:
+        yield counters
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiler")
-def test_it_trains_compiled_as_it_does_eagerly():
-    compiled, plain = module(compile=True), module()
+def test_it_trains_compiled_as_it_does_eagerly(compiler):
+    compiled, plain = module(compile=True, num_classes=2), module(num_classes=2)
     with torch.compiler.set_stance("default", force_backend="aot_eager"):  # all of the compiler but its C++
-        losses = fit(compiled)
-    assert counters["stats"]["unique_graphs"] == 1
+        losses = fit(compiled, data=loader(2))
+    assert compiler["stats"]["unique_graphs"] == 1
     assert falls(losses)
     # another order of sums in float32, over 30 steps of Adam
-    torch.testing.assert_close(torch.tensor(losses), torch.tensor(fit(plain)), rtol=2e-2, atol=1e-3)
+    torch.testing.assert_close(torch.tensor(losses), torch.tensor(fit(plain, data=loader(2))), rtol=2e-2, atol=1e-3)
     assert list(compiled.state_dict()) == list(plain.state_dict())
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiler")
-def test_it_trains_compiled_to_machine_code(monkeypatch):
-    # Plain loops compile several times as fast as vectorised ones
-    monkeypatch.setattr(inductor.cpp, "simdlen", 1)
-    monkeypatch.setattr(inductor, "cpp_cache_precompile_headers", False)
-    model = module(compile=True, num_classes=2)
-    losses = fit(model, data=loader(2))
-    assert counters["stats"]["unique_graphs"] == 1
-    assert counters["inductor"]["fxgraph_cache_miss"] + counters["inductor"]["fxgraph_cache_hit"] > 0
-    assert falls(losses)
+def test_compiled_to_machine_code_it_is_the_same_function(compiler):
+    compiled, plain = module(compile=True), module()
+    compiled.setup("fit")
+    z, sigma = torch.randn(3, 4), torch.tensor([0.1, 1.0, 10.0])
+    with torch.no_grad():
+        torch.testing.assert_close(compiled.denoise(z, sigma), plain.denoise(z, sigma), rtol=1e-4, atol=1e-5)
+    assert compiler["inductor"]["fxgraph_cache_miss"] + compiler["inductor"]["fxgraph_cache_hit"] > 0
+    compiled.network.compile = None  # a second setup does not compile again
+    compiled.setup("fit")
 
 
 @pytest.mark.usefixtures("compiler")
@@ -224,21 +187,6 @@ def test_a_measurement_adds_no_graph_and_training_goes_on_compiled():
     with torch.no_grad():
         model.denoise(torch.randn(7, 4), torch.ones(7))
     assert counter.frame_count == 2
-
-
-@pytest.mark.usefixtures("compiler")
-def test_a_tracker_in_the_trainer_adds_no_graph(tmp_path):
-    counts, final = [], []
-    for tracked in (False, True):
-        torch._dynamo.reset()
-        model, counter = module(), CompileCounter()
-        model.network.compile(backend=counter)
-        trackers = [flat_tracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)] if tracked else []
-        fit(model, steps=10, callbacks=trackers, default_root_dir=str(tmp_path))
-        counts.append(counter.frame_count)
-        final.append(weights(model))
-    assert counts == [1, 1]
-    assert equal(*final)
 
 
 def averaged(tracker_at, path, steps=10):
@@ -278,18 +226,7 @@ def test_a_tracker_beside_averaged_weights_changes_nothing_and_measures_raw_ones
     assert (tracker.history.variance == plain.history.variance).all()
 
 
-@needs_averaging
-@pytest.mark.usefixtures("compiler")
-def test_compiled_trainings_are_averaged_too(tmp_path):
-    model = module(compile=True)
-    average = callbacks.EMAWeightAveraging(decay=0.5)
-    with torch.compiler.set_stance("default", force_backend="aot_eager"):
-        losses = fit(model, callbacks=[average], default_root_dir=str(tmp_path))
-    assert counters["stats"]["unique_graphs"] == 1
-    assert falls(losses)
-
-
-def test_levels_of_a_grid_survive_every_precision():
-    for precision in PRECISIONS:
-        model = module(noise=GridNoise([0.5, 2.0]), preconditioning=Preconditioning("flow"))
-        assert all(math.isfinite(x) for x in fit(model, steps=2, precision=precision))
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_levels_of_a_grid_survive_every_precision(precision):
+    model = module(noise=GridNoise([0.5, 2.0]), preconditioning=Preconditioning("flow"))
+    assert all(math.isfinite(x) for x in fit(model, steps=2, precision=precision))

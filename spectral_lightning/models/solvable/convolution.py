@@ -1,4 +1,4 @@
-"""What full-width and local convolutions share: kernels per noise level, and binding their theory to data."""
+"""The base of full-width and local convolutions: kernels per noise level, and their theory on the data's moments."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def image_shape(shape: Sequence[int] | int) -> tuple[int, tuple[int, ...]]:
 def shifted(size: tuple[int, ...], offsets: Tensor, *, circular: bool) -> Tensor:
     """Flat index of the pixel at ``x + a`` for every pixel x and offset a ``[T, dims]``, ``[N, T]``.
 
-    Outside of an image that is not circular it is N.
+    Outside an image that is not circular it is N.
     """
     where = torch.cartesian_prod(*(torch.arange(n) for n in size)).reshape(-1, 1, len(size)) + offsets
     extent = torch.tensor(size)
@@ -50,7 +50,7 @@ def shifted(size: tuple[int, ...], offsets: Tensor, *, circular: bool) -> Tensor
 
 
 class ConvolutionPerLevel(PerLevel):
-    """``F(x)_o(p) = Sum_{i,a} w_oi(a) x_i(p + a) + b_o(p)`` with a kernel of its own for each of the given noise levels.
+    """``F(x)_o(p) = Sum_{i,a} w_oi(a) x_i(p + a) + b_o(p)`` with a separate kernel for each of the given noise levels.
 
     Args:
         channels: C.
@@ -60,7 +60,7 @@ class ConvolutionPerLevel(PerLevel):
         extent: shape of the kernel, T elements.
         init: the kernel starts as ``init`` at offset zero from each channel to itself, and zero elsewhere.
         bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; it starts at 0.
-        circular: whether the image wraps around; what is outside is zero otherwise.
+        circular: whether the image wraps around instead of being padded with zeros.
 
     Raises:
         ValueError: for an argument out of range.
@@ -103,14 +103,14 @@ class ConvolutionPerLevel(PerLevel):
         """The convolutions as matrices ``[L, C N, C N]``, and the biases ``[L, C N]``."""
         levels, channels, pixels = len(self.sigmas), self.channels, self.source.shape[0]
         kernel = self.weight.reshape(levels, channels, channels, 1, -1).expand(-1, -1, -1, pixels, -1)
-        # Column N takes what falls outside of the image.
+        # Column N collects taps outside the image.
         dense = kernel.new_zeros(levels, channels, channels, pixels, pixels + 1)
         dense = dense.scatter_add(-1, self.source.expand(kernel.shape), kernel)[..., :pixels]
         weight = dense.transpose(2, 3).reshape(levels, channels * pixels, channels * pixels)
         return weight, self._pixel_bias().reshape(levels, -1)
 
     def bias_inputs(self, like: Tensor) -> Tensor:
-        """What the bias of one channel is multiplied by at each pixel, ``[N, F]`` with F = 0, 1 or N."""
+        """The inputs that multiply the bias of one channel at each pixel, ``[N, F]`` with F = 0, 1 or N."""
         pixels = self.source.shape[0]
         if self.bias_kind == "per_pixel":
             return torch.eye(pixels, dtype=like.dtype)
@@ -131,22 +131,11 @@ class ConvolutionDenoiser(SolvableDenoiser):
     def dynamics(self) -> FullWidthConvolution | LocalConvolution:
         """The theory of this module's training, one update of the optimizer as the unit of time."""
 
-    def bound_dynamics(
-        self, mean: Tensor | None = None, covariance: Tensor | None = None
-    ) -> FullWidthCurves | LocalCurves:
-        """:meth:`dynamics` on data of these moments, ``[d]`` and ``[d, d]``; those known to the module if not given.
-
-        Raises:
-            ValueError: if no covariance is given and none is known.
-        """
-        if covariance is None and self._moments is None:
-            raise ValueError("`covariance` must be given before `set_moments` is called.")
-        known_mean, known = self._moments_or_zero()
-        own_mean = known_mean if covariance is None else torch.zeros(self.dim)
-        second = known if covariance is None else covariance.double().cpu()
-        first = own_mean if mean is None else mean.double().cpu()
-        symmetric = ((second + second.T) / 2).numpy()
-        return self.dynamics().on(GaussianData(symmetric, first.numpy(), self.size, self.channels))
+    def curves(self) -> FullWidthCurves | LocalCurves:
+        """:meth:`dynamics` solved on the data's moments, or on zeros if they are not yet known."""
+        mean, covariance = self._moments_or_zero()
+        symmetric = ((covariance + covariance.T) / 2).numpy()
+        return self.dynamics().on(GaussianData(symmetric, mean.numpy(), self.size, self.channels))
 
     @property
     def channels(self) -> int:
@@ -157,8 +146,3 @@ class ConvolutionDenoiser(SolvableDenoiser):
     def size(self) -> tuple[int, ...]:
         """Pixels of an image per axis."""
         return image_shape(self.shape)[1]
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels N, by which sharing its weights speeds a convolution up."""
-        return self.dim // self.channels

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -21,10 +22,10 @@ __all__ = ["DeepLinearDenoiser", "DeepLinearPerLevel"]
 
 
 class DeepLinearPerLevel(PerLevel):
-    """``F(x, ln(sigma)/4) = W_L .. W_1 x`` with layers of their own for each of the given noise levels, no bias.
+    """``F(x, ln(sigma)/4) = W_L .. W_1 x`` with separate layers for each of the given noise levels, no bias.
 
     Before training all layers are ``|init|^(1/L)`` times the identity, which is balanced and aligned with any data; the
-    sign of a negative ``init`` is in the first layer (tied: in the one there is).
+    first layer (the only one, if tied) carries the sign of a negative ``init``.
 
     Args:
         dim: dimension d.
@@ -34,8 +35,8 @@ class DeepLinearPerLevel(PerLevel):
         init: gain of the product of the layers before training.
 
     Raises:
-        ValueError: for an argument out of range: an ``init`` of 0 from depth 2 on, where it is a fixed point, or below 0
-            for an even number of tied layers, which have no negative gain.
+        ValueError: for an argument out of range: an ``init`` of 0 from depth 2 on, a fixed point, or below 0 for an even
+            number of tied layers, which have no negative gain.
 
     Example:
         >>> network = DeepLinearPerLevel(2, [1.0, 4.0], depth=3, init=0.125)
@@ -50,9 +51,11 @@ class DeepLinearPerLevel(PerLevel):
         positive_integer("dim", dim)
         self.depth, self.tied = positive_integer("depth", depth), tied
         if depth > 1 and init == 0:
-            raise ValueError("`init` must not be 0 from depth 2 on, where nothing is ever learnt from it. Try 0.1.")
+            raise ValueError(
+                "`init` must not be 0 from depth 2 on, because nothing is ever learnt from there. Try 0.1."
+            )
         if tied and depth % 2 == 0 and init < 0:
-            raise ValueError(f"`init` must be above 0 where an even number of layers is tied, got {init!r}.")
+            raise ValueError(f"`init` must be above 0 for an even number of tied layers, got {init!r}.")
         layers = torch.eye(dim).expand(1 if tied else depth, len(sigmas), dim, dim) * abs(init) ** (1 / depth)
         if init < 0:
             layers = torch.cat([-layers[:1], layers[1:]])
@@ -78,23 +81,19 @@ class DeepLinearPerLevel(PerLevel):
         return hidden.reshape(x.shape)
 
 
-def _descent(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.02)
-
-
 class DeepLinearDenoiser(SolvableDenoiser):
     """Independent deep linear denoisers per noise level, whose learning is known (``DeepLinear``).
 
     ``D(z; sigma) = c_skip z + c_out W_L .. W_1 c_in z``, the product ``init I`` before training; trained on the expected
     loss or on samples as :class:`SolvableDenoiser` says.
 
-    There is no bias: the theory holds for data of zero mean, and :meth:`departures` says so where the moments have one
-    (the layers then learn second moments about zero).
+    There is no bias: the theory holds for data of zero mean, and :meth:`departures` reports a mean of the data (the layers
+    then learn second moments about zero).
 
     From depth 2 on a gain keeps its sign, so that modes whose best gain has the other one (under EDM those of variance
-    below ``sigma_data^2``, for a positive ``init``) end at the saddle ``F = 0``, where the theory stays. Rounding upsets the
-    balance of the layers and makes them leave it in the end: at half the stable rate, after some 400 updates in single
-    precision and 1,000 in double.
+    below ``sigma_data^2``, for a positive ``init``) end at the saddle ``F = 0``, where the theory stays. Rounding slowly
+    unbalances the layers until they leave it: at half the stable rate, after some 400 updates in single precision and
+    1,000 in double.
 
     Reference: Wang & Pehlevan 2025, appendix F; tied layers and preconditioning are beyond that paper.
 
@@ -102,13 +101,13 @@ class DeepLinearDenoiser(SolvableDenoiser):
         shape: of one example; its d coordinates are flattened.
         depth: number of layers.
         tied: whether one layer is used ``depth`` times.
-        sampler: gives the noise levels, those at which sampling evaluates the denoiser.
+        sampler: sets the noise levels: those at which sampling evaluates the denoiser.
         sigmas: explicit noise levels instead; sampling then needs a sampler with exactly these.
         init: gain of the product of the layers before training.
-        objective: ``"exact"`` descends the expected loss, made of the data's moments; ``"samples"`` that of batches.
+        objective: ``"exact"`` descends the expected loss, from the data's moments; ``"samples"`` that of batches.
         preconditioning: coefficients and loss weight; EDM if not given. ``Preconditioning("none")`` is the paper's.
         reduction: over coordinates, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
-        optimizer: plain gradient descent at 0.02 by default.
+        optimizer: plain gradient descent at 0.02 if not given.
         lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
 
     Raises:
@@ -131,17 +130,18 @@ class DeepLinearDenoiser(SolvableDenoiser):
         objective: Literal["exact", "samples"] = "exact",
         preconditioning: Preconditioning | None = None,
         reduction: Reduction = "sum",
-        optimizer: OptimizerCallable = _descent,
+        optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         sizes = checked_shape(shape)
         grid, levels = grid_of(sampler, sigmas)
         network = DeepLinearPerLevel(torch.Size(sizes).numel(), levels, depth, tied, init)
-        super().__init__(network, sizes, grid, objective, preconditioning, reduction, optimizer, lr_scheduler)
+        descent = optimizer or partial(torch.optim.SGD, lr=0.02)
+        super().__init__(network, sizes, grid, objective, preconditioning, reduction, descent, lr_scheduler)
         self.init, self.depth, self.tied = init, depth, tied
 
     def stable_learning_rate(self) -> float:
-        """Learning rate at which descent just converges near the optimum, and near the start if that is the steeper.
+        """Learning rate at which descent just converges near the optimum, or near the start if that is steeper.
 
         ``1 / max f (lambda + sigma^2) m max(|q*|, |init|)^(2 - 2/L)`` over levels and eigenvalues lambda of the second
         moments, in the terms of ``DeepLinear``: a local bound, sharp for a small ``init``.

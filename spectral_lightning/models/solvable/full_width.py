@@ -63,18 +63,18 @@ class FullWidthConvDenoiser(ConvolutionDenoiser):
     """Independent circular convolutions as wide as the image per noise level (``FullWidthConvolution``).
 
     ``D(z; sigma)_o(p) = c_skip z_o(p) + c_out (Sum_{i,a} w_oi(a) c_in z_i(p + a) + b_o(p))``, w = ``init`` at offset zero
-    before training; trained on the expected loss or on samples as :class:`SolvableDenoiser` says. Sharing its weights
-    between N pixels makes it learn N times as fast as :class:`LinearDenoiser` at the same rate, on stationary data.
+    before training; trained on the expected loss or on samples as :class:`SolvableDenoiser` says. On stationary data it
+    learns N times as fast as :class:`LinearDenoiser` at the same rate, because N pixels share its weights.
 
     Reference: Wang & Pehlevan 2025, proposition 5.3; channels, bias and preconditioning are beyond that paper.
 
     Args:
         shape: of one example, ``[N]``, ``[C, N]`` or ``[C, H, W]``.
-        sampler: gives the noise levels, those at which sampling evaluates the denoiser.
+        sampler: sets the noise levels: those at which sampling evaluates the denoiser.
         sigmas: explicit noise levels instead; sampling then needs a sampler with exactly these.
         init: initial gain of the convolution.
-        bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; without one a mean counts as second moment.
-        objective: ``"exact"`` descends the expected loss, made of the data's moments and dense matrices ``[d, d]``;
+        bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; without one, a mean counts as second moment.
+        objective: ``"exact"`` descends the expected loss, from the data's moments by dense matrices ``[d, d]``;
             ``"samples"`` that of batches.
         preconditioning: coefficients and loss weight; EDM if not given. ``Preconditioning("none")`` is the paper's.
         reduction: over pixels and channels, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
@@ -119,8 +119,7 @@ class FullWidthConvDenoiser(ConvolutionDenoiser):
         One over N times the largest ``weight (c_out c_in)^2 (lambda + sigma^2)`` over levels and spectral eigenvalues, with
         the bias as ``FullWidthConvolution`` has it.
         """
-        bound = self.bound_dynamics(*self._moments_or_zero())
-        return self._slowdown * bound.stable_learning_rate(self.sigma_grid)
+        return self._slowdown * self.curves().stable_learning_rate(self.sigma_grid)
 
     def dynamics(self) -> FullWidthConvolution:
         """The theory of this module's training, one update of the optimizer as the unit of time."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -27,7 +28,7 @@ class AffinePerLevel(PerLevel):
         dim: dimension d.
         sigmas: the noise levels; another one raises.
         init: the weights start as ``init`` times the identity, the biases at 0.
-        bias: whether there is one.
+        bias: whether there are biases.
 
     Raises:
         ValueError: for an argument out of range.
@@ -54,10 +55,6 @@ class AffinePerLevel(PerLevel):
         return (y if self.bias is None else y + self.bias[level]).reshape(x.shape)
 
 
-def _descent(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.1)
-
-
 class LinearDenoiser(SolvableDenoiser):
     """Independent affine denoisers per noise level, whose learning is known in closed form (``OneLayer``).
 
@@ -68,17 +65,17 @@ class LinearDenoiser(SolvableDenoiser):
 
     Args:
         shape: of one example; its d coordinates are flattened.
-        sampler: gives the noise levels, those at which sampling evaluates the denoiser.
+        sampler: sets the noise levels: those at which sampling evaluates the denoiser.
         sigmas: explicit noise levels instead; sampling then needs a sampler with exactly these.
         init: initial gain of the linear layer.
         bias: whether the layer has one.
-        objective: ``"exact"`` descends the expected loss, made of the data's moments; ``"samples"`` that of batches.
+        objective: ``"exact"`` descends the expected loss, from the data's moments; ``"samples"`` that of batches.
         preconditioning: coefficients and loss weight; EDM if not given. ``Preconditioning("none")`` is the paper's layer.
         reduction: over coordinates, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
-        optimizer: plain gradient descent at 0.1 by default.
+        optimizer: plain gradient descent at 0.1 if not given.
         lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
-        noise: its density of log sigma says how often each level is trained; equally if not given. A level that is hardly
-            trained is hardly learnt: EDM's density at sigma = 80 is 2e-5 of its largest.
+        noise: its density of log sigma sets how often each level is trained; equally if not given. A rarely trained level
+            is hardly learnt: EDM's density at sigma = 80 is 2e-5 of its largest.
 
     Raises:
         ValueError: for an argument out of range; when training starts, for a learning rate at which descent diverges or
@@ -99,14 +96,15 @@ class LinearDenoiser(SolvableDenoiser):
         objective: Literal["exact", "samples"] = "exact",
         preconditioning: Preconditioning | None = None,
         reduction: Reduction = "sum",
-        optimizer: OptimizerCallable = _descent,
+        optimizer: OptimizerCallable | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
         noise: ContinuousNoise | None = None,
     ) -> None:
         sizes = checked_shape(shape)
         grid, levels = grid_of(sampler, sigmas)
         network = AffinePerLevel(torch.Size(sizes).numel(), levels, init, bias)
-        super().__init__(network, sizes, grid, objective, preconditioning, reduction, optimizer, lr_scheduler, noise)
+        descent = optimizer or partial(torch.optim.SGD, lr=0.1)
+        super().__init__(network, sizes, grid, objective, preconditioning, reduction, descent, lr_scheduler, noise)
         self.init, self.bias = init, bias
 
     def stable_learning_rate(self) -> float:

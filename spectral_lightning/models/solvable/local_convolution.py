@@ -32,7 +32,7 @@ class LocalConvPerLevel(ConvolutionPerLevel):
         size: pixels per axis, ``(N,)`` or ``(H, W)``.
         sigmas: the noise levels; another one raises.
         kernel_size: K along every axis, odd and at most the size.
-        padding: what is outside of the image, ``"circular"`` or ``"zeros"``.
+        padding: of the image, ``"circular"`` or ``"zeros"``.
         init: the kernel starts as ``init`` at its centre from each channel to itself, and zero elsewhere.
         bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; it starts at 0.
 
@@ -79,7 +79,7 @@ class LocalConvPerLevel(ConvolutionPerLevel):
         return out
 
     def input_moments(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Moments of what the kernel and the bias of one channel are multiplied by, summed over the pixels.
+        """Moments of the inputs that multiply the kernel and the bias of one channel, summed over the pixels.
 
         Of the patches ``P_p`` (channels by taps) and the bias' features ``e_p`` of every pixel p: ``Sum_p E P_p P_p'``,
         ``[C T, C T]``, ``Sum_p E P_p e_p'``, ``[C T, F]``, and ``Sum_p e_p e_p'``, ``[F, F]`` with F = 0, 1 or N.
@@ -116,12 +116,12 @@ class LocalConvDenoiser(ConvolutionDenoiser):
     Args:
         shape: of one example, ``[N]``, ``[C, N]`` or ``[C, H, W]``.
         kernel_size: K along every axis, odd.
-        padding: what is outside of the image, ``"circular"`` or ``"zeros"``.
-        sampler: gives the noise levels, those at which sampling evaluates the denoiser.
+        padding: of the image, ``"circular"`` or ``"zeros"``.
+        sampler: sets the noise levels: those at which sampling evaluates the denoiser.
         sigmas: explicit noise levels instead; sampling then needs a sampler with exactly these.
         init: initial gain of the convolution.
-        bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; without one a mean counts as second moment.
-        objective: ``"exact"`` descends the expected loss, made of the data's moments and dense matrices ``[d, d]``;
+        bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; without one, a mean counts as second moment.
+        objective: ``"exact"`` descends the expected loss, from the data's moments by dense matrices ``[d, d]``;
             ``"samples"`` that of batches.
         preconditioning: coefficients and loss weight; EDM if not given. ``Preconditioning("none")`` is the paper's.
         reduction: over pixels and channels, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
@@ -136,6 +136,8 @@ class LocalConvDenoiser(ConvolutionDenoiser):
         >>> LocalConvDenoiser([2, 8, 8], kernel_size=5, sigmas=[1.0, 4.0]).network.weight.shape
         torch.Size([2, 2, 2, 5, 5])
     """
+
+    network: LocalConvPerLevel
 
     def __init__(
         self,
@@ -170,11 +172,8 @@ class LocalConvDenoiser(ConvolutionDenoiser):
 
     def _curvature(self, sigma: float) -> float:
         p, (mean, covariance) = self.preconditioning, self._moments_or_zero()
-        network = self.network
-        if not isinstance(network, LocalConvPerLevel):
-            raise TypeError(f"`network` must be a LocalConvPerLevel, got {type(network).__name__}.")
         noisy = covariance + sigma**2 * torch.eye(self.dim, dtype=mean.dtype)
-        patch, cross, corner = network.input_moments(p.c_in(sigma) * mean, p.c_in(sigma) ** 2 * noisy)
+        patch, cross, corner = self.network.input_moments(p.c_in(sigma) * mean, p.c_in(sigma) ** 2 * noisy)
         second = torch.cat([torch.cat([patch, cross], 1), torch.cat([cross.T, corner], 1)])
         return float(p.bias_rate_factor(sigma) * torch.linalg.eigvalsh(second)[-1])
 

@@ -1,4 +1,4 @@
-"""Networks with parameters of their own for each of a few noise levels."""
+"""Networks with separate parameters for each of a few noise levels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["PerLevel"]
 class PerLevel(nn.Module, ABC):
     """An affine map of the input for each of the given noise levels, ``F(x, ln(sigma)/4) = W_sigma x + b_sigma``.
 
-    Called as any network of a denoiser, ``(x [B, *S], noise [B]) -> [B, *S]``. A subclass applies one level to a batch, and
-    says what its matrices are.
+    Called like any network of a denoiser, ``(x [B, *S], noise [B]) -> [B, *S]``. A subclass applies one level to a batch and
+    gives its matrices.
 
     Args:
         sigmas: the noise levels; another one raises.
 
     Raises:
-        ValueError: for levels that are not positive; when called, for a level that is not one of them.
+        ValueError: for levels that are not positive; when called, for any other level.
     """
 
     def __init__(self, sigmas: Sequence[float]) -> None:
@@ -29,7 +29,7 @@ class PerLevel(nn.Module, ABC):
         levels = torch.tensor(sigmas, dtype=torch.float64)
         if levels.ndim != 1 or len(levels) == 0 or not (levels > 0).all():
             raise ValueError(f"`sigmas` must be one or more noise levels above 0, got {tuple(sigmas)!r}.")
-        # Not a buffer, which half precision would round to other levels.
+        # Not a buffer: half precision would round it to other levels.
         self.sigmas = tuple(levels.tolist())
 
     @abstractmethod
@@ -49,8 +49,8 @@ class PerLevel(nn.Module, ABC):
             sigma = float((4 * noise[nearest.values.argmax()]).exp())
             grid = ", ".join(f"{s:.4g}" for s in self.sigmas)
             raise ValueError(
-                f"`sigma` must be one of the levels this denoiser has weights for, got {sigma:.6g}. They are {grid}. "
-                "Sample with the sampler that the module was made with."
+                f"`sigma` must be one of the levels this denoiser has weights for, {grid}, got {sigma:.6g}. "
+                "Sample with the module's own sampler."
             )
         return nearest.indices
 

@@ -1,4 +1,4 @@
-"""What the denoisers with a solvable theory share: the exact objective and its unit of time."""
+"""The base of the denoisers with a solvable theory: the exact objective and its unit of time."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RelativeDensity:
 
 
 def grid_of(sampler: Sampler | None, sigmas: list[float] | None) -> tuple[Sampler, list[float]]:
-    """The sampler, the default one if not given, and the noise levels: those it evaluates unless given."""
+    """The sampler, by default the standard one, and the noise levels, by default those it evaluates."""
     chosen = sampler or Sampler()
     return chosen, list(chosen.levels) if sigmas is None else list(sigmas)
 
@@ -63,26 +63,28 @@ class SolvableDenoiser(DiffusionModule, ABC):
 
     ``L = sum_sigma p(sigma) weight(sigma) (tr[(A-I) Sigma (A-I)'] + sigma^2 ||A||^2 + ||(A-I) mu + c_out b||^2)``,
 
-    ``A = c_skip I + c_out c_in W``, whatever parameters W and b are made of: that is ``objective="exact"``, whose batches
-    only count the steps. ``objective="samples"`` trains as any other denoiser does, at the levels of the grid with equal
+    ``A = c_skip I + c_out c_in W``, whatever parameters make up W and b: that is ``objective="exact"``, whose batches only
+    count the steps. ``objective="samples"`` trains like any other denoiser, at the levels of the grid with equal
     probability, ``p = 1``. With ``noise`` their probabilities are in proportion to its density of log sigma, and p is 1 on
-    average over the levels; so every rate is multiplied by p. Where the levels lie remains the sampler's choice.
+    average over the levels, so that every rate is multiplied by p. The sampler still chooses the levels.
 
     Args:
         network: the affine maps, one per noise level.
         shape: of one example.
-        sampler: that whose levels the network has.
+        sampler: the one whose levels the network has.
         objective: ``"exact"`` or ``"samples"``.
         preconditioning: coefficients and loss weight; EDM if not given.
         reduction: over coordinates, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
         optimizer: makes the optimizer from the parameters.
         lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
-        noise: a density that says how often each level is trained; equally if not given.
+        noise: a density that sets how often each level is trained; equally if not given.
 
     Raises:
-        ValueError: for an argument out of range, or ``noise`` that has no density at any level; when training starts, for
-            a learning rate at which descent diverges or an exact objective without moments.
+        ValueError: for an argument out of range, or ``noise`` without density at any level; when training starts, for a
+            learning rate at which descent diverges or an exact objective without moments.
     """
+
+    network: PerLevel
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
         return int(torch.Size(self.shape).numel())
 
     def set_moments(self, mean: Tensor, covariance: Tensor) -> None:
-        """The data's moments ``[d]`` and ``[d, d]``, which the exact objective is made of."""
+        """Set the data's moments ``[d]`` and ``[d, d]``, from which the exact objective is computed."""
         if mean.shape != (self.dim,) or covariance.shape != (self.dim, self.dim):
             raise ValueError(
                 f"`mean` and `covariance` must have shapes ({self.dim},) and ({self.dim}, {self.dim}), "
@@ -130,7 +132,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
         self._moments = (mean, covariance)
 
     def setup(self, stage: str) -> None:
-        """Take the moments of the population, else of the training set, from the datamodule; refuse a rate that diverges."""
+        """Take the datamodule's moments of the population, else of the training set; refuse a rate that diverges."""
         super().setup(stage)
         if stage != "fit" or self.objective != "exact":
             return
@@ -157,7 +159,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
         """The exact objective, summed over the noise levels, each as often as it is drawn relative to equally."""
         if self._moments is None:
             raise ValueError("`set_moments` must be called before `expected_loss`.")
-        weight, bias = self._affine_maps()
+        weight, bias = self.network.affine()
         sigma = torch.tensor(self.sigma_grid, dtype=weight.dtype, device=weight.device)[:, None, None]
         mean, covariance = (m.to(weight) for m in self._moments)
         p, eye = self.preconditioning, torch.eye(self.dim, dtype=weight.dtype, device=weight.device)
@@ -178,11 +180,6 @@ class SolvableDenoiser(DiffusionModule, ABC):
             return []
         return [Departure("full-batch gradients assumed, mini-batches of noisy samples used", affects_clock=False)]
 
-    def _affine_maps(self) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.network, PerLevel):
-            raise TypeError(f"`network` must be a PerLevel, got {type(self.network).__name__}.")
-        return self.network.affine()
-
     def _moments_or_zero(self) -> tuple[Tensor, Tensor]:
         """In double precision on the CPU."""
         if self._moments is None:
@@ -192,7 +189,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
 
     @property
     def _slowdown(self) -> float:
-        """What a mean over coordinates, and over a batch of levels, divides the learning rate by."""
+        """The factor by which a mean over coordinates, and over a batch of levels, reduces the learning rate."""
         return (self.dim if self.reduction == "mean" else 1) * (
             len(self.sigma_grid) if self.objective == "samples" else 1
         )
