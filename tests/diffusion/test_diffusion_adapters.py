@@ -3,7 +3,6 @@
 import math
 import sys
 import types
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -510,11 +509,6 @@ def test_yaml():
     read = parser.instantiate(parser.parse_string(text)).denoiser
     assert read == Adapter("diffusers-v", "model.unet", [0.9, 0.5], extra={"return_dict": True})
     assert parser.parse_string("denoiser: diffusers-v:model.unet").denoiser == "diffusers-v:model.unet"
-
-
-def test_replacing_a_field_keeps_the_others():
-    adapter = replace(Adapter("diffusers-flow-match"), network="dit")
-    assert (adapter.time_scale, adapter.output, adapter.network) == (1000.0, "sample", "dit")
 
 
 class Own(nn.Module):

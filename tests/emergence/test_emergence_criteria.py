@@ -48,11 +48,6 @@ def test_means_are_symmetric_and_scale(criterion):
     )
 
 
-def test_harmonic_below_geometric_below_arithmetic():
-    harmonic, geometric, arithmetic = (threshold(0.2, 5.0, name) for name in ("harmonic", "geometric", "arithmetic"))
-    assert harmonic < geometric < arithmetic
-
-
 @pytest.mark.parametrize(
     "criterion", ["median", "", "Geometric", 0, 1, 0.0, 1.0, -0.5, 2.0, math.nan, None, True, (0.5,)]
 )

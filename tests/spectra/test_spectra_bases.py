@@ -64,6 +64,9 @@ def test_names_of_recipes():
     assert chosen_recipe("pca", 5) == Eigenmodes(5)
     assert chosen_recipe("patch", 5) == PatchComponents(num_modes=5)
     assert chosen_recipe("fourier") == FourierModes()
+    assert (
+        Eigenmodes(2).make(*moments(), SHAPE, "it").describe() == "2 eigenmodes of the covariance of it, dimension 24"
+    )
     for argument, error in [(("fourier", 3), ValueError), (("wavelets",), ValueError), ((3,), TypeError)]:
         with pytest.raises(error, match=r"`basis`|`num_modes`"):
             chosen_recipe(*argument)

@@ -113,8 +113,3 @@ def test_fingerprint_changes_with_every_part(part):
     changed = (2, 3) if part == "shape" else parts[part] * (1 + 1e-15)
     assert PCABasis(**{**parts, part: changed}).fingerprint != basis.fingerprint
     assert len(basis.fingerprint) == 16
-
-
-def test_describe():
-    line = PCABasis.from_moments(*moments(6)[:2], 2, source="60 photographs").describe()
-    assert line == "2 eigenmodes of the covariance of 60 photographs, dimension 6"

@@ -53,16 +53,10 @@ def fitted(path, make, callbacks, steps=STEPS, data=None, labels=None):
     return module, trainer
 
 
-def start_lines(monkeypatch):
-    """What trackers say at the start."""
-    said = []
-    monkeypatch.setattr("spectral_lightning.callbacks.training.rank_zero_info", said.append)
-    return said
-
-
 def attached_run(tmp_path, monkeypatch, make, callbacks, line, **options):
     """What is promised of every training we are attached to; the tracker's history."""
-    said = start_lines(monkeypatch)
+    said = []  # what trackers say at the start
+    monkeypatch.setattr("spectral_lightning.callbacks.training.rank_zero_info", said.append)
     plain, plain_trainer = fitted(tmp_path / "plain", make, [], **options)
     drawn = torch.random.get_rng_state()
     tracked, tracked_trainer = fitted(tmp_path / "tracked", make, callbacks, **options)

@@ -21,15 +21,15 @@ __all__ = ["FourierBasis", "FourierModes"]
 class FourierBasis(Basis):
     """Frequencies ``k`` of the unitary DFT, ``X_k = N^(-1/2) sum_x exp(-2 pi i k x / N) x(x)``, N pixels.
 
-    In this norm white noise of unit variance has variance 1 in every mode: it is flat. The frequencies k and -k of a
+    In this norm white noise of unit variance has variance 1 in every mode. The frequencies k and -k of a
     real field are one mode, with the two real coordinates ``sqrt2 Re X_k`` and ``sqrt2 Im X_k``; a frequency that is
     its own negative has one. With C channels every frequency has C modes ``v_j' X_k``, the eigenvectors v_j of its
     C x C spectral matrix ``E X_k X_k'``. Their variances are those of Wang & Pehlevan, arXiv 2503.03206, Prop. 5.3,
     and need no stationary data: they are the pooled diagonal of the covariance in Fourier space.
 
-    With ``bands`` a mode gathers all frequencies and channels whose radial frequency lies in one of so many intervals
-    of equal width from 0 to the largest; its variance is the mean over all their coordinates, k = 0 among those of the
-    first band. A radial frequency counts cycles along the longest side, the same in all directions on the pixel grid.
+    With ``bands`` a mode comprises all channels and frequencies whose radial frequency lies in one of that many intervals
+    of equal width; its variance is the mean over their coordinates. The first band includes k = 0. A radial frequency
+    counts cycles along the longest side, equally in all directions of the pixel grid.
 
     Cost: d^3 once for the eigenmodes of the data, d^2 per projected sample, memory of two ``d x d`` matrices.
 

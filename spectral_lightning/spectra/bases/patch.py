@@ -23,10 +23,10 @@ Boundary = Literal["circular", "valid"]
 class PatchBasis(Basis):
     """Eigenvectors of the covariance of patches, all channels of a patch together.
 
-    The patch covariance is the mean over positions r of that of the patches ``x_r`` there, ``S = mean_r Cov(x_r)``;
-    for circular patches at every pixel it is that of Wang & Pehlevan, arXiv 2503.03206, Prop. 5.4. A mode has one
-    observable ``v_k' (x_r - mean_r)`` at each of R positions, about the data's mean there, and its variance is the mean
-    over them. Patches overlap, so that errors count samples, not patches.
+    The patch covariance is averaged over the positions r of the patches ``x_r``, ``S = mean_r Cov(x_r)``; for circular
+    patches at every pixel it is that of Wang & Pehlevan, arXiv 2503.03206, Prop. 5.4. A mode has one observable
+    ``v_k' (x_r - mean_r)`` at each of R positions, and its variance is the mean over them. Patches overlap, so that
+    errors count samples, not patches.
 
     Cost: d^3 once for the eigenmodes of the data; per sample R p K operations and R p numbers, p the coordinates of a
     patch (614 kB for 5 x 5 patches at all pixels of a 32 x 32 colour image).
@@ -37,7 +37,7 @@ class PatchBasis(Basis):
         variance: data variance of each, falling, ``[K]``.
         size: pixels of a patch along each axis.
         stride: pixels from one patch to the next along each axis.
-        boundary: ``"circular"``, patches continue at the opposite side, or ``"valid"``, patches lie within the image.
+        boundary: ``"circular"``, patches wrap around, or ``"valid"``, patches lie within the image.
         axes: number of trailing axes of an example that are pixels; all but the first by default.
 
     Raises:
@@ -133,7 +133,7 @@ class PatchComponents:
     Args:
         size: pixels of a patch along each axis.
         stride: pixels from one patch to the next along each axis.
-        boundary: ``"circular"``, patches continue at the opposite side, or ``"valid"``, patches lie within the image.
+        boundary: ``"circular"``, patches wrap around, or ``"valid"``, patches lie within the image.
         num_modes: number of components to keep; all if None.
         axes: 2 for grey images ``[H, W]`` without an axis of channels.
 
