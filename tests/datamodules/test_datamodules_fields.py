@@ -148,7 +148,6 @@ def test_extreme_laws_stay_finite():
         *({"channel_covariance": [[1.0, a], [b, 1.0]], "channels": 2} for a, b in ((2.0, 2.0), (0.2, 0.1))),
         {"num_samples": 8, "exact_moments": True},
     ],
-    ids=str,
 )
 def test_bad_input(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):

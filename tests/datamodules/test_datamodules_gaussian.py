@@ -142,7 +142,6 @@ def test_the_sample_count_does_not_govern_the_population():
         {"num_val_samples": -1},
         {"num_val_samples": 6, "exact_moments": True},
     ],
-    ids=str,
 )
 def test_bad_input(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):

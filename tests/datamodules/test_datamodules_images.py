@@ -288,7 +288,6 @@ def test_auto_holds_what_fits(monkeypatch, limit, cached):
         {"flip": True, "edit": SwapVariances([[0, 1]])},
         *({"val_fraction": share} for share in (1.0, -0.1)),
     ],
-    ids=str,
 )
 def test_bad_argument(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):

@@ -217,7 +217,6 @@ def test_images_are_the_flat_samples_reshaped():
         {"num_samples": 20, "exact_moments": True},
         {"num_val_samples": 10, "exact_moments": True},
     ],
-    ids=str,
 )
 def test_bad_input(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):

@@ -175,7 +175,6 @@ def test_default_patches_are_natural_images():
         *({"val_fraction": share} for share in (1.0, -0.1, float("nan"))),
         {"max_patches": 0},
     ],
-    ids=str,
 )
 def test_bad_argument(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):
@@ -190,7 +189,6 @@ def test_bad_argument(arguments):
         *({"cell": cell, "guard": guard, "photographs": ["coins"]} for cell, guard in ((300, None), (None, 400))),
         {"folder": "nowhere"},
     ],
-    ids=str,
 )
 def test_photographs_that_do_not_fit(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}`.* must"):

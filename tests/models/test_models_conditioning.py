@@ -160,7 +160,6 @@ def test_labels_that_are_refused_by_the_denoiser():
         *({"class_dropout": share, "num_classes": 3} for share in (1.0, -0.1)),
         {"class_dropout": 0.1},
     ],
-    ids=str,
 )
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):

@@ -135,7 +135,6 @@ def test_a_mean_is_learnt_as_second_moments():
 @pytest.mark.parametrize(
     "arguments",
     [{"depth": 0}, {"init": 0.0}, {"init": 0.0, "tied": True}, {"init": -0.1, "tied": True}],
-    ids=str,
 )
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):

@@ -333,7 +333,6 @@ def test_a_rate_that_diverges_is_refused_and_the_limit_named(family):
         {"reduction": "none"},
         {"sigmas": [1.0, -1.0]},
     ],
-    ids=str,
 )
 def test_bad_arguments(family, arguments):
     with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` must"):
