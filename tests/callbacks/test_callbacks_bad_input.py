@@ -341,7 +341,7 @@ SITUATIONS = {
         _linear,
         loader,
         ValueError,
-        "`sigma` must be one of the levels this denoiser has weights for, got 0.002",
+        "`sigma` must be one of the levels this denoiser has weights for",
     ),
     "population moments of a plain loader": (
         lambda: [tracker(moments="population")],

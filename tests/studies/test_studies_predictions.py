@@ -130,7 +130,7 @@ def test_a_direction_is_found_at_the_rank_of_the_other_after_the_exchange():
     options = {"dim": 32, "spectrum": "power_law", "exponent": 0.75, "scale": 4.0}
     plain = GaussianDataModule(**options)
     swapped = GaussianDataModule(**options, edit=SwapVariances([list(pair) for pair in GAUSSIAN_PAIRS]))
-    rank_after = (plain.modes.T @ swapped.modes).abs().argmax(1).tolist()
+    rank_after = (plain.population.modes.T @ swapped.population.modes).abs().argmax(1).tolist()
     expected = list(range(32))
     for i, j in GAUSSIAN_PAIRS:
         expected[i], expected[j] = j, i
