@@ -136,7 +136,7 @@ def test_a_direction_is_found_at_the_rank_of_the_other_after_the_exchange():
         expected[i], expected[j] = j, i
     assert rank_after == expected
     # A time that tells the direction: its rank before, plus one.
-    variance = plain.variance.numpy()
+    variance = plain.population.variance.numpy()
     before, after = (
         emergence(STEPS, curves(variance, rank + 1), variance).time for rank in (np.arange(32), np.array(expected))
     )
