@@ -142,7 +142,7 @@ class AffineCurves(Curves):
         return (self.blocks.along(self._moments(time, sampler, gain)[1]),)
 
     def _log_variance(self, time: Array, mode: NDArray[np.int64], sampler: Sampler | None, gain: Array | None) -> Array:
-        # Over a grid all modes are had at once; in root finding each mode has times of its own.
+        # A grid of times serves all modes at once; in root finding every mode has another time.
         flat = time[:, 0] if time.ndim == 2 else time
         table = self._chunked(partial(self._variances, sampler=sampler, gain=gain), flat)[0]
         with np.errstate(divide="ignore"):

@@ -155,7 +155,7 @@ class Curves(ABC):
             sampler: as for :meth:`generated_variance`.
             initial_gain: as for :meth:`generated_variance`.
             gray_factor: modes whose initial variance lies within this factor of the target are left out.
-            min_modes: fewer modes than this give no exponent; there is no noise here, so that few will do.
+            min_modes: fewer modes than this give no exponent; without noise, three are enough.
         """
         start, end = self.ends(sampler, initial_gain)
         time = self.emergence_time(criterion, sampler, initial_gain)
@@ -170,8 +170,8 @@ class Curves(ABC):
     ) -> Array:
         """KL(generated || data) of Gaussians in nats along each mode, ``[*time, *mode]``.
 
-        ``(r - 1 - log r) / 2``, ``r = lambda~ / lambda``. Infinite for a null mode of the data, which is to be reported
-        apart, and for a mode the sampler gives no variance. Arguments as for :meth:`generated_variance`.
+        ``(r - 1 - log r) / 2``, ``r = lambda~ / lambda``. Infinite for a null mode of the data and for a mode that the
+        sampler gives no variance. Arguments as for :meth:`generated_variance`.
         """
         generated = self.generated_variance(time, sampler, initial_gain)
         known = self.variance > 0

@@ -35,7 +35,7 @@ class Preconditioning:
     from an input scaled to ``(x0 + sigma eps)/sqrt(1+sigma^2)``, for ``flow`` to ``(1-g) x0 + g eps`` with
     ``g = sigma/(1+sigma)``. Their weights make the loss the plain squared error of that target.
 
-    Every method takes and returns whatever knows ``+ - * / **``: floats, NumPy arrays, torch tensors.
+    Every method takes and returns anything with ``+ - * / **``: floats, NumPy arrays, torch tensors.
 
     Reference: Karras et al. 2022, table 1; Salimans & Ho 2022, appendix D; Lipman et al. 2023,
     equation 23 (``flow``, whose time runs the other way there).
@@ -79,7 +79,7 @@ class Preconditioning:
         return f"Preconditioning({self.kind!r}{spread}{weighted})"
 
     def c_skip(self, sigma: Any) -> Any:
-        """Share of the noisy input passed on as it is."""
+        """Factor on the noisy input, which bypasses the network."""
         if self.kind == "given":
             return self.skip(sigma)  # type: ignore[misc]
         if self.kind == "edm":
@@ -130,7 +130,7 @@ class Preconditioning:
         return self.c_skip(sigma) + self.c_out(sigma) * self.c_in(sigma) * network_gain
 
     def rate_factor(self, sigma: Any) -> Any:
-        """What training F instead of D multiplies the learning rate by: ``weight (c_out c_in)^2``.
+        """Factor on the learning rate from training F instead of D: ``weight (c_out c_in)^2``.
 
         ``1/(sigma^2 + sigma_data^2)`` for EDM's own choices. Finite at sigma = 0 in every kind.
         """
@@ -140,7 +140,7 @@ class Preconditioning:
         return self.loss_weight(sigma) * (self.c_out(sigma) * self.c_in(sigma)) ** 2
 
     def bias_rate_factor(self, sigma: Any) -> Any:
-        """The same for a bias of F: ``weight c_out^2``; 1 for every kind with its own weight."""
+        """The same factor for a bias of F: ``weight c_out^2``; 1 unless ``weight`` replaces that of the kind."""
         if self.weight is None and self.kind != "given":
             return sigma * 0 + 1
         return self.loss_weight(sigma) * self.c_out(sigma) ** 2

@@ -1,6 +1,7 @@
 """Emergence times and exponents of the theory, against the printed table and against plain scans."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -33,26 +34,24 @@ def test_learning_rate_only_scales_the_times():
 )
 def test_emergence_is_where_a_scan_and_brentq_find_it(theory, criterion, sampler):
     variance = np.array([0.01, 3.0, 20.0])
-    solved = theory.on(variance)
-    found = solved.emergence_time(criterion, sampler)
-    times = np.geomspace(1e-6, 1e9, 1501)
-    curves = np.log(solved.generated_variance(times, sampler))
-    for lam, tau, curve in zip(variance, found, curves.T, strict=True):
+    found = theory.on(variance).emergence_time(criterion, sampler)
+    times, expected = np.geomspace(1e-6, 1e9, 301), []
+    for lam in variance:
         one = theory.on(lam)
         v0 = float(one.generated_variance(0.0, sampler))
         v1 = lam if sampler is None else float(one.generated_variance(np.inf, sampler))
-        rises = v1 > v0
-        level = {"geometric": (v0 * v1) ** 0.5, "harmonic": 2 * v0 * v1 / (v0 + v1), "arithmetic": (v0 + v1) / 2}.get(
-            criterion, 0.8 * v1 if rises else v1 / 0.8
-        )
-        passed = np.flatnonzero((curve >= np.log(level)) if rises else (curve <= np.log(level)))
-        if len(passed) == 0 or (v1 / v0 < 1.3 and v0 / v1 < 1.3):
-            continue
-        root = brentq(
-            lambda t, one=one, level=level: float(np.log(one.generated_variance(t, sampler) / level)),
-            times[passed[0] - 1], times[passed[0]], rtol=1e-13,
-        )  # fmt: skip
-        assert tau == pytest.approx(root, rel=1e-8)
+        fraction = 0.8 * v1 if v1 > v0 else v1 / 0.8
+        means = {"geometric": (v0 * v1) ** 0.5, "harmonic": 2 * v0 * v1 / (v0 + v1), "arithmetic": (v0 + v1) / 2}
+        level = np.log(means.get(criterion, fraction))
+
+        def excess(t, one=one, level=level, rises=v1 > v0):
+            return (1 if rises else -1) * (np.log(one.generated_variance(t, sampler)) - level)
+
+        passed = np.flatnonzero(excess(times) >= 0)
+        first = passed[0] if len(passed) else 0
+        expected.append(brentq(excess, times[first - 1], times[first], rtol=1e-13) if first else np.nan)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    assert np.isfinite(expected).sum() >= 2  # a mode may stay short of its threshold, or start beyond it
 
 
 def test_harmonic_emergence_of_the_two_layer_weight():
@@ -94,30 +93,31 @@ def test_modes_that_start_at_their_target_or_never_arrive_have_no_emergence():
     assert laws["rising"].total + laws["falling"].total == (~gray_zone(start, VARIANCE)).sum()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "theory",
+    ("theory", "rate"),
     [
-        OneLayer(replace(EDM, learning_rate=0.05, discrete=True)),
-        OneLayer(replace(EDM, learning_rate=0.1, discrete=True)),
-        SymmetricTwoLayer(replace(EDM, learning_rate=0.01, discrete=True), 0.2),
+        (OneLayer, 0.05),
+        (OneLayer, 0.1),
+        pytest.param(partial(SymmetricTwoLayer, init=0.2), 0.03, marks=pytest.mark.slow),
     ],
     ids=["one", "one, oscillating", "two"],
 )
-def test_emergence_under_descent_is_the_first_passage_of_the_recorded_steps(theory):
-    variance, sampler = np.array([0.01, 1.0, 2.0]), Sampler(num_steps=10, final="sigma_min")
-    steps = np.arange(3000.0)
-    curves = theory.on(variance)
+def test_emergence_under_descent_is_the_first_passage_of_the_recorded_steps(theory, rate):
+    sampler, steps = Sampler(num_steps=6, final="sigma_min"), np.arange(1000.0)
+    curves = theory(replace(EDM, learning_rate=rate, discrete=True)).on([0.01, 1.0, 2.0])
     table, end = (curves.generated_variance(t, sampler) for t in (steps, np.inf))
     level = np.sqrt(table[0] * end)
     expected = first_passage(steps, table, level, np.sign(end - table[0]).astype(int))
     # From step 0 the record is interpolated in log variance.
     np.testing.assert_allclose(curves.emergence_time("geometric", sampler), expected, rtol=1e-9)
+    assert np.isfinite(expected).all()
 
 
-@pytest.mark.slow
-def test_descent_with_a_small_rate_is_gradient_flow():
-    for family in (OneLayer, SymmetricTwoLayer):
-        flow, descent = (family(replace(EDM, learning_rate=1e-5, discrete=d), 0.2) for d in (False, True))
-        a, b = (theory.on([1.0, 4.0]).emergence_time() for theory in (flow, descent))
-        np.testing.assert_allclose(a, b, rtol=2e-3)
+@pytest.mark.parametrize("theory", [OneLayer, SymmetricTwoLayer, partial(DeepLinear, depth=3)])
+def test_descent_approaches_gradient_flow_at_first_order(theory):
+    error = []
+    for steps in (200, 400, 800):
+        flow, descent = (theory(replace(EDM, learning_rate=1 / steps, discrete=d), init=0.4) for d in (False, True))
+        first, second = (family.on([1.0, 4.0]).weight(steps / 4, [0.3, 1.0]) for family in (flow, descent))
+        error.append(np.abs(first - second).max())
+    np.testing.assert_allclose(np.log2(np.array(error[:-1]) / error[1:]), 1, atol=0.1)

@@ -1,6 +1,7 @@
 """Each closed form against routes that share nothing with it: the parameters' own ODE, dense algebra, mpmath."""
 
 from dataclasses import replace
+from functools import reduce
 
 import mpmath as mp
 import numpy as np
@@ -21,47 +22,32 @@ ALIKE = Objective(ETA, noise_density=lambda level: level * 0 + 1)  # the plain l
 
 def edm(sigma):
     """c_skip, c_out c_in and loss weight for sigma_data = 0.5, from Karras et al. 2022, table 1."""
-    root = np.sqrt(sigma**2 + 0.25)
+    root = (sigma**2 + 0.25) ** 0.5
     return 0.25 / root**2, 0.5 * sigma / root / root, root**2 / (0.5 * sigma) ** 2
 
 
-def trained(layers, network, covariance, sigma, times, coefficients=(0.0, 1.0, 1.0), energy=None, target=None):
-    """Integrate the parameters themselves along the gradient that autograd gives of the expected loss."""
-    shapes, sizes = [w.shape for w in layers], [w.size for w in layers]
-    cov = torch.tensor(covariance, dtype=torch.float64)
-    eye = torch.eye(len(covariance), dtype=torch.float64)
-    skip, scale, weight = coefficients
-
-    def loss(parts):
-        d = skip * eye + scale * network(parts)
-        if target is not None:  # flow matching: E |W x_t - (x0 - z)|^2, x_t = (1-t) z + t x0
-            t = target
-            data, noise = t * d - eye, (1 - t) * d + eye
-            return weight * (torch.trace(data @ cov @ data.T) + torch.trace(noise @ noise.T))
-        return weight * (torch.trace((d - eye) @ cov @ (d - eye).T) + sigma**2 * torch.trace(d @ d.T))
+def trained(layers, network, loss):
+    """Integrate parameters ``[layer, level, d, d]`` along the gradient that autograd gives; ``[time, level, d, d]``."""
 
     def slope(_, flat):
-        parts = [
-            torch.tensor(p.reshape(s), dtype=torch.float64, requires_grad=True)
-            for p, s in zip(np.split(flat, np.cumsum(sizes)[:-1]), shapes, strict=True)
-        ]
-        grads = torch.autograd.grad(loss(parts), parts)
-        return -ETA * np.concatenate([g.numpy().ravel() for g in grads])
+        parts = torch.tensor(flat.reshape(layers.shape), requires_grad=True)
+        return -ETA * torch.autograd.grad(loss(network(parts)), parts)[0].numpy().ravel()
 
-    start = np.concatenate([w.ravel() for w in layers])
-    end = solve_ivp(slope, (0, times[-1]), start, "DOP853", t_eval=times, rtol=1e-11, atol=1e-13).y.T
-    result = []
-    for row in end:
-        parts = [torch.tensor(p.reshape(s)) for p, s in zip(np.split(row, np.cumsum(sizes)[:-1]), shapes, strict=True)]
-        result.append((skip * eye + scale * network(parts)).numpy())
-    return np.array(result)
+    end = solve_ivp(slope, (0, TIMES[-1]), layers.ravel(), "DOP853", t_eval=TIMES, rtol=1e-11, atol=1e-13).y.T
+    return np.stack([network(torch.tensor(row.reshape(layers.shape))).numpy() for row in end])
+
+
+def squares(matrix, covariance):
+    """``tr A C A'`` of each ``[level, d, d]``."""
+    return ((matrix @ covariance) * matrix).sum((1, 2))
 
 
 def chain(parts):
-    result = parts[0]
-    for part in parts[1:]:
-        result = part @ result
-    return result
+    return reduce(torch.matmul, list(parts)[::-1])
+
+
+def power(count):
+    return lambda parts: torch.linalg.matrix_power(parts[0], count)
 
 
 def rotated(variance):
@@ -72,56 +58,72 @@ def rotated(variance):
 
 def diagonal(weights, basis):
     inside = basis.T @ weights @ basis
-    off = inside - np.einsum("tkk->tk", inside)[:, None] * np.eye(basis.shape[0])
+    off = inside - np.einsum("...kk->...k", inside)[..., None, :] * np.eye(basis.shape[0])
     assert np.abs(off).max() < 1e-9
-    return np.einsum("tkk->tk", inside)
+    return np.einsum("...kk->...k", inside)
 
 
 VARIANCE = np.array([0.01, 0.3, 2.0])
 TIMES = np.array([1.0, 30.0, 100.0, 300.0])
+EYE = torch.eye(3, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("sigma", [0.05, 0.7, 3.0])
+def layers_of(copies, count, gain, levels):
+    """Balanced layers whose product has this gain, the same at every level."""
+    return np.broadcast_to(gain ** (1 / count) * np.eye(3), (copies, levels, 3, 3))
+
+
 @pytest.mark.parametrize("conditioned", [False, True], ids=["plain", "edm"])
 @pytest.mark.parametrize(
-    ("family", "copies", "network", "power"),
+    ("family", "copies", "network", "count"),
     [
-        (lambda p: OneLayer(p, 0.4), 1, lambda parts: parts[0], 1),
-        (lambda p: SymmetricTwoLayer(p, 0.4), 1, lambda parts: parts[0] @ parts[0].T, 2),
+        (lambda p: OneLayer(p, 0.4), 1, chain, 1),
+        (lambda p: SymmetricTwoLayer(p, 0.4), 1, lambda parts: parts[0] @ parts[0].mT, 2),
         (lambda p: DeepLinear(p, 0.4, 2), 2, chain, 2),
         (lambda p: DeepLinear(p, 0.4, 3), 3, chain, 3),
-        (lambda p: DeepLinear(p, 0.4, 3, tied=True), 1, lambda parts: chain(parts * 3), 3),
-        (lambda p: DeepLinear(p, 0.4, 4, tied=True), 1, lambda parts: chain(parts * 4), 4),
+        (lambda p: DeepLinear(p, 0.4, 3, tied=True), 1, power(3), 3),
+        (lambda p: DeepLinear(p, 0.4, 4, tied=True), 1, power(4), 4),
         (lambda p: DeepLinear(p, 0.4, 5), 5, chain, 5),
     ],
     ids=["one", "two tied", "2", "3", "3 tied", "4 tied", "5"],
 )
-def test_weights_follow_the_gradient_of_the_parameters(family, copies, network, power, conditioned, sigma):
-    covariance, basis = rotated(VARIANCE)
-    layers = [0.4 ** (1 / power) * np.eye(3)] * copies
-    weights = trained(layers, network, covariance, sigma, TIMES, edm(sigma) if conditioned else (0.0, 1.0, 1.0))
+def test_weights_follow_the_gradient_of_the_parameters(family, copies, network, count, conditioned):
+    sigma, (matrix, basis) = np.array([0.05, 0.7, 3.0]), rotated(VARIANCE)
+    covariance, level = torch.tensor(matrix), torch.tensor(sigma)
+    skip, scale, weight = edm(level) if conditioned else (0 * level, 1 + 0 * level, 1)
+
+    def denoiser(output):
+        return skip[:, None, None] * EYE + scale[:, None, None] * output
+
+    def loss(output):
+        d = denoiser(output)
+        return (weight * (squares(d - EYE, covariance) + level**2 * squares(d, EYE))).sum()
+
+    outputs = trained(layers_of(copies, count, 0.4, len(sigma)), network, loss)
     theory = family(EDM if conditioned else PLAIN).on(VARIANCE)
     # The oracle's own tolerance is 1e-11 per step.
-    np.testing.assert_allclose(theory.weight(TIMES, sigma), diagonal(weights, basis), rtol=1e-8)
+    expected = diagonal(denoiser(torch.tensor(outputs)).numpy(), basis)
+    np.testing.assert_allclose(theory.weight(TIMES, sigma), expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize(
-    ("depth", "tied", "copies", "network"),
-    [
-        (1, False, 1, lambda parts: parts[0]),
-        (2, True, 1, lambda parts: parts[0] @ parts[0].T),
-        (3, False, 3, chain),
-    ],
+    ("depth", "tied", "network"),
+    [(1, False, chain), (2, True, lambda parts: parts[0] @ parts[0].mT), (3, False, chain)],
     ids=["1", "2 tied", "3"],
 )
-def test_velocity_follows_the_gradient_of_the_parameters(depth, tied, copies, network, t):
-    covariance, basis = rotated(VARIANCE)
-    layers = [0.4 ** (1 / depth) * np.eye(3)] * copies
-    weights = diagonal(trained(layers, network, covariance, None, TIMES, target=t), basis)
+def test_velocity_follows_the_gradient_of_the_parameters(depth, tied, network):
+    t, (matrix, basis) = np.array([0.1, 0.5, 0.9]), rotated(VARIANCE)
+    covariance, when = torch.tensor(matrix), torch.tensor(t)[:, None, None]
+
+    def loss(v):  # E |W x_t - (x0 - z)|^2, x_t = (1-t) z + t x0
+        return squares(when * v - EYE, covariance).sum() + squares((1 - when) * v + EYE, EYE).sum()
+
+    start = layers_of(1 if tied else depth, depth, 0.4, len(t))
+    weights = diagonal(trained(start, network, loss), basis)
     theory = FlowMatching(PLAIN, 0.4, depth, tied).on(VARIANCE)
     np.testing.assert_allclose(theory.velocity_weight(TIMES, t), weights, rtol=1e-8)
-    np.testing.assert_allclose(theory.weight(TIMES, (1 - t) / t), t * (1 + (1 - t) * weights), rtol=1e-8)
+    gain = t[:, None] * (1 + (1 - t[:, None]) * weights)
+    np.testing.assert_allclose(theory.weight(TIMES, (1 - t) / t), gain, rtol=1e-8)
 
 
 @pytest.mark.parametrize("sigma", [0.002, 1.0, 80.0])
@@ -183,23 +185,20 @@ def test_closed_flows_at_the_extremes_against_mpmath(variance, time, q):
 @pytest.mark.parametrize("variance", EXTREMES)
 def test_deep_weights_at_the_extremes_solve_the_implicit_equation(depth, variance):
     # Whatever q the theory gives at tau, the time to get there is an integral that mpmath can do.
-    theory = DeepLinear(PLAIN, 1e-3, depth=depth).on(variance)
-    sigma = 0.5
-    times = np.geomspace(1e-3, 1e3, 5) / (ETA * (variance + sigma**2))
-    with mp.workdps(40):
-        goal = mp.mpf(variance) / (mp.mpf(variance) + mp.mpf(sigma) ** 2)
+    theory, sigma, start = DeepLinear(PLAIN, 1e-3, depth=depth).on(variance), 0.5, 1e-3
+    goal = variance / (variance + sigma**2)
+    # Gains between start and goal, from the middle towards either; nearer the goal no time can be had from q.
+    gains = np.exp(np.log(start) + np.log(goal / start) * np.array([0.1, 0.5, 0.9, 0.999]))
+    with mp.workdps(30):
+        p, end = 1 - mp.mpf(2) / depth, mp.mpf(variance) / (mp.mpf(variance) + mp.mpf(sigma) ** 2)
         rate = 2 * mp.mpf(ETA) * depth * (mp.mpf(variance) + mp.mpf(sigma) ** 2)
-        for time, q in zip(times, theory.weight(times, sigma), strict=True):
-            if abs(q / goal - 1) < 1e-6:
-                continue  # so near its end that the time is no longer to be had from q
-            start = mp.mpf(1e-3)
-            elapsed = mp.quad(
-                lambda y: 1 / (mp.exp(y) ** (1 - mp.mpf(2) / depth) * (goal - mp.exp(y))),
-                mp.linspace(mp.log(start), mp.log(mp.mpf(q)), 9),
+        times = [
+            float(
+                mp.quad(lambda y: mp.exp(-p * y) / (end - mp.exp(y)), mp.linspace(mp.log(start), mp.log(q), 5)) / rate
             )
-            speed = rate * mp.mpf(q) ** (1 - mp.mpf(2) / depth) * (goal - mp.mpf(q))
-            # Error in log q: the error in time by the speed of log q.
-            assert abs(float((elapsed / rate - mp.mpf(time)) * speed)) < 1e-8
+            for q in gains
+        ]
+    np.testing.assert_allclose(theory.weight(times, sigma), gains, rtol=1e-8)
 
 
 @pytest.mark.parametrize("family", [OneLayer, SymmetricTwoLayer])

@@ -45,7 +45,7 @@ class ModeTimes:
         return np.asarray(self.way == WAYS[way])
 
     def law(self, way: str) -> PowerLaw:
-        """The power law through the modes of one direction; there is no noise here, so that three modes will do."""
+        """The power law through the modes of one direction; without noise, three modes are enough."""
         chosen = self.chosen(way)
         return fit_power_law(self.variance[chosen], self.time[chosen], min_modes=3, min_decades=0.0)
 

@@ -31,7 +31,7 @@ class DeepLinear(ModewiseDynamics):
     depth 3 and more have an implicit solution only, which is tabulated to about 1e-11.
 
     A gain of 0 is a fixed point from depth 2 on: with ``init=0`` nothing is ever learnt. No balanced gain changes its
-    sign, so that modes whose q* has the other sign than ``init`` decay to ``q = 0`` and stay there.
+    sign, so modes with q* and ``init`` of opposite signs decay to ``q = 0`` and stay there.
 
     Assumptions: zero mean of the data; layers aligned with the covariance and balanced, ``|w_i| = |q|^(1/L)``, unless
     their gains are given one by one, which discrete descent follows layer by layer. Full-batch gradients of the expected

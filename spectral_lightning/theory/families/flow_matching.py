@@ -33,16 +33,15 @@ class FlowMatching(ModewiseDynamics):
     ``w(tau) = w* + (Q - w*) exp(-2 eta tau g)``, and with ``T = 2 eta tau``, ``a = sqrt(T / (1 + lambda))``,
     ``log lambda~ = Ein(T lambda) - Ein(T) + Q sqrt(pi) / (1 + lambda) e^(-lambda a^2) [erf(a) + erf(lambda a)] / a``,
 
-    ``Ein(x) = E1(x) + log x + gamma`` (entire; so written the limits ``tau = 0``, 2Q, and ``lambda = 0`` need no care).
+    ``Ein(x) = E1(x) + log x + gamma`` (entire, so the limits ``tau = 0``, 2Q, and ``lambda = 0`` need no care).
     Deeper stacks grow as in :class:`DeepLinear`, ``dw/dtau = -2 eta g m |w|^(2-2/L) (w - w*)``, and their flow is a
-    quadrature over t. As no gain of theirs changes its sign, they do not learn where w* has the other sign than Q.
+    quadrature over t. Their gain never changes its sign, so they learn nothing where w* and Q have opposite signs.
 
-    The model is asked in two ways. :meth:`FlowMatchingCurves.velocity_weight` has the flow's own time. All other
-    curves keep the noise level of the other families, ``sigma = (1-t)/t``, at which ``x_t / t = x0 + sigma z``: the gain of the
-    denoiser that the velocity amounts to is ``psi = t (1 + (1-t) w)``, with optimum ``lambda / (lambda + sigma^2)``. A
-    Euler step of the velocity in t is a Euler step of that denoiser in sigma, so that a
-    :class:`~spectral_lightning.sampling.Sampler` over ``grid = (1-t)/t`` is the flow's own. The exact flow runs over all of
-    [0, 1], whatever ``sigma_min`` and ``sigma_max``.
+    :meth:`FlowMatchingCurves.velocity_weight` is in the flow's own time. All other curves use the noise level of the other
+    families, ``sigma = (1-t)/t``, at which ``x_t / t = x0 + sigma z``: the velocity is a denoiser of gain
+    ``psi = t (1 + (1-t) w)``, with optimum ``lambda / (lambda + sigma^2)``. An Euler step of the velocity in t is an Euler
+    step of that denoiser in sigma, so a :class:`~spectral_lightning.sampling.Sampler` over ``grid = (1-t)/t`` samples the
+    flow itself. The exact flow runs over all of [0, 1], whatever ``sigma_min`` and ``sigma_max``.
 
     Assumptions: zero mean of the data, initial weights aligned with the covariance (balanced, from two layers on),
     full-batch gradients of the expected loss summed over coordinates.
@@ -95,7 +94,7 @@ class FlowMatching(ModewiseDynamics):
         return 1e5 if self.depth > 1 else super().longest_descent
 
     def velocity(self, time: Array, t: Array, rest: Array, variance: Array, start: Array) -> Array:
-        """The gain w from the network's gain ``start``; ``rest`` is 1 - t, which cannot be had from t near 1."""
+        """The gain w from the network's gain ``start``; ``rest`` is 1 - t, which t itself loses near 1."""
         energy = t**2 * variance + rest**2
         shift = t * variance - rest
         # At t = 1 a null mode has an input of zero: any gain is optimal, and none is ever learnt.

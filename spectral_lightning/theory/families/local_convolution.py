@@ -31,15 +31,15 @@ class LocalConvolution(CircularConvolution):
     with S the covariance of circular patches averaged over positions and e0 their centre; with channels a patch holds all
     of them and e0 is one column per channel. A shared bias extends the patch by a constant feature and relaxes with N eta
     as the kernel; without a bias the kernel learns second moments. The gain at a Fourier mode is the real part of the
-    kernel's transfer function (of one channel complex only where the initial kernel is not mirror-symmetric); the
-    generated spectrum follows from the flow with it, which is integrated for several channels, because their transfer
-    matrices do not commute between noise levels. Its limit is *not* the data's spectrum: a local kernel cannot hold it.
-    Thresholds of emergence therefore use that limit.
+    kernel's transfer function, which for one channel is complex only if the initial kernel is not mirror-symmetric. For
+    several channels the flow is integrated, because transfer matrices do not commute between noise levels. The limit of
+    the generated spectrum is *not* the data's spectrum, which a local kernel cannot hold; thresholds of emergence use
+    that limit.
 
-    How nearly together the modes emerge: on fields with a spectrum of 1/k or 1/k^2, those of 8 pixels and longer within
-    1.3 of each other for K = 3, Q = 0 and the geometric criterion (full width: as their variances, up to 935 at N = 256).
-    All modes down to 2 pixels spread 1.5 to 1.9 times as far as the eigenvalues of S, which on a smooth field is far: 30
-    (full width: 61) at N = 16 and 153 (935) at N = 64 for 1/k^2.
+    How nearly together the modes emerge, for K = 3, Q = 0 and the geometric criterion on fields with a spectrum of 1/k or
+    1/k^2: waves of 8 pixels and longer within a factor of 1.3 (full width: spread as their variances, up to 935 at
+    N = 256). All waves down to 2 pixels spread 1.5 to 1.9 times as far as the eigenvalues of S, which is far on a smooth
+    field: 30 (full width: 61) at N = 16 and 153 (935) at N = 64 for 1/k^2.
 
     Assumptions: circular boundary, odd K, weights independent between noise levels, full-batch gradients of the expected
     loss summed over pixels and channels. The data need not be stationary, but one bias per pixel needs a mean that is

@@ -25,7 +25,7 @@ def time_grid(learning_rate: float, longest: float | None) -> Array:
 
 
 def passage_time(curve: Curve, level: Array, sign: NDArray[np.int64], grid: Array, *, whole: bool) -> Array:
-    """First passage through ``level`` upwards (``sign`` 1) or downwards (-1), ``[K]``; NaN where there is none."""
+    """First passage through ``level`` upwards (``sign`` 1) or downwards (-1), ``[K]``; NaN if there is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         goal = np.log(level)
         beyond = sign * (_table(curve, grid, len(level)) - goal) >= 0

@@ -115,7 +115,7 @@ class AffineRegression:
         gram = last[..., :, None] * last[..., None, :].conj()
         gram[..., np.arange(shape[-1]), np.arange(shape[-1])] += noisy
         values, vectors = np.linalg.eigh(gram)
-        # A direction without data keeps its start for ever; rounding would let it relax by time infinity.
+        # A direction without data keeps its start forever; rounding would let it relax by time infinity.
         rounding = values.shape[-1] * np.finfo(np.float64).eps * values[..., -1:]
         return root, factor * np.where(values > rounding, values, 0.0), vectors
 
