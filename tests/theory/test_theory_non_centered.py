@@ -22,6 +22,8 @@ from tests.support.affine_oracle import (
     train_by_steps,
 )
 
+pytestmark = pytest.mark.slow
+
 D, RATE = 6, 1e-3
 MEAN, COVARIANCE = random_moments(0, D)
 INIT = 0.3 * np.random.default_rng(1).normal(size=(D, D))
@@ -260,7 +262,6 @@ def test_the_integrator_is_of_order_eight():
     assert np.abs(end(200) - exact).max() < 1e-9 * np.abs(exact).max()
 
 
-@pytest.mark.slow
 def test_monte_carlo_training_on_samples_agrees():
     """An extra: stochastic gradients on fresh samples, averaged, drift along the same curve."""
     generator = torch.Generator().manual_seed(0)
