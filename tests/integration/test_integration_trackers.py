@@ -85,10 +85,10 @@ def test_exact_network_measured_as_exact(denoiser, tmp_path):
 
 def test_variances_move_to_those_of_the_data(tmp_path):
     ddpm_long, flow_long = (tracker(name, num_samples=16) for name in ("diffusers-epsilon:unet", "flow-matching"))
-    fitted(tmp_path, RUNS["diffusers unet"][0], [ddpm_long], steps=150, data=images(1024))
-    fitted(tmp_path, lambda: cfm.UserFlow(cfm.Flat(width=256)), [flow_long], steps=1000, data=images(4096))
+    fitted(tmp_path, RUNS["diffusers unet"][0], [ddpm_long], steps=60, data=images(1024))
+    fitted(tmp_path, lambda: cfm.UserFlow(cfm.Flat(width=128)), [flow_long], steps=400, data=images(4096))
     far = distance(ddpm_long.history)
     assert (np.diff(far) < 0).all()
-    assert far[-1] < 0.7 * far[0]
+    assert far[-1] < 0.85 * far[0]
     far = distance(flow_long.history)
     assert far[-1] < 0.5 * far[0]

@@ -197,7 +197,7 @@ def test_deviation_keeps_its_sign_where_modes_have_one_observable():
 def test_pooled_errors_are_those_of_simulation(replicates):
     rng = np.random.default_rng(3)
     # Observables that are strongly correlated, as the patches of one image are
-    n, runs, mixing = 80, 400, rng.standard_normal((6 * replicates, 6 * replicates)) / 2 + 1
+    n, runs, mixing = 80, 200, rng.standard_normal((6 * replicates, 6 * replicates)) / 2 + 1
     values, by_block, by_moment = [], [], []
     for _ in range(runs):
         x = rng.standard_normal((n, 6 * replicates)) @ mixing
@@ -205,6 +205,6 @@ def test_pooled_errors_are_those_of_simulation(replicates):
         values.append(statistics.variance().numpy())
         by_block.append(statistics.block_error().numpy() ** 2)
         by_moment.append(statistics.moment_error(n).numpy() ** 2)
-    true = np.std(values, 0)  # known to 4 % from 400 runs
-    np.testing.assert_allclose(np.mean(by_block, 0) ** 0.5, true, rtol=0.15)
-    np.testing.assert_allclose(np.mean(by_moment, 0) ** 0.5, true, rtol=0.15)
+    true = np.std(values, 0)  # known to 5 % from 200 runs
+    np.testing.assert_allclose(np.mean(by_block, 0) ** 0.5, true, rtol=0.2)
+    np.testing.assert_allclose(np.mean(by_moment, 0) ** 0.5, true, rtol=0.2)

@@ -117,9 +117,9 @@ def recognised(thing: Any) -> Average | None:
         return ParameterAverage(thing) if isinstance(thing.shadow_params, list) else None
     if isinstance(thing, AveragedModel):
         return ModuleAverage(thing, counter="n_averaged")
-    if isinstance(thing, nn.Module) and offers(thing, "update", "update_moving_average"):  # ema-pytorch
+    if isinstance(thing, nn.Module) and offers(thing, "update_moving_average", "update"):  # ema-pytorch
         return ModuleAverage(thing, "ema_model", "initted")
-    if isinstance(thing, nn.Module) and offers(thing, "update", "set", "decay"):  # timm
+    if isinstance(thing, nn.Module) and offers(thing, "set", "decay", "update"):  # timm
         return ModuleAverage(thing)
     return None
 
