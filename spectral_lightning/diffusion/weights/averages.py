@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -91,14 +90,13 @@ class ParameterAverage:
 def offers(thing: Any, *names: str) -> bool:
     """Whether ``thing`` has all these attributes; False if looking them up raises.
 
-    Some models of other libraries forward every attribute to their configuration, warn of it, and raise arbitrary errors.
+    Some models of other libraries forward attributes to their configuration, with a warning or arbitrary errors: name the
+    rarest attribute first.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            return all(hasattr(thing, name) for name in names)
-        except Exception:
-            return False
+    try:
+        return all(hasattr(thing, name) for name in names)
+    except Exception:
+        return False
 
 
 def recognised(thing: Any) -> Average | None:
