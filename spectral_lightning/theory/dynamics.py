@@ -64,4 +64,6 @@ class LearningDynamics(ABC):
 
 
 def _shown(value: object) -> str:
-    return f"array{list(value.shape)}" if isinstance(value, np.ndarray) and value.ndim else repr(value)
+    if not isinstance(value, np.ndarray):
+        return repr(value)
+    return f"array{list(value.shape)}" if value.ndim else repr(value.item())

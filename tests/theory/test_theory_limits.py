@@ -194,9 +194,6 @@ def test_unstable_descent_says_so(name):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Objective(0.0), "`learning_rate`"),
-        (lambda: Objective(1e-3, sigma_min=90.0), "`sigma_min`"),
-        (lambda: Objective(1e-3, nodes=1), "`nodes`"),
         (lambda: OneLayer(PLAIN, float("nan")), "`init`"),
         (lambda: OneLayer(PLAIN).on(-1.0), "`variance`"),
         (lambda: OneLayer(PLAIN).on(1.0).weight(-1.0, 1.0), "`time`"),
