@@ -122,11 +122,11 @@ def _whole_batch(found: Any) -> Any:
 class RowsDataModule(LightningDataModule, ABC):
     """Training and validation rows, and their loaders.
 
-    The loaders have no generator of their own, so the seed of the run governs their order.
+    The loaders have no separate generator, so the seed of the run governs their order.
 
     Args:
         batch_size: samples per batch; an incomplete last training batch is dropped.
-        seed: of whatever a subclass draws.
+        seed: of the data that a subclass draws.
         num_workers: processes that load batches; they are kept alive between epochs.
         shuffle: whether the training samples come in a new order each epoch.
 

@@ -104,7 +104,7 @@ def test_stable_learning_rate_is_the_edge_at_the_optimum(depth, tied, preconditi
 
 @pytest.mark.parametrize(("depth", "tied"), [(2, False), (3, False)])
 def test_modes_below_the_saddle_die_out_as_the_theory_says(depth, tied):
-    """Variances below sigma_data^2 want a negative gain, which layers that start above zero do not reach."""
+    """Variances below sigma_data^2 need a negative gain, which layers that start above zero do not reach."""
     covariance = torch.diag(torch.tensor([2.0, 0.5, 0.05, 0.01], dtype=F64))
     module = made("deep", (4,), covariance=covariance, depth=depth, tied=tied, relative=0.2, preconditioning=EDM)
     steps = [0, 30, 100, 300]

@@ -45,7 +45,7 @@ def test_embedding_is_its_formula():
     assert FourierEmbedding(20_000, scale=3.0).frequencies.std().item() == pytest.approx(3.0, rel=0.03)
 
 
-def test_every_block_hears_of_the_noise_level():
+def test_every_block_depends_on_the_noise_level():
     torch.manual_seed(0)
     net, x, noise = ResidualMLP(4, 16, 3, 8), torch.randn(1, 4).expand(2, 4), torch.tensor([0.1, 0.9])
     out = net(x, noise)

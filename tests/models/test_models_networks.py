@@ -1,4 +1,4 @@
-"""What every network promises: shapes, its start, what it hears, what it learns, under every precision and compiled."""
+"""What every network promises: shapes, start, conditioning and learning, in every precision and compiled."""
 
 import functools
 import sys

@@ -1,8 +1,8 @@
 """Where the patches of one photograph lie, and which of them train and which validate.
 
-The photograph is cut in cells, and some cells are drawn for validation. A window validates if it lies wholly inside
-those cells; it trains if, grown by the guard on every side, it touches none of them. So no pixel is in patches of both
-kinds, and at least ``guard`` pixels lie between them, while both kinds come from all over the photograph.
+The photograph is divided into cells, and some are drawn for validation. A window validates if it lies wholly inside those
+cells; it trains if, grown by the guard on every side, it touches none of them. So no pixel is in windows of both kinds, at
+least ``guard`` pixels lie between them, and both kinds come from all over the photograph.
 """
 
 from __future__ import annotations
