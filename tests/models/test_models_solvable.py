@@ -269,8 +269,7 @@ EDGES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "options"), EDGES)
-@pytest.mark.parametrize("mean", [0.0, 1.5])
-@pytest.mark.parametrize("scale", [1.0, 0.01])
+@pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (1.5, 0.01)])
 def test_stable_learning_rate_is_the_edge(family, options, mean, scale):
     """The steepest direction shrinks by 0.96 or grows by 1.04 a step."""
 
