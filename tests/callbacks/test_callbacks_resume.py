@@ -7,99 +7,85 @@ import signal
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 
-from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
-from spectral_lightning.datamodules import GaussianDataModule
-from spectral_lightning.models import LinearDenoiser
+from spectral_lightning.callbacks import AnalyticOverlay, SpectralTracker
 from spectral_lightning.report import RunFiles
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, SpectralProbe
-from tests.support.flat import flat_tracker
-from tests.support.tiny_training import OwnModule, loader, tracker, without_drawing
-from tests.support.tiny_training import trainer as small_trainer
+from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, SpectralProbe, load_basis
+from tests.support.tiny_training import OwnModule, fit, repeatable, three, tracker, whole_batch
 
-SAMPLER = Sampler(num_steps=4)
+KEPT = ["prediction.csv", "overlay.json", "emergence.csv", "emergence.json"]
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    without_drawing(monkeypatch)
+def everything():
+    """Trackers in two bases and by class, an overlay with a fitted clock for each basis, a fitter."""
+    classes = {"per_class": True, "classify": lambda x: (x[:, 0] > 0).long(), "num_classes": 2}
+    options = {"per_decade": 5, "sampler": Sampler(num_steps=4)}
+    others = [
+        tracker(name="fourier", basis="fourier", track_gain=True, **options),
+        tracker(name="by", **classes, **options),
+    ]
+    overlay = AnalyticOverlay(calibrate_after=0.1, tracker="fourier")
+    return [*three("fitted", **options), *others, overlay]
 
 
-def parts(per_decade=5):
-    return [flat_tracker(num_samples=16, per_decade=per_decade), AnalyticOverlay(), EmergenceFitter()]
+def train(root, steps, callbacks=None, ckpt_path=None, save_at=None, **options):
+    callbacks = everything() if callbacks is None else callbacks
+    saver = [ModelCheckpoint(root / "ckpt", filename="{step}", every_n_train_steps=save_at)] if save_at else []
+    module, options = repeatable(), {"max_steps": steps, "enable_checkpointing": bool(save_at), **options}
+    fit(root, [*callbacks, *saver], module, whole_batch(), ckpt_path=ckpt_path, **options)
+    return callbacks, module
 
 
-def fit(root, callbacks, max_steps, ckpt_path=None, save_at=None, adam=False):
-    saver = ModelCheckpoint(root / "ckpt", every_n_train_steps=save_at) if save_at else None
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=max_steps,
-        limit_val_batches=0,
-        logger=False,
-        default_root_dir=root,
-        enable_checkpointing=saver is not None,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[*callbacks, *([saver] if saver else [])],
-    )
-    optimizer = (lambda p: torch.optim.Adam(p, lr=0.02)) if adam else (lambda p: torch.optim.SGD(p, lr=0.1))
-    model = LinearDenoiser(8, SAMPLER, init=0.1, optimizer=optimizer)
-    data = GaussianDataModule(dim=8, spectrum="power_law", exact_moments=True, num_samples=64, batch_size=8)
-    trainer.fit(model, data, ckpt_path=ckpt_path)
-    return callbacks, (saver.best_model_path if saver else None)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The training that is not interrupted."""
+    root = tmp_path_factory.mktemp("whole")
+    return root, *train(root, 40)
 
 
-@pytest.mark.parametrize("adam", [False, True])
+def check_equal(whole, root, callbacks, module):
+    """Histories, predictions and files of a run that went on are those of the uninterrupted one."""
+    for k in (0, 1, 3, 4, 5):  # all but the fitter
+        a, b = callbacks[k].history, whole[1][k].history
+        # Measurements to the bit; predictions are made of several rows at once, or of one.
+        rtol = 0 if isinstance(callbacks[k], SpectralTracker) else 1e-12
+        for name in set(a.names) - {"seconds", "final"}:
+            np.testing.assert_allclose(a[name], b[name], rtol=rtol, err_msg=name)
+    seconds = callbacks[0].history["seconds"]
+    assert (np.diff(seconds) >= 0).all()
+    for name in ("spectral", "fourier", "by"):
+        files, first = RunFiles(root / name), RunFiles(whole[0] / name)
+        on_disk = HistoryDirectory(files.path / "history").load()
+        np.testing.assert_array_equal(on_disk.variance, SpectralHistory.load(first / "history.npz").variance)
+        np.testing.assert_array_equal(SpectralHistory.load(files / "history.npz").variance, on_disk.variance)
+        assert load_basis(files / "basis.pt").fingerprint == load_basis(first / "basis.pt").fingerprint
+    assert all(torch.equal(p, q) for p, q in zip(module.parameters(), whole[2].parameters(), strict=True))
+
+
 @pytest.mark.parametrize("same_directory", [True, False])
-def test_resumed_equals_uninterrupted(tmp_path, same_directory, adam):
-    whole, _ = fit(tmp_path / "whole", parts(), 60, adam=adam)
-    first, checkpoint = fit(tmp_path / "cut", parts(), 29, save_at=29, adam=adam)
+def test_resumed_equals_uninterrupted(tmp_path, whole, same_directory):
+    first, _ = train(tmp_path / "cut", 29, save_at=29)
     assert first[0].history["final"].tolist()[-1]
     assert first[0].history.last_step == 29
+    state = torch.load(tmp_path / "cut" / "ckpt" / "step=29.ckpt", weights_only=True)["callbacks"]
+    assert (
+        len(SpectralHistory.from_state_dict(state["SpectralTracker[spectral]"]["history"])) == len(first[0].history) - 1
+    )
     root = tmp_path / ("cut" if same_directory else "elsewhere")
-    second, _ = fit(root, parts(), 60, ckpt_path=checkpoint, adam=adam)
-
-    a, b = whole[0].history, second[0].history
-    assert a.steps.tolist() == b.steps.tolist()
-    assert 29 not in b.steps
-    before = b.steps <= 29
-    np.testing.assert_array_equal(b.variance[before], first[0].history.variance[:-1])
-    np.testing.assert_array_equal(a.variance, b.variance)
-    np.testing.assert_allclose(a["cumulative_learning_rate"], b["cumulative_learning_rate"], rtol=1e-12)
-    assert (np.diff(b["seconds"]) >= 0).all()
-    # The clock of the run that goes on is kept: where it was fitted before the cut, the predictions agree to the digit.
-    if whole[1].calibrated_at is not None and whole[1].calibrated_at <= 29:
-        assert second[1].scale == whole[1].scale
-        np.testing.assert_array_equal(whole[1].history.variance, second[1].history.variance)
-    # The files hold the whole history, in the old directory or in the new one.
-    on_disk = SpectralHistory.load(RunFiles(root / "spectral") / "history.npz")
-    np.testing.assert_array_equal(on_disk.variance, a.variance)
-    np.testing.assert_array_equal(HistoryDirectory(root / "spectral" / "history").load().variance, a.variance)
-
-
-def test_checkpoint_loads_under_weights_only(tmp_path):
-    _, checkpoint = fit(tmp_path, parts(), 20, save_at=20)
-    state = torch.load(checkpoint, weights_only=True)["callbacks"]
-    key = "SpectralTracker[spectral]"
-    assert len(SpectralHistory.from_state_dict(state[key]["history"])) > 5
-    assert state["AnalyticOverlay[spectral]"]["scale"] == 1.0
-
-
-def test_a_longer_run_measures_at_the_same_steps(tmp_path):
-    short, _ = fit(tmp_path / "short", parts(), 30)
-    long, _ = fit(tmp_path / "long", parts(), 60)
-    kept = short[0].history.steps[~short[0].history["final"]]
-    assert kept.tolist() == [s for s in long[0].history.steps if s <= 30 and s in kept]
-    assert len(kept) >= 8
+    second, module = train(root, 40, ckpt_path=tmp_path / "cut" / "ckpt" / "step=29.ckpt")
+    assert 29 not in second[0].history.steps  # measured only because that training ended
+    # The clock of the run that goes on is kept, fitted before the cut in one basis, after it in the other.
+    assert second[1].calibrated_at == whole[1][1].calibrated_at
+    assert second[-1].calibrated_at == whole[1][-1].calibrated_at < 29
+    check_equal(whole, root, second, module)
 
 
 def test_a_fresh_run_never_writes_over_another(tmp_path):
-    fit(tmp_path, parts(), 10)
+    fit(tmp_path, [tracker()])
     before = (tmp_path / "spectral" / "history.npz").read_bytes()
-    fit(tmp_path, parts(), 12)
+    fit(tmp_path, [tracker()], max_steps=12)
     assert (tmp_path / "spectral" / "history.npz").read_bytes() == before
     assert SpectralHistory.load(tmp_path / "spectral_1" / "history.npz").last_step == 12
 
@@ -111,16 +97,16 @@ def test_a_history_without_a_row_keeps_the_gain_it_began_with(tmp_path, monkeypa
         raise FloatingPointError("no sample yet")
 
     def run(max_steps, ckpt_path=None):
-        own = tracker(on_error="skip", track_gain=True)
-        saver = ModelCheckpoint(tmp_path, filename="{step}")
-        training = small_trainer(tmp_path, [own, saver], max_steps=max_steps, enable_checkpointing=True)
-        training.fit(OwnModule(rate=0.1), loader(), ckpt_path=ckpt_path)
+        own, saver = tracker(on_error="skip", track_gain=True), ModelCheckpoint(tmp_path, filename="{step}")
+        options = {"max_steps": max_steps, "enable_checkpointing": True, "ckpt_path": ckpt_path}
+        fit(tmp_path, [own, saver], OwnModule(rate=0.1), **options)
         return own
 
-    with monkeypatch.context() as patch:
-        patch.setattr(SpectralProbe, "generate", fails)
-        with pytest.warns(UserWarning, match="no sample yet"):
-            first = run(8)
+    generate = SpectralProbe.generate
+    monkeypatch.setattr(SpectralProbe, "generate", fails)
+    with pytest.warns(UserWarning, match="no sample yet"):
+        first = run(8)
+    monkeypatch.setattr(SpectralProbe, "generate", generate)
     assert len(first.history) == 0
     second = run(10, tmp_path / "step=8.ckpt")
     np.testing.assert_array_equal(second.history["initial_gain"], first.history["initial_gain"])
@@ -132,23 +118,13 @@ def test_a_history_without_a_row_keeps_the_gain_it_began_with(tmp_path, monkeypa
 def test_the_order_of_the_callbacks_does_not_matter(tmp_path):
     seen = []
     for i, order in enumerate(itertools.permutations(range(3))):
-        root = tmp_path / str(i)
-        callbacks = parts()
-        fit(root, [callbacks[j] for j in order], 40)
-        run = RunFiles(root / "spectral")
-        texts = [
-            (run / n).read_text()
-            for n in ("emergence.csv", "emergence.json", "overlay.json", "prediction.csv", "history.csv")
-        ]
-        arrays = [dict(np.load(run / n)) for n in ("history.npz", "prediction.npz")]
-        arrays[0].pop("seconds")
-        seen.append((texts, arrays))
-    for texts, arrays in seen[1:]:
-        assert texts == seen[0][0]
-        for mine, first in zip(arrays, seen[0][1], strict=True):
-            assert set(mine) == set(first)
-            for name in mine:
-                np.testing.assert_array_equal(mine[name], first[name], err_msg=name)
+        callbacks = three("fitted", per_decade=5)
+        train(tmp_path / str(i), 40, [callbacks[j] for j in order])
+        run = RunFiles(tmp_path / str(i) / "spectral")
+        history = SpectralHistory.load(run / "history.npz")
+        arrays = {name: history[name].tolist() for name in history.names if name != "seconds"}
+        seen.append(([(run / name).read_text() for name in KEPT], repr(arrays)))
+    assert all(one == seen[0] for one in seen)
 
 
 @pytest.fixture
@@ -157,8 +133,7 @@ def slurm(monkeypatch, tmp_path):
     job = {"JOB_ID": "17", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
     for key, value in job.items():
         monkeypatch.setenv(f"SLURM_{key}", value)
-    asked = tmp_path / "asked"
-    command = tmp_path / "bin" / "scontrol"
+    asked, command = tmp_path / "asked", tmp_path / "bin" / "scontrol"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
     command.chmod(0o755)
@@ -178,27 +153,20 @@ class Announced(Callback):
 
 
 @pytest.mark.parametrize("same_directory", [True, False])
-def test_a_requeued_job_carries_the_history_on(slurm, tmp_path, same_directory):
-    """The signal's checkpoint, made in mid-epoch, is found by the next job without being named."""
-    whole, _ = fit(tmp_path / "whole", parts(), 40)
+def test_a_requeued_job_carries_the_history_on(slurm, tmp_path, whole, same_directory):
+    """The signal's checkpoint is found by the next job without being named."""
     # Until the scheduler ends the job it trains on, and measures.
-    first, _ = fit(tmp_path / "job", [*parts(), Announced(13)], 22)
+    first, _ = train(tmp_path / "job", 22, [*everything(), Announced(13)])
     assert slurm.read_text() == "requeue 17\n"
     assert [p.name for p in (tmp_path / "job").glob("*.ckpt")] == ["hpc_ckpt_1.ckpt"]
     assert first[0].history.last_step == 22
-    if not same_directory:
-        (tmp_path / "next").mkdir()
-        (tmp_path / "job" / "hpc_ckpt_1.ckpt").rename(tmp_path / "next" / "hpc_ckpt_1.ckpt")
     root = tmp_path / ("job" if same_directory else "next")
-    second, _ = fit(root, [*parts(), Announced(29)], 40)
+    root.mkdir(exist_ok=True)
+    (tmp_path / "job" / "hpc_ckpt_1.ckpt").rename(root / "hpc_ckpt_1.ckpt")
+    *second, _ = train(root, 40, [*everything(), Announced(29)])[0]
+    assert second[0].history.steps.tolist() == whole[1][0].history.steps.tolist()
     assert {p.name for p in root.glob("*.ckpt")} == {"hpc_ckpt_1.ckpt", "hpc_ckpt_2.ckpt"}
-    third, _ = fit(root, parts(), 40)
-    for again in (second, third):
-        assert again[0].history.steps.tolist() == whole[0].history.steps.tolist()
-        np.testing.assert_array_equal(again[0].history.variance, whole[0].history.variance)
-        np.testing.assert_array_equal(again[1].history.variance, whole[1].history.variance)
-    on_disk = HistoryDirectory(root / "spectral" / "history").load()
-    np.testing.assert_array_equal(on_disk.variance, whole[0].history.variance)
+    check_equal(whole, root, *train(root, 40))
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["average first", "tracker first"])
@@ -220,10 +188,8 @@ def test_a_signal_in_the_middle_of_a_measurement_finds_the_trained_weights(slurm
             if trainer.global_step == 5:
                 raw.update({name: value.clone() for name, value in pl_module.state_dict().items()})
 
-    raw = {}
-    module, own = Signals(), tracker(weights="ema")
-    run = small_trainer(tmp_path, [*[EMAWeightAveraging(decay=0.5), own][::order], Sees()], max_steps=7)
-    run.fit(module, loader())
+    raw, module, own = {}, Signals(), tracker(weights="ema")
+    fit(tmp_path, [*[EMAWeightAveraging(decay=0.5), own][::order], Sees()], module, max_steps=7)
     assert module.sent
     state = torch.load(tmp_path / "hpc_ckpt_1.ckpt", weights_only=True)
     assert not torch.equal(module.held["body.layers.0.weight"], raw["body.layers.0.weight"])

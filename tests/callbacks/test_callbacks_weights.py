@@ -1,52 +1,25 @@
 """Raw or averaged weights, whatever callbacks do to the module, in whatever order, at any moment of a training."""
 
-from contextlib import contextmanager
+import re
+from datetime import timedelta
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from spectral_lightning.diffusion.weights import find_weights
-from tests.support.tiny_training import Body, OwnModule, examples, loader, trainer
+from spectral_lightning.spectra import SpectralHistory, SpectralProbe
+from tests.support.tiny_training import SAMPLER, Body, OwnModule, examples, fit, loader, same, tracker, values
 
 DECAY = 0.5
-HOOKS = [
-    "on_fit_start",
-    "on_sanity_check_start",
-    "on_sanity_check_end",
-    "on_train_start",
-    "on_train_epoch_start",
-    "on_train_batch_start",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_before_zero_grad",
-    "on_train_batch_end",
-    "on_validation_start",
-    "on_validation_epoch_start",
-    "on_validation_batch_start",
-    "on_validation_batch_end",
-    "on_validation_epoch_end",
-    "on_validation_end",
-    "on_train_epoch_end",
-    "on_train_end",
-    "on_fit_end",
-]
-
-
-def values(module):
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-
-
-def same(first, second):
-    return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
+OTHERS = "test|predict|checkpoint|exception"
+HOOKS = [hook for hook in dir(pl.Callback) if hook.startswith("on_") and not re.search(OTHERS, hook)]
 
 
 class Looks(pl.Callback):
-    """Looks at the module in every hook, through a source of weights where there is one."""
+    """Looks at the module in every hook, through a source of weights of some kind."""
 
     def __init__(self, kind=None):
         self.kind, self.source, self.seen = kind, None, []
@@ -66,7 +39,12 @@ class Looks(pl.Callback):
         before = values(pl_module)
         with self.source.applied(pl_module):
             self.seen.append((hook, trainer.global_step, values(pl_module)))
-        assert same(values(pl_module), before)
+        assert same(pl_module, before)
+
+    @property
+    def last(self):
+        """What was seen last in each hook."""
+        return {hook: seen for hook, _, seen in self.seen}
 
 
 for _hook in HOOKS:
@@ -75,17 +53,12 @@ for _hook in HOOKS:
 
 def train(path, callbacks, module=OwnModule, **options):
     """Two epochs of four updates, the second cut short, with validations before, within and after them."""
-    pl.seed_everything(3)
+    torch.manual_seed(3)
     made = module(Body(norm=True))
-    defaults = {
-        "max_epochs": 3,
-        "max_steps": 7,
-        "limit_train_batches": 4,
-        "val_check_interval": 2,
-        "num_sanity_val_steps": 1,
-    }
-    run = trainer(path, callbacks, **{**defaults, **options})
-    run.fit(made, loader(), loader(examples(16, seed=9), shuffle=False))
+    defaults = {"max_epochs": 3, "max_steps": 7, "limit_train_batches": 4}
+    validation = {"val_check_interval": 2, "num_sanity_val_steps": 1}
+    val = loader(examples(16, seed=9), shuffle=False)
+    fit(path, callbacks, made, loader(), val, **{**defaults, **validation, **options})
     return made
 
 
@@ -106,69 +79,64 @@ def truth(tmp_path_factory):
     """What a training without any averaging holds in every hook."""
     looks = Looks()
     train(tmp_path_factory.mktemp("truth"), [looks])
+    assert {hook for hook, _, _ in looks.seen} == set(HOOKS)
     return looks.seen
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["looks first", "average first"])
-@pytest.mark.parametrize("start", [None, 3])
-def test_raw_weights_in_every_hook(truth, first, start, tmp_path):
-    looks, average = Looks("raw"), EMAWeightAveraging(decay=DECAY, update_starting_at_step=start)
-    module = train(tmp_path, [looks, average] if first else [average, looks])
-    assert [(hook, step) for hook, step, _ in looks.seen] == [(hook, step) for hook, step, _ in truth]
-    assert {hook for hook, _, _ in truth} == set(HOOKS)
-    for (hook, step, seen), (_, _, wanted) in zip(looks.seen, truth, strict=True):
-        assert same(seen, wanted), (hook, step)
-    assert not same(values(module), looks.seen[-1][2])  # the average is what training leaves in the module
+@pytest.fixture(scope="module")
+def unwatched(tmp_path_factory):
+    """The module and the average in the end, by the step at which averaging begins."""
+    ends = {}
+    for start in (None, 3):
+        average = EMAWeightAveraging(decay=DECAY, update_starting_at_step=start)
+        ends[start] = train(tmp_path_factory.mktemp("unwatched"), [average]), average._average_model
+    return ends
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["looks first", "average first"])
 @pytest.mark.parametrize("start", [None, 3])
-def test_averaged_weights_in_every_hook(truth, first, start, tmp_path):
-    looks, average = Looks("ema"), EMAWeightAveraging(decay=DECAY, update_starting_at_step=start)
-    module = train(tmp_path, [looks, average] if first else [average, looks])
+def test_raw_and_averaged_weights_in_every_hook(truth, unwatched, first, start, tmp_path):
+    looks, average = [Looks("raw"), Looks("ema")], EMAWeightAveraging(decay=DECAY, update_starting_at_step=start)
+    module = train(tmp_path, [*looks, average] if first else [average, *looks])
     updated = averages({step: raw for hook, step, raw in truth if hook == "on_train_batch_end"}, start or 0)
-    for (hook, step, seen), (_, _, raw) in zip(looks.seen, truth, strict=True):
-        # Lightning updates the average in its own on_train_batch_end; from the optimizer's step on to there, it is the last one.
-        behind = hook == "on_train_batch_end" and first
-        wanted = updated.get(step - behind, raw) if step - behind > (start or 0) else raw
-        assert same(seen, wanted), (hook, step)
-    assert same(values(module), looks.seen[-1][2])
+    for raw, mean, (hook, step, wanted) in zip(looks[0].seen, looks[1].seen, truth, strict=True):
+        assert raw[:2] == mean[:2] == (hook, step)
+        assert same(raw[2], wanted), (hook, step)
+        # Lightning updates the average in its own on_train_batch_end; before that in the list it is the last one.
+        last = step - (hook == "on_train_batch_end" and first)
+        assert same(mean[2], updated.get(last, wanted) if last > (start or 0) else wanted), (hook, step)
+    # The average is what training leaves in the module.
+    assert same(module, looks[1].seen[-1][2])
+    assert not same(module, looks[0].seen[-1][2])
+    # And looking changed no bit, whichever came first.
+    assert same(unwatched[start][0], module)
+    assert same(unwatched[start][1], average._average_model)
 
 
-@pytest.mark.parametrize("kind", ["raw", "ema"])
-def test_looking_changes_no_bit(kind, tmp_path):
-    quiet, watched = EMAWeightAveraging(decay=DECAY), EMAWeightAveraging(decay=DECAY)
-    plain = train(tmp_path, [quiet])
-    looks = Looks(kind)
-    looked = train(tmp_path, [looks, watched])
-    assert len(looks.seen) > 50
-    assert same(values(plain), values(looked))
-    assert same(values(quiet._average_model), values(watched._average_model))
+def early():
+    return EarlyStopping("val/loss", patience=0, divergence_threshold=-1.0, check_on_train_epoch_end=True)
 
 
-def test_raw_weights_where_early_stopping_ends_the_training(tmp_path):
+def stochastic():
+    return StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+
+
+CALLBACKS = {"early": lambda: [EMAWeightAveraging(decay=DECAY), early()], "stochastic": lambda: [stochastic()]}
+
+
+@pytest.mark.parametrize("make", CALLBACKS.values(), ids=CALLBACKS)
+def test_raw_weights_where_a_callback_ends_the_training(tmp_path, make):
     looks = Looks("raw")
-    stop = EarlyStopping("val/loss", patience=0, divergence_threshold=-1.0, check_on_train_epoch_end=True)
-    module = train(tmp_path, [EMAWeightAveraging(decay=DECAY), looks, stop])
-    ends = {hook: seen for hook, _, seen in looks.seen if hook in ("on_train_batch_end", "on_train_end")}
-    assert same(ends["on_train_batch_end"], ends["on_train_end"])
-    assert not same(values(module), ends["on_train_end"])
-
-
-def test_raw_weights_where_stochastic_weight_averaging_ends_the_training(tmp_path):
-    looks = Looks("raw")
-    average = StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
-    module = train(tmp_path, [average, looks], lambda body: OwnModule(), max_epochs=2, max_steps=-1)
-    ends = {hook: seen for hook, _, seen in looks.seen if hook in ("on_train_batch_end", "on_train_end")}
-    assert same(ends["on_train_batch_end"], ends["on_train_end"])
-    assert not same(values(module), ends["on_train_end"])
+    module = train(tmp_path, [*make(), looks], lambda body: OwnModule(), max_epochs=2, max_steps=-1)
+    assert same(looks.last["on_train_batch_end"], looks.last["on_train_end"])
+    assert not same(module, looks.last["on_train_end"])
 
 
 def test_a_second_training_has_its_own_average(tmp_path):
     looks, average = Looks("ema"), WeightAveraging()
     train(tmp_path, [looks, average])
     train(tmp_path, [looks, average], max_steps=9)  # Lightning updates it from the first training's last step on only
-    assert same(looks.seen[-1][2], values(average._average_model.module))
+    assert same(looks.seen[-1][2], average._average_model.module)
 
 
 class Shadowed(OwnModule):
@@ -193,147 +161,67 @@ class Shadowed(OwnModule):
 def test_an_average_that_the_module_swaps_itself(truth, tmp_path):
     raw, mean = Looks("raw"), Looks("ema")
     module = train(tmp_path, [raw, mean], Shadowed)
-    assert mean.source.describe() == "averaged weights of module.ema"
+    assert "module.ema" in mean.source.describe()
     for (hook, step, seen), (_, _, wanted) in zip(raw.seen, truth, strict=True):
         assert same(seen, wanted), (hook, step)
-    names = [name for name, _ in module.named_parameters()]
-    last = mean.seen[-1][2]
+    names, (*_, (_, _, last)) = [name for name, _ in module.named_parameters()], mean.seen
     assert all(torch.equal(last[n], s) for n, s in zip(names, module.ema.shadow_params, strict=True))
     assert not same(last, raw.seen[-1][2])
 
 
-class LitEma(nn.Module):
-    """The average of latent-diffusion code, cut down: buffers, and a store that is never emptied."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.names = {name: name.replace(".", "") for name, _ in model.named_parameters()}
-        for name, p in model.named_parameters():
-            self.register_buffer(self.names[name], p.detach().clone())
-
-    def forward(self, model):
-        for name, p in model.named_parameters():
-            getattr(self, self.names[name]).mul_(DECAY).add_(p.detach(), alpha=1 - DECAY)
-
-    def copy_to(self, model):
-        for name, p in model.named_parameters():
-            p.data.copy_(getattr(self, self.names[name]).data)
-
-    def store(self, parameters):
-        self.collected = [p.clone() for p in parameters]
-
-    def restore(self, parameters):
-        for saved, p in zip(self.collected, parameters, strict=True):
-            p.data.copy_(saved.data)
+# Rows of histories.
 
 
-class Latent(OwnModule):
-    def __init__(self, body, use_ema=True):
-        super().__init__(body)
-        self.use_ema, self.model_ema = use_ema, LitEma(body)
+class Records(pl.Callback):
+    """The raw weights after every update, seen where no callback can have replaced them."""
 
-    @contextmanager
-    def ema_scope(self, context=None):
-        if self.use_ema:
-            self.model_ema.store(self.body.parameters())
-            self.model_ema.copy_to(self.body)
-        try:
-            yield None
-        finally:
-            if self.use_ema:
-                self.model_ema.restore(self.body.parameters())
+    def __init__(self):
+        self.raw = {}
 
-    def on_train_batch_end(self, *args):
-        self.model_ema(self.body)
+    def on_train_start(self, trainer, pl_module):
+        self.raw[0] = values(pl_module)
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        self.raw[trainer.global_step] = values(pl_module)
 
 
-def test_the_scope_of_latent_diffusion_code(tmp_path):
-    looks = Looks("ema")
-    module = train(tmp_path, [looks], Latent)
-    assert looks.source.describe() == "weights inside Latent.ema_scope()"
-    last = looks.seen[-1][2]
-    for name, key in module.model_ema.names.items():
-        assert torch.equal(last[f"body.{name}"], getattr(module.model_ema, key))
-    assert not torch.equal(last["body.layers.0.weight"], module.body.layers[0].weight)
+def variances(own, weights):
+    """What another probe measures of given weights."""
+    module = OwnModule().eval()
+    module.load_state_dict(weights)
+    return SpectralProbe(own.basis, SAMPLER, 16).measure(module.denoise, 0)["variance"]
 
 
-def test_a_scope_that_is_switched_off_is_no_average():
-    with pytest.raises(ValueError, match="`weights`"):
-        find_weights("ema", Latent(Body(), use_ema=False))
+ENDS = {
+    "in mid-epoch": {},
+    "with an epoch": {"max_steps": -1, "max_epochs": 2, "limit_train_batches": 3},
+    "within an accumulation": {"max_steps": 6, "accumulate_grad_batches": 3, "limit_train_batches": 8},
+    "early": {"max_steps": 50, "limit_train_batches": 3},
+    "out of time": {"max_steps": -1, "max_epochs": -1, "max_time": timedelta(seconds=0.4)},
+}
 
 
-def test_a_callable_is_called_with_the_module():
-    module = Latent(Body())
-    module.model_ema.layers0weight.fill_(4.0)
-    source = find_weights(Latent.ema_scope, module)
-    assert source.describe() == "weights inside the context of Latent.ema_scope"
-    with source.applied(module):
-        assert (module.body.layers[0].weight == 4).all()
-
-
-class Holder(pl.Callback):
-    """A user's callback with an average as an attribute."""
-
-    def __init__(self, average):
-        self.average = average
-
-
-def updated(net):
-    average = AveragedModel(net, avg_fn=get_ema_avg_fn(DECAY))
-    average.update_parameters(net)
-    with torch.no_grad():
-        average.module.layers[0].weight.fill_(5.0)
-    return average
-
-
-@pytest.mark.parametrize("place", ["callback", "module", "both"])
-def test_an_average_as_an_attribute(place):
-    module = OwnModule()
-    average, callbacks = updated(module.body), []
-    if place != "callback":
-        module.mean = average
-    if place != "module":
-        callbacks = [Holder(average)]
-    source = find_weights("ema", module, callbacks)
-    assert (
-        source.describe() == f"averaged weights of {'module.mean' if place == 'module' else 'callback Holder.average'}"
+@pytest.mark.parametrize("first", [True, False], ids=["trackers first", "average first"])
+@pytest.mark.parametrize("end", ENDS)
+def test_every_row_is_of_the_weights_that_were_asked_for(tmp_path, end, first):
+    """With validations, before which the average is swapped in and after which it is swapped out."""
+    average, records = EMAWeightAveraging(decay=DECAY), Records()
+    raw, mean = tracker(name="raw"), tracker(name="mean", weights="ema")
+    # The record is made behind the average in the list, which updates itself but does not touch the weights there.
+    callbacks = [raw, mean, average, records] if first else [average, raw, mean, records]
+    train(
+        tmp_path, [*callbacks, *([early()] if end == "early" else [])], lambda body: OwnModule(rate=0.05), **ENDS[end]
     )
-    with source.applied(module):
-        assert (module.body.layers[0].weight == 5).all()
-
-
-def test_no_average_says_where_it_looked():
-    with pytest.raises(
-        ValueError, match=r"got 'ema'\. Looked at module OwnModule, callback Looks, callback EarlyStopping\."
-    ):
-        find_weights("ema", OwnModule(), [Looks(), EarlyStopping("x")])
-
-
-def test_several_averages_are_named():
-    module = OwnModule()
-    module.mean = updated(module.body)
-    with pytest.raises(ValueError, match=r"found callback EMAWeightAveraging, module\.mean\."):
-        find_weights("ema", module, [EMAWeightAveraging()])
-    assert find_weights("raw", module, [EMAWeightAveraging()]).replaced_by == (
-        "callback EMAWeightAveraging",
-        "module.mean",
-    )
-
-
-def test_an_average_of_something_else_is_refused_at_once():
-    with pytest.raises(ValueError, match="0 parts of the module"):
-        find_weights("ema", OwnModule(), [Holder(updated(Body(width=3)))])
-
-
-@pytest.mark.parametrize("kind", ["average", "", None, 3])
-def test_another_kind_is_refused(kind):
-    with pytest.raises(ValueError, match="`weights` must be one of 'raw', 'ema'"):
-        find_weights(kind, OwnModule())
-
-
-def test_without_any_average_nothing_is_copied():
-    module = OwnModule()
-    source = find_weights("raw", module, [Looks(), EarlyStopping("x")])
-    source.keep(module)
-    assert source.describe() == "raw weights"
-    assert source._kept == {}
+    assert raw.history.last_step == mean.history.last_step == max(records.raw)
+    assert raw.session.probe.sampling_key == mean.session.probe.sampling_key  # yet no samples are shared
+    means = averages(records.raw)
+    for i, step in enumerate(raw.history.steps):
+        np.testing.assert_allclose(raw.history.variance[i], variances(raw, records.raw[step]), rtol=1e-6)
+        # Ahead of the average in the list, a tracker sees it before it is updated; after the last update it is whole.
+        last = step - (first and step > 0 and not mean.history["final"][i])
+        wanted = means[last] if last > 0 else records.raw[step]
+        np.testing.assert_allclose(mean.history.variance[i], variances(mean, wanted), rtol=1e-5)
+    assert not np.allclose(raw.history.variance[-1], mean.history.variance[-1], rtol=1e-3)
+    said = [SpectralHistory.load(tmp_path / n / "history.npz").metadata["weights"] for n in ("raw", "mean")]
+    assert said[0].startswith("raw weights")
+    assert all("EMAWeightAveraging" in text for text in said)

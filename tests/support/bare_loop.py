@@ -80,6 +80,7 @@ def under_accelerate(rank, world, port, out):
         # Every rank draws the same batches, so that the mean of the gradients is that of one process.
         train(network, optimizer, 12, backward=accelerator.backward)
     assert bool(logged) == (rank == 0)
+    assert not {"lightning", "pytorch_lightning"} & set(sys.modules)
     torch.save(weights(plain), out / f"weights-{world}-{rank}.pt")
     (out / f"steps-{world}-{rank}.json").write_text(json.dumps(found.history.steps.tolist()))
     accelerator.end_training()

@@ -2,6 +2,7 @@
 
 from spectral_lightning.callbacks import SpectralTracker
 from spectral_lightning.spectra import Eigenmodes
+from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 from spectral_lightning.tracking import Output, Reference, Sampling, Schedule
 
 _GROUPS = {
@@ -29,3 +30,8 @@ def grouped(**flat):
 def flat_tracker(kind=SpectralTracker, **flat):
     """``kind(**grouped(**flat))``."""
     return kind(**grouped(**flat))
+
+
+def one_layer(learning_rate=1e-3, kind="edm", **options):
+    """A theory of one linear layer."""
+    return OneLayer(Objective(learning_rate, Preconditioning(kind), **options))

@@ -8,12 +8,11 @@ from torch.utils.data import DataLoader
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import Objective, OneLayer, Preconditioning
-from tests.support.flat import flat_tracker
+from tests.support.flat import flat_tracker, one_layer
 
 DIM = 8
 SAMPLER = Sampler(num_steps=3)
-THEORY = OneLayer(Objective(learning_rate=1e-3, preconditioning=Preconditioning("edm")))
+THEORY = one_layer()
 
 
 def examples(count=64, dim=DIM, seed=0):
@@ -82,16 +81,37 @@ def own_module(base):
 OwnModule = own_module(pl.LightningModule)
 
 
+class Repeatable(OwnModule):
+    """The noise of a step depends on nothing but the step, so that a resumed training is the uninterrupted one."""
+
+    def training_step(self, batch, batch_idx):
+        generator = torch.Generator().manual_seed(self.trainer.global_step)
+        sigma = torch.rand(len(batch), generator=generator) + 0.1
+        noise = torch.randn(batch.shape, generator=generator)
+        return (self.denoise(batch + sigma[:, None] * noise, sigma) - batch).square().mean()
+
+
+def repeatable(make=Repeatable, rate=0.1):
+    """The same weights every time."""
+    torch.manual_seed(7)
+    return make(rate=rate)
+
+
+def whole_batch():
+    """One batch per epoch, always the same."""
+    return loader(examples(), batch_size=64, shuffle=False)
+
+
 def tracker(**options):
-    defaults = {"num_samples": 16, "sampler": SAMPLER, "per_decade": 3}
+    defaults = {"num_samples": 16, "sampler": SAMPLER, "per_decade": 3, "figures": False}
     return flat_tracker(**{**defaults, **options})
 
 
-def three(**options):
+def three(clock="auto", figures_per_decade=1, **options):
     """All three callbacks."""
     name = options.get("name", "spectral")
-    overlay = AnalyticOverlay(theory=THEORY, figures_per_decade=1, tracker=name)
-    return [tracker(**options), overlay, EmergenceFitter(figures_per_decade=1, tracker=name)]
+    overlay = AnalyticOverlay(THEORY, clock, figures_per_decade=figures_per_decade, tracker=name)
+    return [tracker(**options), overlay, EmergenceFitter(figures_per_decade=figures_per_decade, tracker=name)]
 
 
 def trainer(path, callbacks=(), package=pl, **options):
@@ -113,12 +133,34 @@ def loader(data=None, **options):
     return DataLoader(examples() if data is None else data, **{"batch_size": 8, "shuffle": True, **options})
 
 
+def fit(path, callbacks=(), module=None, data=None, val=None, ckpt_path=None, **options):
+    """The Trainer after training, from one seed, ``module`` or :class:`OwnModule` on ``data`` or :func:`loader`."""
+    pl.seed_everything(11, verbose=False)
+    run = trainer(path, callbacks, **options)
+    run.fit(OwnModule() if module is None else module, loader() if data is None else data, val, ckpt_path=ckpt_path)
+    return run
+
+
+def values(module):
+    """A copy of everything in the module's state."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def same(first, second):
+    """Whether two modules, or copies of their states, are equal to the bit."""
+    a, b = (one if isinstance(one, dict) else one.state_dict() for one in (first, second))
+    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def files(path):
+    return {file.name for file in path.rglob("*") if file.is_file()}
+
+
 def blank_figure(*_args, **_options):
     """In place of the figures, which take most of the time and are tested on their own."""
     return Figure(figsize=(1, 1))
 
 
-def without_drawing(monkeypatch):
-    observers = "spectral_lightning.tracking.observers"
+def draw_blanks(monkeypatch, draw=blank_figure):
     for name in ("overlay.overlay_figure", "fitter.emergence_figure", "fitter.group_figure", "gain.gain_figure"):
-        monkeypatch.setattr(f"{observers}.{name}", blank_figure)
+        monkeypatch.setattr(f"spectral_lightning.tracking.observers.{name}", draw)

@@ -177,6 +177,7 @@ def test_fabric_and_its_wrappers(tmp_path, bare):
 
 @pytest.mark.slow
 def test_accelerate_on_two_processes_equals_one(tmp_path, bare):
+    """And neither loads any Lightning."""
     env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
     command = [sys.executable, "-m", "tests.support.bare_loop", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=200, check=False)

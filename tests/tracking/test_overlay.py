@@ -1,0 +1,338 @@
+"""The theory beside a measurement: derived, declared or given; on the learning rates' clock or a fitted one."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spectral_lightning import Sampler, SpectralMonitor
+from spectral_lightning.diffusion import Adapter, Departure
+from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
+from spectral_lightning.diffusion.adapters.conventions import PRESETS
+from spectral_lightning.prediction import compare, derived_preconditioning
+from spectral_lightning.spectra import PCABasis, SpectralHistory
+from spectral_lightning.tracking import Fitter, Overlay
+from tests.support.flat import flat_tracker, one_layer
+
+DIM, SAMPLER, RATE = 8, Sampler(num_steps=4), 0.02
+VARIANCE = torch.logspace(1, -3, DIM, dtype=torch.float64)
+BASIS = PCABasis.from_moments(torch.zeros(DIM), torch.diag(VARIANCE))
+
+
+def gaussian(count=64):
+    """Rows whose second moments are exactly ``diag(VARIANCE)``."""
+    q = torch.linalg.qr(torch.randn(count // 2, DIM, generator=torch.Generator().manual_seed(0)).double())[0]
+    half = q * (count // 2) ** 0.5 * VARIANCE.sqrt()
+    return torch.cat([half, -half])
+
+
+# What is derived from a convention.
+
+
+class Affine(nn.Module):
+    """``q x + b``, however it is called."""
+
+    def __init__(self, q, b):
+        super().__init__()
+        self.q, self.b, self.anchor = q, b, nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, *arguments, **_):
+        (x,) = [a for a in arguments if a is not None and a.ndim == 2]
+        return self.q * x + self.b
+
+
+ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.06, 200, dtype=torch.float64), 0)
+NAMED = {"edm-backbone": "edm", "flow-matching": "flow", "flow-matching-xt": "flow", "log-snr": "variance_preserving"}
+NAMED |= {f"{n}-epsilon": "variance_preserving" for n in ("diffusers", "ddpm")} | {"diffusers-flow-match": "flow"}
+NAMED |= {"diffusers-v": "velocity", "ddpm-v": "velocity", "diffusers-sample": "x0", "ddpm-x0": "x0"}
+NAMED |= {"latent-diffusion": "variance_preserving"}
+OTHER = {
+    "the score": {"prediction": "score"},
+    "noise on the exploding path": {"prediction": "epsilon", "path": "variance-exploding"},
+    "the data on the straight path": {"prediction": "x0", "path": "linear"},
+    "v on EDM's path": {"prediction": "v", "path": "edm"},
+    "noise of data scaled by 3": {"prediction": "epsilon", "data_scale": 3.0},
+    "a velocity of data scaled by 0.5": {"prediction": "eps-x0", "path": "linear", "data_scale": 0.5},
+    "EDM's F of data scaled by 2": {"prediction": "edm", "path": "edm", "sigma_data": 0.7, "data_scale": 2.0},
+}
+CONVENTIONS = {name: Adapter(name, "", schedule=ABAR.tolist(), output="") for name in NAMED}
+CONVENTIONS |= {name: Adapter("affine", "", time="sigma", **fields) for name, fields in OTHER.items()}
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_the_derived_coefficients_are_those_of_the_adapters_denoiser(name):
+    def denoiser(q, b):
+        return BoundDenoiser(CONVENTIONS[name], Affine(q, b))
+
+    derived, assumed = derived_preconditioning(denoiser(0, 0), BASIS)
+    sign = -1 if CONVENTIONS[name].prediction == "x0-eps" else 1  # the same network for the opposite velocity
+    assert derived.kind == NAMED.get(name, "given")
+    assert str(CONVENTIONS[name].prediction) in assumed
+    grid = denoiser(0, 0).sigma_grid
+    sigma = (
+        torch.logspace(-2, 1.5, 9, dtype=torch.float64)
+        if grid is None
+        else torch.tensor(grid[::20], dtype=torch.float64)
+    )
+    one = torch.ones(len(sigma), DIM, dtype=torch.float64)
+    np.testing.assert_allclose(derived.c_skip(sigma), denoiser(0, 0)(one, sigma)[:, 0], rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(derived.c_out(sigma), denoiser(0, sign)(0 * one, sigma)[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(
+        derived.gain(sigma, 1.7), denoiser(1.7 * sign, 0)(one, sigma)[:, 0], rtol=1e-10, atol=1e-15
+    )
+    # The squared error of the network's own target.
+    np.testing.assert_allclose(derived.loss_weight(sigma), 1 / derived.c_out(sigma) ** 2, rtol=1e-12)
+
+
+def test_every_convention_is_derived():
+    assert {*NAMED, "affine", "edm", "posterior"} == set(PRESETS)
+
+
+@pytest.mark.parametrize("own", [0.3, None])
+def test_of_a_denoiser_nothing_but_edms_coefficients_can_be_assumed(own):
+    network = Affine(0.5, 0)
+    spread = float(VARIANCE.mean()) ** 0.5
+    if own is not None:
+        network.sigma_data = own
+    for adapter in (Adapter("edm", ""), Adapter("posterior", "", schedule=lambda t: (1 - t, t))):
+        derived, assumed = derived_preconditioning(BoundDenoiser(adapter, network), BASIS)
+        assert (derived.kind, derived.sigma_data) == ("edm", pytest.approx(own or spread, rel=1e-12))
+        assert ("the network's" if own else "the data's") in assumed
+    derived, _ = derived_preconditioning(lambda z, sigma: z, BASIS)
+    assert (derived.kind, derived.sigma_data) == ("edm", pytest.approx(spread, rel=1e-12))
+
+
+# In a training: one matrix for each of the sampler's levels, on the exact loss of the network's own target.
+
+
+FORMULAS = {  # prediction, path: skip, out, input scale
+    "variance_preserving": ("epsilon", "variance-preserving", lambda s: (1, -s, (1 + s**2) ** -0.5)),
+    "velocity": (
+        "v",
+        "variance-preserving",
+        lambda s: (1 / (1 + s**2), -s * (1 + s**2) ** -0.5, (1 + s**2) ** -0.5),
+    ),
+    "x0": ("x0", "variance-preserving", lambda s: (0, 1, (1 + s**2) ** -0.5)),
+    "flow": ("eps-x0", "linear", lambda s: (1 / (1 + s), -s / (1 + s), 1 / (1 + s))),
+    "edm": ("edm", "edm", lambda s: (0.25 / (s**2 + 0.25), 0.5 * s * (s**2 + 0.25) ** -0.5, (s**2 + 0.25) ** -0.5)),
+}
+
+
+class PerLevel(nn.Module):
+    """Somebody's network: ``F(x, sigma) = W x`` with a matrix for each noise level."""
+
+    def __init__(self, kind, init=-0.5):
+        super().__init__()
+        self.formulas = [FORMULAS[kind][2](s) for s in SAMPLER.levels]
+        self.weight = nn.Parameter(init * torch.eye(DIM, dtype=torch.float64).repeat(len(SAMPLER.levels), 1, 1))
+
+    def forward(self, x, sigma):
+        at = (torch.tensor(SAMPLER.levels)[:, None] - sigma).abs().argmin(0)
+        return torch.einsum("bij,bj->bi", self.weight[at], x)
+
+    def loss(self):
+        """``E ||W a z - target||^2`` up to a constant, of ``target = (x0 - skip z) / out``, summed over the levels."""
+        total = 0.0
+        for weight, sigma, (skip, out, a) in zip(self.weight, SAMPLER.levels, self.formulas, strict=True):
+            noisy = VARIANCE + sigma**2
+            cross = (VARIANCE - skip * noisy) / out
+            total = total + a**2 * (weight.square() * noisy).sum() - 2 * a * (weight.diagonal() * cross).sum()
+        return total
+
+
+class Declared(PerLevel):
+    """The same network, which knows its theory."""
+
+    rate = RATE
+
+    def dynamics(self):
+        return one_layer(self.rate, "edm", discrete=True)
+
+    def departures(self):
+        return []
+
+
+def descend(path, network, steps=60, kind="edm", overlay=None, optimizer=None, after=lambda: None, **options):
+    """A monitor of exact gradient descent."""
+    prediction, way, _ = FORMULAS[kind]
+    optimizer = torch.optim.SGD(network.parameters(), RATE) if optimizer is None else optimizer
+    observers = [Overlay() if overlay is None else overlay, *options.pop("others", [])]
+    defaults = {
+        "data": gaussian(),
+        "denoiser": Adapter("affine", "", prediction=prediction, path=way, time="sigma"),
+        "sampler": SAMPLER,
+        "num_samples": 2 * DIM,
+        "per_decade": 6,
+        "directory": str(path),
+        "figures": False,
+    }
+    settings = {**defaults, **options, "observers": observers}
+    with flat_tracker(SpectralMonitor, network=network, optimizer=optimizer, **settings) as found:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            network.loss().backward()
+            optimizer.step()
+            after()
+    return found
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_the_derived_theory_of_every_convention_is_that_of_the_training(tmp_path, kind):
+    # Initial weights with which no variance passes through zero on its way.
+    network = PerLevel(kind, {"variance_preserving": -0.5, "x0": 1.0}.get(kind, 0.2))
+    overlay, slow = Overlay(clock="learning_rate"), torch.optim.SGD(network.parameters(), 3e-4)
+    history = descend(tmp_path, network, 400, kind, overlay, slow, track_gain=True).history
+    assert repr(kind) in json.loads((tmp_path / "spectral" / "overlay.json").read_text())["theory"]
+    # Gradient flow for descent in steps of at most 1 % of the error.
+    np.testing.assert_allclose(overlay.history.variance, history.variance, rtol=0.01)
+    np.testing.assert_allclose(overlay.history["gain"], history["gain"], rtol=0, atol=2e-3)
+    natural, gain = overlay.predicted.natural, history["initial_gain"]
+    for shift in (0.9, 1.1):
+        shifted = natural.variance(shift * history.steps.astype(float), SAMPLER, gain)
+        assert np.abs(shifted / history.variance - 1).max() > 0.02
+
+
+def test_what_is_declared_or_given_takes_precedence(tmp_path):
+    derived, declared = Overlay(clock="learning_rate"), Overlay(clock="learning_rate")
+    given = Overlay(one_layer(0.5 * RATE, "edm"), clock="learning_rate")
+    descend(tmp_path, PerLevel("edm"), 20, overlay=derived)
+    history = descend(tmp_path, Declared("edm"), 20, overlay=declared).history
+    descend(tmp_path, PerLevel("edm"), 20, overlay=given)
+    both = Overlay(one_layer(0.5 * RATE, "edm"), clock="learning_rate")
+    descend(tmp_path, Declared("edm"), 20, overlay=both)
+    texts = [" ".join(d.text for d in o.departures) for o in (derived, declared, given, both)]
+    assert ["derived" in text for text in texts] == [True, False, False, False]
+    assert ["not verified" in text for text in texts] == [False, False, True, False]
+    assert texts[1] == texts[3] == ""
+    np.testing.assert_allclose(declared.history.variance, history.variance, rtol=1e-9)  # discrete descent
+    np.testing.assert_array_equal(given.history.variance, both.history.variance)
+    slower = derived.predicted.natural.variance(0.5 * history.steps, SAMPLER, history["initial_gain"])
+    np.testing.assert_allclose(given.history.variance, slower, rtol=1e-12)
+
+
+def test_plain_descent_needs_no_fit(tmp_path):
+    overlay = Overlay()
+    descend(tmp_path, Declared("edm"), 20, overlay=overlay)
+    document = json.loads((tmp_path / "spectral" / "overlay.json").read_text())
+    assert (document["scale"], document["refit_scale"], document["departures"]) == (1.0, None, [])
+    assert document["goodness_after_calibration"] is None
+    assert "nothing fitted" in document["clock"]
+    assert document["goodness_of_fit"]["rms"] < 1e-8 < document["goodness_of_fit"]["baseline"]
+
+
+def test_a_varying_rate_is_followed(tmp_path):
+    """Rates that fall by half every 20 updates: their sum is still the clock, up to the size of a step."""
+    network, overlay = Declared("edm"), Overlay()
+    network.rate = RATE / 8
+    optimizer = torch.optim.SGD(network.parameters(), network.rate)
+    halving = torch.optim.lr_scheduler.StepLR(optimizer, 20, 0.5)
+    history = descend(tmp_path, network, overlay=overlay, optimizer=optimizer, after=halving.step).history
+    assert history["cumulative_learning_rate"][-1] == pytest.approx(network.rate * (20 + 10 + 5))
+    assert overlay.scale == 1
+    np.testing.assert_allclose(overlay.history.variance, history.variance, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name"),
+    [
+        (lambda p: torch.optim.Adam(p, 1e-3), "Adam used"),
+        (lambda p: torch.optim.SGD(p, 1e-3, momentum=0.5), "momentum"),
+        (lambda p: torch.optim.SGD(p, 1e-3, weight_decay=0.1), "weight_decay"),
+    ],
+)
+def test_an_optimizer_that_is_not_plain_descent_has_a_fitted_clock(tmp_path, optimizer, name):
+    network, overlay = Declared("edm"), Overlay()
+    descend(tmp_path, network, 2, overlay=overlay, optimizer=optimizer(network.parameters()))
+    (departure,) = overlay.departures
+    assert name in departure.text
+    assert overlay.describe_clock().startswith("clock: one factor")
+
+
+def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
+    overlay, logged, scales = Overlay(clock="fitted"), [], []
+    found = descend(
+        tmp_path,
+        Declared("edm"),
+        overlay=overlay,
+        log=lambda values, step: logged.append((step, values)),
+        after=lambda: scales.append(overlay.scale),
+    )
+    steps, variance = found.history.steps, found.history.variance
+    assert 1 < overlay.calibrated_at < 60
+    assert {s is None for s in scales[: overlay.calibrated_at - 1]} == {True}
+    assert set(scales[overlay.calibrated_at :]) == {overlay.scale}
+    # Rows before the calibration are there too, at their own steps, all on the one scale.
+    assert overlay.history.steps.tolist() == steps.tolist()
+    curves = one_layer(RATE).on(found.history.target)
+    expected = curves.generated_variance(steps * overlay.scale, SAMPLER, found.history["initial_gain"])
+    np.testing.assert_allclose(overlay.history.variance, expected, rtol=1e-10)
+    tag = "spectral/theory/mode_0001"
+    assert [(s, v[tag]) for s, v in logged if tag in v] == list(zip(steps, overlay.history.variance[:, 0], strict=True))
+    # The refit has a tag of its own and changes nothing.
+    document = json.loads((tmp_path / "spectral" / "overlay.json").read_text())
+    assert [(s, v) for s, v in logged if "spectral/refit/time_scale" in v] == [
+        (60, {"spectral/refit/time_scale": document["refit_scale"]})
+    ]
+    assert (document["scale"], document["calibrated_at"]) == (overlay.scale, overlay.calibrated_at)
+    emerged = found.session.comparison().measured
+    modes = emerged.eligible("rising") | emerged.eligible("falling")
+    assert document["goodness_of_fit"]["cells"] == (len(steps) - 1) * modes.sum()  # 0 is where both begin
+    assert document["goodness_after_calibration"]["cells"] == (steps > overlay.calibrated_at).sum() * modes.sum()
+    rms = np.sqrt(np.mean(np.log(variance[1:, modes] / expected[1:, modes]) ** 2))
+    assert document["goodness_of_fit"]["rms"] == pytest.approx(rms, rel=1e-9)
+    assert document["goodness_of_fit"]["rms"] < 0.3 * document["goodness_of_fit"]["baseline"]
+
+
+def test_a_clock_never_calibrated_on_the_way_is_fitted_in_the_end(tmp_path):
+    overlay = Overlay(clock="fitted", calibrate_after=0.999)
+    descend(tmp_path, Declared("edm"), 5, overlay=overlay)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    document = json.loads((tmp_path / "spectral" / "overlay.json").read_text(), parse_constant=refuse)
+    assert overlay.calibrated_at == document["calibrated_at"] == 5
+    assert document["goodness_after_calibration"] == {"rms": None, "baseline": None, "cells": 0}
+
+
+def first_rows(history, count):
+    """A history that ends with row ``count``."""
+    found = SpectralHistory({name: history[name] for name in ("target", "fixed_point")})
+    for i in range(count + 1):
+        found.append(step=history.steps[i], variance=history.variance[i])
+    return found
+
+
+@pytest.mark.parametrize("criterion", ["geometric", "harmonic", "arithmetic", 0.5])
+def test_the_clock_is_calibrated_by_the_criterion_of_the_fitter(tmp_path, criterion):
+    overlay, gray = Overlay(clock="fitted", calibrate_after=0.3), 1.5
+    found = descend(tmp_path, Declared("edm"), 80, overlay=overlay, others=[Fitter(criterion, gray)])
+    ready = []
+    for row in range(1, len(found.history)):
+        emerged = compare(first_rows(found.history, row), None, criterion, gray).measured
+        both = [(emerged.crossed(way).sum(), emerged.eligible(way).sum()) for way in ("rising", "falling")]
+        crossed, eligible = np.sum(both, axis=0)
+        ready.append(crossed >= max(5, 0.3 * eligible))
+    assert overlay.calibrated_at == found.history.steps[1 + ready.index(True)]
+
+
+def test_the_clock_is_kept_in_checkpoints(tmp_path):
+    overlay, twin = Overlay(clock="fitted"), Overlay()
+    descend(tmp_path, Declared("edm"), overlay=overlay)
+    torch.save(overlay.state_dict(), tmp_path / "state.pt")
+    twin.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert (twin.scale, twin.calibrated_at) == (overlay.scale, overlay.calibrated_at)
+    twin.load_state_dict({})
+    assert (twin.scale, twin.calibrated_at) == (None, None)
+
+
+def test_a_mean_is_a_departure_that_leaves_the_clock(tmp_path):
+    overlay = Overlay()
+    descend(tmp_path, Declared("edm"), 1, overlay=overlay, data=gaussian() + 1.0)
+    (departure,) = overlay.departures
+    assert isinstance(departure, Departure)
+    assert not departure.affects_clock
+    assert f"{DIM / float(VARIANCE.sum()):.2g}" in departure.text
+    assert overlay.scale == 1

@@ -1,0 +1,98 @@
+"""A session by itself: the way of a measurement, what is looked at, and what is drawn."""
+
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import spectral_lightning
+from spectral_lightning import PCABasis, Sampler, Sampling, SpectralMonitor, SpectralProbe
+from spectral_lightning.tracking import Output, Session, Settings, switched_off
+from spectral_lightning.tracking.first_look import check_again
+from tests.support.bare_loop import Network, begin, examples, monitor, train
+from tests.support.tiny_training import draw_blanks
+
+PACKAGE = Path(spectral_lightning.__file__).parent
+
+
+class Traced(Network):
+    """Writes down by which of the package's functions it is reached."""
+
+    def __init__(self):
+        super().__init__()
+        self.ways = set()
+
+    def forward(self, z, sigma):
+        frames = [f for f in traceback.extract_stack() if Path(f.filename).is_relative_to(PACKAGE)]
+        self.ways.add(tuple(f"{Path(f.filename).stem}.{f.name}" for f in frames))
+        return super().forward(z, sigma)
+
+
+WAY = (
+    "session.after_update",
+    "session.measure",
+    "probe.generate",
+    "sampler.__call__",
+    "solvers.heun",
+    "probe.evaluated",
+)
+
+
+@pytest.mark.parametrize(("hooks", "trigger"), [(True, "monitor._after"), (False, "monitor.step")])
+def test_a_measurement_is_a_few_stations_long(tmp_path, hooks, trigger):
+    network = Traced()
+    optimizer = torch.optim.Adam(network.parameters())
+    options = {"sampling": Sampling(16, Sampler()), "output": Output(str(tmp_path), figures=False)}
+    given = optimizer if hooks else None
+    found = SpectralMonitor(network, examples(), network.forward, given, **options)
+    train(network, optimizer, 1, found.step)  # the first update begins the measurements if hooks are followed
+    network.ways.clear()
+    train(network, optimizer, 1, found.step)
+    assert network.ways == {(), (trigger, *WAY)}  # the training's own step, and the measurement
+
+
+BASIS = PCABasis.from_moments(torch.zeros(4), torch.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("last", "step", "looks"),
+    [(50, 63, False), (79, 100, True), (100, 126, False), (98, 102, True), (0, 251, True), (631, 1259, True)],
+)
+def test_the_denoiser_is_looked_at_again_where_a_power_of_ten_was_crossed(last, step, looks):
+    calls, probe = [], SpectralProbe(BASIS, Sampler(num_steps=3), num_samples=16)
+
+    def exact(z, sigma):
+        calls.append(sigma)
+        return z / (1 + sigma[:, None] ** 2)
+
+    check_again(probe, exact, torch.device("cpu"), torch.float64, None, last, step)
+    assert bool(calls) is looks
+
+
+def test_what_is_known_later_says_so():
+    session = Session(Settings())
+    for name in ("training", "probe", "results", "measured", "basis"):
+        with pytest.raises(RuntimeError, match="known once"):
+            getattr(session, name)
+    assert (session.last_step, session.started, session.prediction) == (0, False, None)
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", "0", "false", "on", ""])
+def test_the_switch(monkeypatch, value):
+    monkeypatch.setenv("SPECTRAL_LIGHTNING", value)
+    assert switched_off() is (value not in ("on", ""))
+
+
+@pytest.mark.parametrize("figures", [True, False])
+def test_figures_can_be_switched_off(tmp_path, monkeypatch, figures):
+    drawn = []
+    draw_blanks(monkeypatch, lambda *parts, **_: drawn.append(parts) or Figure((1, 1)))
+    network, optimizer = begin()
+    gains = {"sampling": Sampling(num_samples=16, sampler=Sampler(num_steps=3), track_gain=True)}
+    with monitor(network, tmp_path, optimizer, output=Output(str(tmp_path), figures=figures), **gains):
+        train(network, optimizer, 3)
+    pictures = sorted(p.name for p in tmp_path.rglob("*.png"))
+    assert pictures == (["emergence.png", "gain.png", "overlay.png"] if figures else [])
+    assert bool(drawn) is figures
