@@ -8,17 +8,14 @@ import torch
 from torch import nn
 
 from spectral_lightning import Sampler, SpectralMonitor
-from spectral_lightning.diffusion import Adapter, Departure
-from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
-from spectral_lightning.diffusion.adapters.conventions import PRESETS
-from spectral_lightning.prediction import compare, derived_preconditioning
-from spectral_lightning.spectra import PCABasis, SpectralHistory
+from spectral_lightning.diffusion import Adapter
+from spectral_lightning.prediction import compare
+from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.tracking import Fitter, Overlay
 from tests.support.flat import flat_tracker, one_layer
 
 DIM, SAMPLER, RATE = 8, Sampler(num_steps=4), 0.02
 VARIANCE = torch.logspace(1, -3, DIM, dtype=torch.float64)
-BASIS = PCABasis.from_moments(torch.zeros(DIM), torch.diag(VARIANCE))
 
 
 def gaussian(count=64):
@@ -26,85 +23,6 @@ def gaussian(count=64):
     q = torch.linalg.qr(torch.randn(count // 2, DIM, generator=torch.Generator().manual_seed(0)).double())[0]
     half = q * (count // 2) ** 0.5 * VARIANCE.sqrt()
     return torch.cat([half, -half])
-
-
-# What is derived from a convention.
-
-
-class Affine(nn.Module):
-    """``q x + b``, however it is called."""
-
-    def __init__(self, q, b):
-        super().__init__()
-        self.q, self.b, self.anchor = q, b, nn.Parameter(torch.zeros(1, dtype=torch.float64))
-
-    def forward(self, *arguments, **_):
-        (x,) = [a for a in arguments if a is not None and a.ndim == 2]
-        return self.q * x + self.b
-
-
-ABAR = torch.cumprod(1 - torch.linspace(1e-4, 0.06, 200, dtype=torch.float64), 0)
-NAMED = {"edm-backbone": "edm", "flow-matching": "flow", "flow-matching-xt": "flow", "log-snr": "variance_preserving"}
-NAMED |= {f"{n}-epsilon": "variance_preserving" for n in ("diffusers", "ddpm")} | {"diffusers-flow-match": "flow"}
-NAMED |= {"diffusers-v": "velocity", "ddpm-v": "velocity", "diffusers-sample": "x0", "ddpm-x0": "x0"}
-NAMED |= {"latent-diffusion": "variance_preserving"}
-OTHER = {
-    "the score": {"prediction": "score"},
-    "noise on the exploding path": {"prediction": "epsilon", "path": "variance-exploding"},
-    "the data on the straight path": {"prediction": "x0", "path": "linear"},
-    "v on EDM's path": {"prediction": "v", "path": "edm"},
-    "noise of data scaled by 3": {"prediction": "epsilon", "data_scale": 3.0},
-    "a velocity of data scaled by 0.5": {"prediction": "eps-x0", "path": "linear", "data_scale": 0.5},
-    "EDM's F of data scaled by 2": {"prediction": "edm", "path": "edm", "sigma_data": 0.7, "data_scale": 2.0},
-}
-CONVENTIONS = {name: Adapter(name, "", schedule=ABAR.tolist(), output="") for name in NAMED}
-CONVENTIONS |= {name: Adapter("affine", "", time="sigma", **fields) for name, fields in OTHER.items()}
-
-
-@pytest.mark.parametrize("name", CONVENTIONS)
-def test_the_derived_coefficients_are_those_of_the_adapters_denoiser(name):
-    def denoiser(q, b):
-        return BoundDenoiser(CONVENTIONS[name], Affine(q, b))
-
-    derived, assumed = derived_preconditioning(denoiser(0, 0), BASIS)
-    sign = -1 if CONVENTIONS[name].prediction == "x0-eps" else 1  # the same network for the opposite velocity
-    assert derived.kind == NAMED.get(name, "given")
-    assert str(CONVENTIONS[name].prediction) in assumed
-    grid = denoiser(0, 0).sigma_grid
-    sigma = (
-        torch.logspace(-2, 1.5, 9, dtype=torch.float64)
-        if grid is None
-        else torch.tensor(grid[::20], dtype=torch.float64)
-    )
-    one = torch.ones(len(sigma), DIM, dtype=torch.float64)
-    np.testing.assert_allclose(derived.c_skip(sigma), denoiser(0, 0)(one, sigma)[:, 0], rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(derived.c_out(sigma), denoiser(0, sign)(0 * one, sigma)[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(
-        derived.gain(sigma, 1.7), denoiser(1.7 * sign, 0)(one, sigma)[:, 0], rtol=1e-10, atol=1e-15
-    )
-    # The squared error of the network's own target.
-    np.testing.assert_allclose(derived.loss_weight(sigma), 1 / derived.c_out(sigma) ** 2, rtol=1e-12)
-
-
-def test_every_convention_is_derived():
-    assert {*NAMED, "affine", "edm", "posterior"} == set(PRESETS)
-
-
-@pytest.mark.parametrize("own", [0.3, None])
-def test_of_a_denoiser_nothing_but_edms_coefficients_can_be_assumed(own):
-    network = Affine(0.5, 0)
-    spread = float(VARIANCE.mean()) ** 0.5
-    if own is not None:
-        network.sigma_data = own
-    for adapter in (Adapter("edm", ""), Adapter("posterior", "", schedule=lambda t: (1 - t, t))):
-        derived, assumed = derived_preconditioning(BoundDenoiser(adapter, network), BASIS)
-        assert (derived.kind, derived.sigma_data) == ("edm", pytest.approx(own or spread, rel=1e-12))
-        assert ("the network's" if own else "the data's") in assumed
-    derived, _ = derived_preconditioning(lambda z, sigma: z, BASIS)
-    assert (derived.kind, derived.sigma_data) == ("edm", pytest.approx(spread, rel=1e-12))
-
-
-# In a training: one matrix for each of the sampler's levels, on the exact loss of the network's own target.
 
 
 FORMULAS = {  # prediction, path: skip, out, input scale
@@ -234,19 +152,11 @@ def test_a_varying_rate_is_followed(tmp_path):
     np.testing.assert_allclose(overlay.history.variance, history.variance, rtol=0.01)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "name"),
-    [
-        (lambda p: torch.optim.Adam(p, 1e-3), "Adam used"),
-        (lambda p: torch.optim.SGD(p, 1e-3, momentum=0.5), "momentum"),
-        (lambda p: torch.optim.SGD(p, 1e-3, weight_decay=0.1), "weight_decay"),
-    ],
-)
-def test_an_optimizer_that_is_not_plain_descent_has_a_fitted_clock(tmp_path, optimizer, name):
+def test_an_optimizer_that_is_not_plain_descent_has_a_fitted_clock(tmp_path):
     network, overlay = Declared("edm"), Overlay()
-    descend(tmp_path, network, 2, overlay=overlay, optimizer=optimizer(network.parameters()))
-    (departure,) = overlay.departures
-    assert name in departure.text
+    optimizer = torch.optim.SGD(network.parameters(), RATE, momentum=0.5)
+    descend(tmp_path, network, 2, overlay=overlay, optimizer=optimizer)
+    assert ["momentum" in departure.text for departure in overlay.departures] == [True]
     assert overlay.describe_clock().startswith("clock: one factor")
 
 
@@ -326,13 +236,3 @@ def test_the_clock_is_kept_in_checkpoints(tmp_path):
     assert (twin.scale, twin.calibrated_at) == (overlay.scale, overlay.calibrated_at)
     twin.load_state_dict({})
     assert (twin.scale, twin.calibrated_at) == (None, None)
-
-
-def test_a_mean_is_a_departure_that_leaves_the_clock(tmp_path):
-    overlay = Overlay()
-    descend(tmp_path, Declared("edm"), 1, overlay=overlay, data=gaussian() + 1.0)
-    (departure,) = overlay.departures
-    assert isinstance(departure, Departure)
-    assert not departure.affects_clock
-    assert f"{DIM / float(VARIANCE.sum()):.2g}" in departure.text
-    assert overlay.scale == 1
