@@ -93,50 +93,43 @@ def test_an_end_by_time_alone(tmp_path):
     assert all(0.5 * final < end < 2 * final for step, end in ends.seen.items() if step > final / 2)
 
 
-def test_a_varying_rate_is_summed(tmp_path):
-    own = tracker()
-    fit(tmp_path, [own], OwnModule(scheduled=True))
-    rates = 0.01 * 0.5 ** (np.arange(10) // 5)
-    expected = [rates[:step].sum() for step in own.history.steps]
-    np.testing.assert_allclose(own.history["cumulative_learning_rate"], expected, rtol=1e-12)
-
-
 class Manual(OwnModule):
-    """Steps two optimizers itself: the first every batch on a schedule, the second every other batch."""
+    """Steps its optimizers itself: the first every batch on a schedule, a second every so many batches."""
 
-    def __init__(self, second=True, seen=True):
+    def __init__(self, every=None, seen=True):
         super().__init__()
         self.automatic_optimization = False
-        self.other, self.second, self.seen = torch.nn.Linear(8, 8), second, seen
+        self.other, self.every, self.seen = torch.nn.Linear(8, 8), every, seen
 
     def configure_optimizers(self):
         first = torch.optim.SGD(self.body.parameters(), lr=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(first, lambda update: 1 / (1 + update))
         second = torch.optim.SGD(self.other.parameters(), lr=0.5)
-        return ([first, second] if self.second else [first]), [schedule]
+        return ([first, second] if self.every else [first]), [schedule]
 
     def training_step(self, batch, batch_idx):
         found = self.optimizers(use_pl_optimizer=self.seen)
-        first, *others = found if self.second else [found]
+        first, *others = found if self.every else [found]
         loss = super().training_step(batch, batch_idx) + self.other(batch).square().mean()
         first.zero_grad()
         self.manual_backward(loss)
         self.clip_gradients(first, gradient_clip_val=0.1, gradient_clip_algorithm="norm")
         first.step()
-        if others and batch_idx % 2:
-            others[0].step()
+        for other in others if batch_idx % (self.every or 1) == (self.every or 1) - 1 else ():
+            other.step()
         self.lr_schedulers().step()
 
 
-@pytest.mark.parametrize(("second", "total"), [(True, 36), (False, 24)])
-def test_optimizers_stepped_by_hand(tmp_path, second, total):
-    """Lightning counts the steps of all; the learning rate is that of the first."""
-    own = tracker(per_decade=20)
-    run = fit(tmp_path, [own], Manual(second), max_steps=-1, max_epochs=3)
+@pytest.mark.parametrize(("every", "total", "planned"), [(None, 24, 24), (1, 48, 48), (2, 36, 48)])
+def test_optimizers_stepped_by_hand(tmp_path, every, total, planned):
+    """Lightning counts the steps of all; the learning rate is that of the first, the end as if all step every batch."""
+    own, ends = tracker(per_decade=20), Ends()
+    run = fit(tmp_path, [own, ends], Manual(every), max_steps=-1, max_epochs=3)
     assert run.global_step == own.history.last_step == total
+    assert ends.seen[total] == planned
     updates = {0: 0}
     for batch in range(24):
-        updates[max(updates) + 1 + (second and batch % 2)] = batch + 1
+        updates[max(updates) + 1 + bool(every and batch % every == every - 1)] = batch + 1
     rates = np.concatenate([[0.0], np.cumsum(0.01 / np.arange(1, 25))])
     wanted = [rates[updates[step]] for step in own.history.steps]
     np.testing.assert_allclose(own.history["cumulative_learning_rate"], wanted, rtol=1e-12)
@@ -145,7 +138,7 @@ def test_optimizers_stepped_by_hand(tmp_path, second, total):
 def test_an_optimizer_that_lightning_does_not_see_leaves_one_measurement(tmp_path):
     """Its updates are not in ``global_step``, which is what loggers and checkpoints go by too."""
     own = tracker()
-    fit(tmp_path, [own], Manual(second=False, seen=False), max_steps=-1, max_epochs=1)
+    fit(tmp_path, [own], Manual(seen=False), max_steps=-1, max_epochs=1)
     assert own.history.steps.tolist() == [0]
 
 
@@ -264,20 +257,6 @@ def test_fewer_examples_than_dimensions_leave_null_modes(tmp_path):
     laws = [fitter.result.measured_law(way) for way in ("rising", "falling")]
     assert not any(law.determinable for law in laws)
     assert all(law.reason for law in laws)
-
-
-def test_samples_that_are_not_finite_are_counted_and_left_out(tmp_path):
-    class Overflowing(OwnModule):
-        def denoise(self, z, sigma):
-            out = super().denoise(z, sigma)
-            spoil = self.global_step > 0 and len(z) == 16
-            return torch.cat([out[:2] * torch.nan, out[2:]]) if spoil else out
-
-    own = tracker()
-    with pytest.warns(UserWarning, match="2 of 16 samples at step 1"):
-        fit(tmp_path, [own], Overflowing(), max_steps=1)
-    assert own.history["non_finite"].tolist() == [0, 2]
-    assert np.isfinite(own.history.variance).all()
 
 
 def test_a_second_training_with_the_same_callbacks_starts_anew(tmp_path):

@@ -151,3 +151,34 @@ def test_wrong_situations_are_refused_with_nothing_written(error, message, optio
     with pytest.raises(error, match=message):
         flat_tracker(SpectralMonitor, **{**defaults, **sampler, **options})
     assert list(tmp_path.iterdir()) == []
+
+
+def flat(parameter):
+    """As torch's FSDP names it."""
+    return type("FlatParameter", (torch.nn.Parameter,), {})(parameter.data)
+
+
+def marked(**mark):
+    """The same parameter with a mark."""
+
+    def put(parameter):
+        for name, value in mark.items():
+            setattr(parameter, name, value)
+        return parameter
+
+    return put
+
+
+SHARDED = {"flat parameters": flat, "flat parameter": marked(_is_flat_param=True), "DeepSpeed ZeRO 3": marked(ds_id=0)}
+
+
+@pytest.mark.parametrize("kind", SHARDED)
+def test_sharded_parameters_are_refused_unless_the_denoiser_gathers_them(kind, tmp_path):
+    """Those of FSDP2 are, on two processes, with the callbacks."""
+    network, options = Network(), {"num_samples": 16, "directory": str(tmp_path), "figures": False}
+    network.body[0].weight = SHARDED[kind](network.body[0].weight)
+    with pytest.raises(ValueError, match=f"Network are sharded .{kind}.*`denoiser=`"):
+        flat_tracker(SpectralMonitor, network=network, data=examples(64), denoiser="edm", **options)
+    assert list(tmp_path.iterdir()) == []
+    given = flat_tracker(SpectralMonitor, network=network, data=examples(64), denoiser=network.forward, **options)
+    assert len(given.history) == 1
