@@ -116,19 +116,6 @@ def test_fourier_and_patch_variances_of_a_dense_network_on_data_that_are_not_sta
         np.testing.assert_allclose(overlay.history.variance, own.history.variance, rtol=1e-5)
 
 
-def test_gains_are_those_of_the_weights(tmp_path):
-    data, own = field(), tracker(num_samples=32, sampler=None, track_gain=True)
-    model = LinearDenoiser(list(data.shape), SAMPLER, init=0.1, optimizer=lambda p: torch.optim.Adam(p, lr=0.05))
-    run(tmp_path, model, data, [[own]], 15)
-    modes, gain = own.basis.vectors.numpy(), own.history["gain"]
-    for level, sigma in enumerate(SAMPLER.levels):
-        weight = model.network.weight[level].detach().double().numpy()
-        dense = (0.25 * np.eye(8) + 0.5 * sigma * weight) / (sigma**2 + 0.25)
-        np.testing.assert_allclose(gain[-1, level], np.diag(modes.T @ dense @ modes), rtol=0, atol=1e-5)
-    assert gain.shape == (len(own.history), len(SAMPLER.levels), 8)
-    np.testing.assert_array_equal(gain[0], own.history["initial_gain"])
-
-
 class Counted(OwnModule):
     evaluated = 0
 

@@ -8,7 +8,7 @@ import torch
 
 from spectral_lightning.diffusion import Latents
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import FourierBasis, PCABasis, SpectralProbe
+from spectral_lightning.spectra import FourierBasis, PCABasis, Ranks, SpectralProbe
 from spectral_lightning.theory import Preconditioning
 from tests.support.bases import NAMES, bases, directions, moments
 
@@ -472,3 +472,25 @@ def test_another_key_is_refused(change):
     assert probe.sampling_key != other.sampling_key
     with pytest.raises(ValueError, match="`samples`"):
         probe.row(other.generate(nonlinear), 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("batch", [2, 3, 8, 512])
+def test_a_latent_is_always_sampled_under_the_same_condition(size, batch):
+    condition, seen = torch.tensor([10, 20, 30]), {}
+    basis = PCABasis.from_moments(torch.zeros(4), torch.eye(4))
+
+    def sample(latents, rows):
+        for latent, row in zip(latents, rows, strict=True):
+            seen.setdefault(latent.numpy().tobytes(), set()).add(row.item())
+        return latents
+
+    for rank in range(size):
+        ranks = Ranks()
+        ranks.rank, ranks.size = rank, size
+        probe = SpectralProbe(basis, "given", num_samples=30, sample_batch_size=batch, ranks=ranks)
+        probe.generate(sample, condition=condition)
+    assert len(seen) == 30
+    for i, latent in enumerate(probe.latents.rows(0, 30).float()):
+        # Both of an antithetic pair under one row.
+        assert seen[latent.numpy().tobytes()] == {condition[i // 2 % 3].item()}

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 from spectral_lightning import Sampler, SpectralMonitor
 from spectral_lightning.diffusion import Adapter
-from spectral_lightning.spectra import PCABasis, Ranks, SpectralHistory, SpectralProbe
+from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory.solving.sampled import fixed_point
 from spectral_lightning.tracking.reference.classes import find_classes
 from tests.support.flat import flat_tracker
@@ -142,31 +142,6 @@ def test_which_classes_there_are():
     assert find_classes(network, None, None, 3, takes_labels=True).names == ("0", "1", "2")
     # What is given classifies, whatever the denoiser takes.
     assert find_classes(network, None, len, 3, takes_labels=True).classify is len
-
-
-class Share(Ranks):
-    def __init__(self, rank, size):
-        self.rank, self.size = rank, size
-
-
-@pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("batch", [2, 3, 8, 512])
-def test_a_latent_is_always_sampled_under_the_same_row(size, batch):
-    condition, seen = torch.tensor([10, 20, 30]), {}
-    basis = PCABasis.from_moments(torch.zeros(DIM), torch.eye(DIM))
-
-    def sample(latents, rows):
-        for latent, row in zip(latents, rows, strict=True):
-            seen.setdefault(latent.numpy().tobytes(), set()).add(row.item())
-        return latents
-
-    for rank in range(size):
-        probe = SpectralProbe(basis, "given", num_samples=30, sample_batch_size=batch, ranks=Share(rank, size))
-        probe.generate(sample, condition=condition)
-    assert len(seen) == 30
-    for i, latent in enumerate(probe.latents.rows(0, 30).float()):
-        # Both of an antithetic pair under one row.
-        assert seen[latent.numpy().tobytes()] == {condition[i // 2 % 3].item()}
 
 
 def test_rows_of_conditions_are_those_of_the_samples(tmp_path):

@@ -190,6 +190,7 @@ def test_accelerate_on_two_processes_equals_one(tmp_path, bare):
     np.testing.assert_allclose(two.variance, one.variance, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_diffusers_network_alone(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     network = diffusers.UNet2DModel(

@@ -226,13 +226,3 @@ def test_the_clock_is_calibrated_by_the_criterion_of_the_fitter(tmp_path, criter
         crossed, eligible = np.sum(both, axis=0)
         ready.append(crossed >= max(5, 0.3 * eligible))
     assert overlay.calibrated_at == found.history.steps[1 + ready.index(True)]
-
-
-def test_the_clock_is_kept_in_checkpoints(tmp_path):
-    overlay, twin = Overlay(clock="fitted"), Overlay()
-    descend(tmp_path, Declared("edm"), overlay=overlay)
-    torch.save(overlay.state_dict(), tmp_path / "state.pt")
-    twin.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert (twin.scale, twin.calibrated_at) == (overlay.scale, overlay.calibrated_at)
-    twin.load_state_dict({})
-    assert (twin.scale, twin.calibrated_at) == (None, None)
