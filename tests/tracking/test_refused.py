@@ -12,6 +12,11 @@ from spectral_lightning.tracking import Fitter, Output, Overlay, Reference, Samp
 from tests.support.bare_loop import Network, examples
 from tests.support.flat import flat_tracker
 
+
+def _name(value):
+    return getattr(value, "__name__", None) or next(iter(value))
+
+
 ARGUMENTS = [
     (Sampling, {"num_samples": 15}),
     (Sampling, {"num_samples": 0}),
@@ -43,7 +48,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "options"), ARGUMENTS, ids=str)
+@pytest.mark.parametrize(("kind", "options"), ARGUMENTS, ids=_name)
 def test_wrong_arguments_are_named(kind, options):
     with pytest.raises((ValueError, TypeError), match=f"^`{next(iter(options))}`"):
         kind(**options)
