@@ -1,7 +1,7 @@
 """Data whose spectrum is known or worth knowing, ready for a Trainer and for YAML."""
 
 from spectral_lightning.datamodules.images.datamodule import ImageDataModule
-from spectral_lightning.datamodules.patches.datamodule import PatchDataModule
+from spectral_lightning.datamodules.patches import PatchDataModule
 from spectral_lightning.datamodules.spectrum_edit import (
     EditedDataset,
     FittedEdit,

@@ -1,15 +1,99 @@
-"""From stored pixels to the network's: size and channels, then scale."""
+"""Pixels of images: found in a folder, read from files, brought to one size and to the network's scale."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 from torchvision.transforms.v2 import functional
 
-__all__ = ["Framing", "PixelScale"]
+__all__ = ["Framing", "PixelScale", "image_files", "image_size", "package_folder", "read_image"]
+
+
+def image_files(root: str | Path, argument: str) -> list[Path]:
+    """Image files anywhere below ``root`` (png, jpg, bmp, ppm, pgm, tif, webp), sorted by path; hidden ones are skipped.
+
+    Args:
+        root: the folder.
+        argument: name of the argument that gave it, for errors.
+
+    Raises:
+        ValueError: if there is no such folder, or no image in it.
+    """
+    folder = Path(root).expanduser().absolute()
+    if not folder.is_dir():
+        raise ValueError(f"`{argument}` must be an existing folder, got {str(root)!r}.")
+    # torchvision lists the files of classes: here of one, the folder itself.
+    found = make_dataset(folder.parent, {folder.name: 0}, is_valid_file=_is_image, allow_empty=True)
+    if not found:
+        raise ValueError(f"`{argument}` must hold images ({', '.join(IMG_EXTENSIONS)}), got {str(root)!r} with none.")
+    return sorted(Path(path) for path, _ in found)
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(IMG_EXTENSIONS) and not Path(path).name.startswith(".")
+
+
+def package_folder(package: str, project: str) -> Path:
+    """Folder of an installed package, which is not imported.
+
+    Raises:
+        ImportError: if it is not installed; ``project`` is its name in the package index.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ImportError(
+            f"These images ship with {project}, which is not installed: pip install 'spectral-lightning[data]'."
+        )
+    return Path(spec.origin).parent
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"Every image must be readable, got {str(path)!r} ({error}). Repair or remove it.") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels, from the header alone.
+
+    Raises:
+        ValueError: if the file is not a readable image.
+    """
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+def read_image(path: Path, *, color: bool = False) -> Tensor:
+    """Pixels in [0, 1], ``[C, H, W]``: C is 3 in colour; or 1, the luminance (ITU-R 601), in grey.
+
+    Grey images are repeated in all three channels if colour is requested; transparency is ignored.
+
+    Raises:
+        ValueError: if the file is not a readable image of 8 or 16 bits a channel.
+    """
+    with _opened(path) as image:
+        return _unit_pixels(image, color).expand(3 if color else 1, -1, -1)
+
+
+def _unit_pixels(image: Image.Image, color: bool) -> Tensor:
+    if image.mode in ("I", "F"):
+        raise OSError("32 bits a pixel, and which value is white is not known")
+    if image.mode.startswith("I;16"):
+        return torch.from_numpy(np.asarray(image, dtype=np.float32) / np.float32(65_535))[None]
+    pixels: Tensor = functional.pil_to_tensor(image.convert("RGB" if color else "L"))
+    return pixels.float().div_(255)
 
 
 @dataclass(frozen=True)
@@ -84,14 +168,11 @@ class PixelScale:
         merged by their own means, so that no digits cancel.
         """
         count = 0
-        mean = squares = torch.zeros(0, dtype=torch.float64)
+        mean = squares = torch.zeros((), dtype=torch.float64)
         for part in parts:
             pixels = part.transpose(0, 1).flatten(1).double()
             n, own = pixels.shape[1], pixels.mean(1)
             deviation = (pixels - own[:, None]).square().sum(1)
-            if not count:
-                count, mean, squares = n, own, deviation
-                continue
             delta = own - mean
             squares = squares + deviation + delta.square() * (count * n / (count + n))
             mean = mean + delta * (n / (count + n))

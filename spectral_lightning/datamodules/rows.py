@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.spectra import SpectralMoments
 
-__all__ = ["CHUNK", "Reader", "Rows", "RowsDataModule"]
+__all__ = ["CHUNK", "DrawnDataModule", "Reader", "Rows", "RowsDataModule"]
 
 CHUNK = 1_024
 """Samples read or added up at a time."""
@@ -124,14 +125,7 @@ class RowsDataModule(LightningDataModule, ABC):
 
     The loaders have no separate generator, so the seed of the run governs their order.
 
-    Args:
-        batch_size: samples per batch; an incomplete last training batch is dropped.
-        seed: of the data that a subclass draws.
-        num_workers: processes that load batches; they are kept alive between epochs.
-        shuffle: whether the training samples come in a new order each epoch.
-
-    Raises:
-        ValueError: for an argument out of range.
+    Arguments and errors are those of the subclasses. Workers are kept alive between epochs.
     """
 
     shape: Any
@@ -145,13 +139,20 @@ class RowsDataModule(LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def train_rows(self) -> Rows:
-        """The training set, drawn or read when first asked for."""
+    def _sets(self) -> Sequence[Any]:
+        """The training rows and the validation rows, drawn or read; more may follow them."""
 
     @property
-    @abstractmethod
+    def train_rows(self) -> Rows:
+        """The training set, drawn or read when first asked for."""
+        rows: Rows = self._sets[0]
+        return rows
+
+    @property
     def val_rows(self) -> Rows:
         """The validation set, drawn or read when first asked for."""
+        rows: Rows = self._sets[1]
+        return rows
 
     @property
     def dim(self) -> int:
@@ -164,7 +165,7 @@ class RowsDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str | None = None) -> None:
         """Draw or read both sets, once."""
-        _ = self.train_rows, self.val_rows
+        _ = self._sets
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training set."""
@@ -193,3 +194,65 @@ class RowsDataModule(LightningDataModule, ABC):
                 f"`batch_size` must be at most the number of {samples}, {available}, got {self.batch_size!r}. "
                 "Incomplete batches are dropped, so there would be none."
             )
+
+
+class DrawnDataModule(RowsDataModule):
+    """A training and a validation set, drawn when one of them is first asked for.
+
+    Args:
+        num_samples: size of the training set.
+        num_val_samples: size of the validation set; 0 for none.
+        batch_size: samples per batch; an incomplete last training batch is dropped.
+        exact_moments: whether each set has exactly the population's mean and covariance (with 1/n), to the rounding of
+            float32, as has each class of a mixture, which must be ``stratified``. Needs more samples (of each class) than
+            dimensions.
+        shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
+        seed: of the population and the samples.
+        num_workers: processes that load batches.
+
+    Raises:
+        ValueError: for an argument out of range, or fewer training samples than one batch.
+    """
+
+    streams: ClassVar[tuple[str, ...]] = ("train", "val")
+    """One stream of random numbers per use, so that the population does not depend on the number of samples."""
+
+    def __init__(
+        self,
+        num_samples: int = 10_000,
+        num_val_samples: int = 2_048,
+        batch_size: int = 1_024,
+        exact_moments: bool = False,
+        shuffle: bool = True,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size, seed, num_workers, shuffle)
+        self.num_samples = positive_integer("num_samples", num_samples)
+        self.num_val_samples = positive_integer("num_val_samples", num_val_samples, minimum=0)
+        self.exact_moments = exact_moments
+        self._check_batch_size(self.num_samples, "training samples (`num_samples`)")
+
+    @cached_property
+    def _sets(self) -> tuple[Rows, Rows]:
+        return self._draw("train", self.num_samples), self._draw("val", self.num_val_samples)
+
+    @abstractmethod
+    def population_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64, known without drawing a sample."""
+
+    @abstractmethod
+    def _draw(self, stream: str, count: int) -> Rows:
+        """So many samples of the set ``"train"`` or ``"val"``."""
+
+    def _generator(self, stream: str) -> Generator:
+        return Generator().manual_seed(len(self.streams) * self.seed + self.streams.index(stream))
+
+    def _check_full_rank(self, smallest: Callable[[int], int] = lambda count: count) -> None:
+        """Refuse sets too small for exact moments; ``smallest`` is the size of the smallest class among so many samples."""
+        for name, count in (("num_samples", self.num_samples), ("num_val_samples", self.num_val_samples)):
+            if self.exact_moments and count and smallest(count) <= self.dim:
+                raise ValueError(
+                    f"`{name}` must give more samples than the dimension, {self.dim}, to each class for `exact_moments`, got "
+                    f"{count!r} and {smallest(count)}. Fewer samples cannot have a covariance of full rank."
+                )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -225,8 +225,8 @@ class SwapVariances(SpectrumEdit):
     def __init__(self, pairs: list[list[int]]) -> None:
         if not pairs or any(len(pair) != 2 for pair in pairs):
             raise ValueError(f"`pairs` must be one or more pairs of modes, such as [[0, 5]], got {pairs!r}.")
-        self.pairs = [(_mode(first), _mode(second)) for first, second in pairs]
-        modes = [k for pair in self.pairs for k in pair]
+        modes = [positive_integer("pairs", k, minimum=0, remedy="Modes count from 0.") for pair in pairs for k in pair]
+        self.pairs = list(zip(modes[::2], modes[1::2], strict=True))
         if len(set(modes)) < len(modes):
             raise ValueError(f"`pairs` must name each mode once, got {pairs!r}.")
 
@@ -265,7 +265,10 @@ class EditedDataset(Dataset[Any]):
 
     def __init__(self, dataset: Dataset[Any] | Tensor, edit: SpectrumEdit | FittedEdit) -> None:
         self.dataset: Any = dataset
-        self.edit = edit if isinstance(edit, FittedEdit) else edit.fit(torch.stack([*map(_sample, self._items())]))
+        if isinstance(edit, SpectrumEdit):
+            # By length, because a dataset need not raise IndexError at its end.
+            edit = edit.fit(torch.stack([_sample(self.dataset[index]) for index in range(len(self))]))
+        self.edit = edit
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -280,14 +283,6 @@ class EditedDataset(Dataset[Any]):
         return [
             (new, *item[1:]) if isinstance(item, tuple | list) else new for item, new in zip(items, edited, strict=True)
         ]
-
-    def _items(self) -> Iterator[Any]:
-        # By length, because a dataset need not raise IndexError at its end.
-        return (self.dataset[index] for index in range(len(self)))
-
-
-def _mode(value: int) -> int:
-    return positive_integer("pairs", value, minimum=0, remedy="Modes are counted from 0.")
 
 
 def _sample(item: Any) -> Tensor:

@@ -4,11 +4,14 @@ from spectral_lightning.models.module import DiffusionModule
 from spectral_lightning.models.networks.dit import DiT
 from spectral_lightning.models.networks.mlp import FourierEmbedding, ResidualMLP
 from spectral_lightning.models.networks.unet import UNet
-from spectral_lightning.models.solvable.deep_linear import DeepLinearDenoiser, DeepLinearPerLevel
-from spectral_lightning.models.solvable.full_width import CircularConvPerLevel, FullWidthConvDenoiser
-from spectral_lightning.models.solvable.linear import AffinePerLevel, LinearDenoiser
-from spectral_lightning.models.solvable.local_convolution import LocalConvDenoiser, LocalConvPerLevel
-from spectral_lightning.models.solvable.per_level import PerLevel
+from spectral_lightning.models.solvable.convolution import CircularConvPerLevel, LocalConvPerLevel
+from spectral_lightning.models.solvable.denoisers import (
+    DeepLinearDenoiser,
+    FullWidthConvDenoiser,
+    LinearDenoiser,
+    LocalConvDenoiser,
+)
+from spectral_lightning.models.solvable.per_level import AffinePerLevel, DeepLinearPerLevel, PerLevel
 from spectral_lightning.models.solvable.solvable import SolvableDenoiser
 
 __all__ = [

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from spectral_lightning.arguments import non_negative, one_of, positive_integer
+from spectral_lightning.arguments import fraction, one_of, positive_integer
 from spectral_lightning.diffusion import Departure, NoiseDistribution, Reduction, default_noise, denoising_loss
 from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning
 
@@ -81,7 +81,7 @@ class DiffusionModule(LightningModule):
     ) -> None:
         super().__init__()
         self.num_classes = None if num_classes is None else positive_integer("num_classes", num_classes)
-        self.class_dropout = _share("class_dropout", class_dropout)
+        self.class_dropout = fraction("class_dropout", class_dropout, zero=True)
         if num_classes is None and class_dropout > 0:
             raise ValueError(
                 f"`class_dropout` must be 0 without `num_classes`, got {class_dropout!r}. Give the number of classes."
@@ -89,11 +89,9 @@ class DiffusionModule(LightningModule):
         self.network = _built(network, shape, self.num_classes)
         self.preconditioning = preconditioning or Preconditioning("edm")
         self.noise: NoiseDistribution = noise or default_noise(self.preconditioning)
-        self.reduction: Reduction = reduction
         one_of("reduction", reduction, ("sum", "mean"))
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self._to_compile = compile
+        self.reduction: Reduction = reduction
+        self.optimizer, self.lr_scheduler, self._to_compile = optimizer, lr_scheduler, compile
 
     def setup(self, stage: str) -> None:
         """Compile the network if requested; a second call changes nothing."""
@@ -116,8 +114,9 @@ class DiffusionModule(LightningModule):
         """
         noisy, level = _at_least_single(z), _at_least_single(sigma)
         s, p = _per_example(level, z), self.preconditioning
-        x = (p.c_in(s) * noisy).to(self._network_dtype(noisy.dtype))
-        condition = self._condition(label, z)
+        # The dtype of the network's parameters, which mixed precision does not change.
+        dtype = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), noisy.dtype)
+        x, condition = (p.c_in(s) * noisy).to(dtype), self._condition(label, z)
         out: Tensor = p.c_skip(s) * noisy + p.c_out(s) * self.network(x, level.log() / 4, *condition).to(noisy.dtype)
         return out.to(z.dtype)
 
@@ -131,7 +130,10 @@ class DiffusionModule(LightningModule):
         clean = _at_least_single(data)
         sigma = self.noise.sample(len(clean), clean.device)
         noisy = clean + _per_example(sigma, clean) * torch.randn_like(clean)
-        denoised = self.denoise(noisy, sigma, self._dropped(label))
+        if label is not None and self.num_classes is not None and self.class_dropout:
+            dropped = torch.rand(len(label), device=label.device) < self.class_dropout
+            label = label.masked_fill(dropped, self.num_classes)
+        denoised = self.denoise(noisy, sigma, label)
         return denoising_loss(denoised, clean, sigma, self.preconditioning, self.reduction)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -175,10 +177,6 @@ class DiffusionModule(LightningModule):
             )
         return found
 
-    def _network_dtype(self, fallback: torch.dtype) -> torch.dtype:
-        """The dtype of the network's parameters, which mixed precision does not change."""
-        return next((p.dtype for p in self.network.parameters() if p.is_floating_point()), fallback)
-
     def _condition(self, label: Tensor | None, z: Tensor) -> tuple[Tensor, ...]:
         """The third argument of the network, if it takes one."""
         if self.num_classes is None:
@@ -201,13 +199,6 @@ class DiffusionModule(LightningModule):
             )
         return parts[0], _checked_labels(parts[1], len(parts[0]), self.num_classes - 1)
 
-    def _dropped(self, label: Tensor | None) -> Tensor | None:
-        """The labels, with a random share replaced by the null class."""
-        if label is None or self.num_classes is None or self.class_dropout == 0:
-            return label
-        dropped = torch.rand(len(label), device=label.device) < self.class_dropout
-        return label.masked_fill(dropped, self.num_classes)
-
 
 def _built(network: Any, shape: list[int] | int | None, num_classes: int | None) -> nn.Module:
     """The network itself, or the one that a network class builds."""
@@ -229,12 +220,6 @@ def _at_least_single(x: Tensor) -> Tensor:
 def _per_example(values: Tensor, like: Tensor) -> Tensor:
     """``[B]`` in a shape that broadcasts against ``[B, *S]``."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def _share(name: str, value: Any) -> float:
-    if not 0 <= non_negative(name, value) < 1:
-        raise ValueError(f"`{name}` must be at least 0 and below 1, got {value!r}.")
-    return float(value)
 
 
 def _checked_labels(label: Tensor, count: int, largest: int) -> Tensor:

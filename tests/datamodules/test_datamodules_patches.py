@@ -8,9 +8,8 @@ import torch
 from PIL import Image
 
 from spectral_lightning.datamodules import PatchDataModule
-from spectral_lightning.datamodules.files import read_image
-from spectral_lightning.datamodules.patches.photographs import COLOR_PHOTOGRAPHS, PHOTOGRAPHS, shipped_photographs
-from spectral_lightning.datamodules.patches.regions import PatchRegions
+from spectral_lightning.datamodules.patches import COLOR_PHOTOGRAPHS, PHOTOGRAPHS, PatchRegions, shipped_photographs
+from spectral_lightning.datamodules.pixels import read_image
 
 
 def coordinates(height, width, number):

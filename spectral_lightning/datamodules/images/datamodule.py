@@ -158,19 +158,9 @@ class ImageDataModule(RowsDataModule):
         return len(self.class_names)
 
     @property
-    def train_rows(self) -> Rows:
-        """The training images, in random order. Reads them, once, if they are cached."""
-        return self._images[0]
-
-    @property
-    def val_rows(self) -> Rows:
-        """The validation images, in random order. Reads them, once, if they are cached."""
-        return self._images[1]
-
-    @property
     def scale(self) -> PixelScale:
         """Mean and standard deviation of each channel, which turned pixels into what the network sees."""
-        return self._images[2]
+        return self._sets[2]
 
     @cached_property
     def cached(self) -> str:
@@ -215,7 +205,7 @@ class ImageDataModule(RowsDataModule):
         return replace(train, framing=self.framing), replace(val, framing=self.framing)
 
     @cached_property
-    def _images(self) -> tuple[Rows, Rows, PixelScale]:
+    def _sets(self) -> tuple[Rows, Rows, PixelScale]:
         selections = self._selections
         # Before anything is read, which takes long for a large set.
         self._check_batch_size(len(selections[0]), "training images")

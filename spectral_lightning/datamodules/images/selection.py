@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spectral_lightning.datamodules.images.sets import ImageSet
+from spectral_lightning.datamodules.images.sources import ImageSet
 from spectral_lightning.datamodules.pixels import Framing, PixelScale
 from spectral_lightning.datamodules.rows import CHUNK, Rows
 
@@ -67,12 +67,8 @@ class Selection:
 class ClassChoice:
     """The classes kept, and the fraction of each.
 
-    A class is called by its name or, if no class has that name, by its index in the set.
-
-    Args:
-        classes: classes to keep, renumbered 0 ... n-1 in the order given; None for all.
-        fractions: fraction in (0, 1] kept of each class: a list with one number per kept class, in their order, or a
-            mapping from classes to numbers, 1 for those left out. None for everything.
+    They are ``classes`` and ``class_fraction`` of :class:`~spectral_lightning.datamodules.ImageDataModule`. A class is called
+    by its name or, if no class has that name, by its index in the set.
 
     Raises:
         ValueError: for no class, a class twice, or a fraction out of range.
@@ -115,21 +111,17 @@ class ClassChoice:
             kept = [_index("classes", key, names) for key in self.classes]
         if len(set(kept)) < len(kept):
             raise ValueError(f"`classes` must be different classes, got {list(self.classes or [])!r}.")
-        return kept, self._fractions(kept, names)
-
-    def _fractions(self, kept: list[int], names: Sequence[str]) -> list[float]:
-        if self.fractions is None:
-            return [1.0] * len(kept)
         if isinstance(self.fractions, dict):
             given = {_index("class_fraction", key, names): float(v) for key, v in self.fractions.items()}
             if not set(given) <= set(kept):
                 raise ValueError(f"`class_fraction` must be of classes that are kept, got {self.fractions!r}.")
-            return [given.get(k, 1.0) for k in kept]
-        if len(self.fractions) != len(kept):
+            return kept, [given.get(k, 1.0) for k in kept]
+        fractions = [1.0] * len(kept) if self.fractions is None else [float(value) for value in self.fractions]
+        if len(fractions) != len(kept):
             raise ValueError(
-                f"`class_fraction` must hold one number per class kept, {len(kept)}, got {len(self.fractions)}."
+                f"`class_fraction` must hold one number per class kept, {len(kept)}, got {len(fractions)}."
             )
-        return [float(value) for value in self.fractions]
+        return kept, fractions
 
     def select(self, source: ImageSet, order: Tensor) -> Selection:
         """Of the images at ``order``, those that are kept, in that order.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property, reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import non_negative, positive, positive_integer
-from spectral_lightning.datamodules.rows import Rows
-from spectral_lightning.datamodules.synthetic.drawn import DrawnDataModule
+from spectral_lightning.datamodules.rows import DrawnDataModule, Rows
 from spectral_lightning.datamodules.synthetic.population import GaussianPopulation, finite_numbers, whiten
 
 __all__ = ["GaussianFieldDataModule", "real_fourier"]
@@ -66,14 +67,7 @@ class GaussianFieldDataModule(DrawnDataModule):
         scale: mean of lambda over all frequencies.
         channel_covariance: covariance of the channels, one list per row; None for the identity.
         mean: one number for all channels, or one for each.
-        num_samples: size of the training set.
-        num_val_samples: size of the validation set; 0 for none.
-        batch_size: samples per batch; an incomplete last training batch is dropped.
-        exact_moments: whether each set has exactly the population's mean and covariance (with 1/n), to the rounding of
-            float32. Needs more samples than dimensions.
-        shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
-        seed: of the samples.
-        num_workers: processes that load batches.
+        settings: the arguments of :class:`DrawnDataModule`; ``seed`` is that of the samples.
 
     Raises:
         ValueError: for an argument out of range.
@@ -95,15 +89,9 @@ class GaussianFieldDataModule(DrawnDataModule):
         scale: float = 1.0,
         channel_covariance: list[list[float]] | None = None,
         mean: float | list[float] = 0.0,
-        num_samples: int = 10_000,
-        num_val_samples: int = 2_048,
-        batch_size: int = 1_024,
-        exact_moments: bool = False,
-        shuffle: bool = True,
-        seed: int = 0,
-        num_workers: int = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(num_samples, num_val_samples, batch_size, exact_moments, shuffle, seed, num_workers)
+        super().__init__(**settings)
         if not isinstance(size, list | tuple) or len(size) not in (1, 2):
             raise ValueError(f"`size` must be [N] or [H, W], got {size!r}.")
         self.size = tuple(positive_integer("size", n) for n in size)
@@ -129,15 +117,15 @@ class GaussianFieldDataModule(DrawnDataModule):
 
         It holds d^2 numbers and is computed when first asked for; samples are drawn without it.
         """
-        modes = reduce(torch.kron, self._rotations)
+        axes, variance = self._modes
         mean = self.channel_mean.repeat_interleave(math.prod(self.size))
-        return GaussianPopulation.ordered(mean, self._mode_variance.flatten(), modes)
+        return GaussianPopulation.ordered(mean, variance.flatten(), reduce(torch.kron, axes))
 
     def population_moments(self) -> tuple[Tensor, Tensor]:
         """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64, known without drawing a sample."""
         return self.population.moments
 
-    def _variances(self, frequencies: list[Tensor]) -> Tensor:
+    def _variances(self, frequencies: Sequence[Tensor]) -> Tensor:
         """Variances at the frequencies of each axis, in cycles per that axis, ``[*size]``."""
         longest = max(self.size)
         scaled = [k * longest / n for k, n in zip(frequencies, self.size, strict=True)]
@@ -148,33 +136,21 @@ class GaussianFieldDataModule(DrawnDataModule):
         return variance
 
     @cached_property
-    def _waves(self) -> list[tuple[Tensor, Tensor]]:
-        return [real_fourier(n) for n in self.size]
-
-    @cached_property
-    def _channels(self) -> tuple[Tensor, Tensor]:
-        variance, modes = torch.linalg.eigh(self.channel_covariance)
-        return variance.clamp_min(0), modes.contiguous()
-
-    @property
-    def _rotations(self) -> list[Tensor]:
-        """Modes of the channels and real Fourier vectors of each axis, in columns."""
-        return [self._channels[1], *(vectors for vectors, _ in self._waves)]
-
-    @property
-    def _mode_variance(self) -> Tensor:
-        """Variance of each channel mode and real Fourier vector, ``[C, *size]``."""
-        waves = self._variances([frequency for _, frequency in self._waves])
-        variance: Tensor = torch.tensordot(self._channels[0], waves, dims=0)
-        return variance
+    def _modes(self) -> tuple[list[Tensor], Tensor]:
+        """Modes of the channels and real Fourier vectors of each axis, in columns; variances of their products."""
+        channels, modes = torch.linalg.eigh(self.channel_covariance)
+        vectors, frequencies = zip(*map(real_fourier, self.size), strict=True)
+        variance = torch.tensordot(channels.clamp_min(0), self._variances(frequencies), dims=0)  # [C, *size]
+        return [modes.contiguous(), *vectors], variance
 
     def _draw(self, stream: str, count: int) -> Rows:
         z = torch.randn(count, self.dim, generator=self._generator(stream), dtype=torch.float64)
         if self.exact_moments and count:
             z = whiten(z)
-        field = z.reshape(count, *self.shape) * self._mode_variance.sqrt()
+        axes, variance = self._modes
+        field = z.reshape(count, *self.shape) * variance.sqrt()
         # Rotate every axis by its own small matrix instead of all by one d x d matrix.
-        for axis, vectors in enumerate(self._rotations, start=1):
+        for axis, vectors in enumerate(axes, start=1):
             field = torch.tensordot(field, vectors, dims=([axis], [1])).movedim(-1, axis)
         return Rows((self.channel_mean.view(-1, *[1] * len(self.size)) + field).float().contiguous())
 

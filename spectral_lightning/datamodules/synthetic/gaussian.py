@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import positive_integer
-from spectral_lightning.datamodules.rows import Rows
+from spectral_lightning.datamodules.rows import DrawnDataModule, Rows
 from spectral_lightning.datamodules.spectrum_edit import SpectrumEdit
-from spectral_lightning.datamodules.synthetic.drawn import DrawnDataModule
 from spectral_lightning.datamodules.synthetic.population import (
     GaussianPopulation,
     SpectrumChoice,
@@ -41,15 +40,8 @@ class GaussianDataModule(DrawnDataModule):
             rotation.
         rotation: whether the modes are a random rotation (Haar) or the coordinates.
         mean: one number for all coordinates, or d numbers.
-        num_samples: size of the training set.
-        num_val_samples: size of the validation set; 0 for none.
-        batch_size: samples per batch; an incomplete last training batch is dropped.
-        exact_moments: whether each set has exactly the population's mean and covariance (with 1/n), to the rounding of
-            float32. Needs more samples than dimensions.
-        shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
-        seed: of the spectrum, the rotation and the samples.
-        num_workers: processes that load batches.
         edit: new variances for the modes, which stay; it changes the population.
+        settings: the arguments of :class:`DrawnDataModule`; ``seed`` is that of the spectrum, the rotation and the samples.
 
     Raises:
         ValueError: for an argument out of range.
@@ -73,16 +65,10 @@ class GaussianDataModule(DrawnDataModule):
         variance: list[float] | None = None,
         rotation: bool = True,
         mean: float | list[float] = 0.0,
-        num_samples: int = 10_000,
-        num_val_samples: int = 2_048,
-        batch_size: int = 1_024,
-        exact_moments: bool = False,
-        shuffle: bool = True,
-        seed: int = 0,
-        num_workers: int = 0,
         edit: SpectrumEdit | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(num_samples, num_val_samples, batch_size, exact_moments, shuffle, seed, num_workers)
+        super().__init__(**settings)
         self.shape = (positive_integer("dim", dim),)
         self.spectrum = SpectrumChoice(spectrum, exponent, scale, variance)
         self.spectrum.check(dim)
@@ -93,9 +79,8 @@ class GaussianDataModule(DrawnDataModule):
     @cached_property
     def population(self) -> GaussianPopulation:
         """The distribution of the samples, computed when first asked for: its mean, variances, modes and covariance."""
-        variance, order = self.spectrum.variances(self.dim, self._generator("spectrum")).sort(
-            descending=True, stable=True
-        )
+        drawn = self.spectrum.variances(self.dim, self._generator("spectrum"))
+        variance, order = drawn.sort(descending=True, stable=True)
         if self.rotation:
             modes = haar_rotation(self.dim, self._generator("rotation"))
         else:

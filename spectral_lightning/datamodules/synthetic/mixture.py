@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from spectral_lightning.arguments import non_negative, one_of, positive, positive_integer
-from spectral_lightning.datamodules.rows import Rows
-from spectral_lightning.datamodules.synthetic.drawn import DrawnDataModule
+from spectral_lightning.datamodules.rows import DrawnDataModule, Rows
 from spectral_lightning.datamodules.synthetic.population import (
     GaussianPopulation,
     SpectrumChoice,
@@ -48,15 +47,8 @@ class MixtureDataModule(DrawnDataModule):
         rotation: ``"shared"`` for one random rotation (Haar) of the modes of all classes, ``"own"`` for one each,
             ``"none"`` for the coordinates as modes.
         labels: whether batches hold labels.
-        num_samples: size of the training set.
-        num_val_samples: size of the validation set; 0 for none.
-        batch_size: samples per batch; an incomplete last training batch is dropped.
         stratified: whether each class has exactly its share of each set, rounded to whole samples, instead of a random number.
-        exact_moments: whether each class of each set has exactly its population's mean and covariance (with 1/n), to the
-            rounding of float32. Needs ``stratified`` and more samples of each class than dimensions.
-        shuffle: whether the training samples come in a new order each epoch, by the seed of the run.
-        seed: of the spectra, rotations, means and samples.
-        num_workers: processes that load batches.
+        settings: the arguments of :class:`DrawnDataModule`; ``seed`` is that of the spectra, rotations, means and samples.
 
     Raises:
         ValueError: for an argument out of range.
@@ -81,16 +73,10 @@ class MixtureDataModule(DrawnDataModule):
         means: list[list[float]] | None = None,
         rotation: Literal["shared", "own", "none"] = "shared",
         labels: bool = True,
-        num_samples: int = 10_000,
-        num_val_samples: int = 2_048,
-        batch_size: int = 1_024,
         stratified: bool = True,
-        exact_moments: bool = False,
-        shuffle: bool = True,
-        seed: int = 0,
-        num_workers: int = 0,
+        **settings: Any,
     ) -> None:
-        super().__init__(num_samples, num_val_samples, batch_size, exact_moments, shuffle, seed, num_workers)
+        super().__init__(**settings)
         sides = shape if isinstance(shape, list | tuple) else [shape]
         self.shape = tuple(positive_integer("shape", n) for n in sides)
         self.weights = _shares(weights)
@@ -99,7 +85,7 @@ class MixtureDataModule(DrawnDataModule):
         self._means = self._checked_means(means)
         self.rotation = one_of("rotation", rotation, ("shared", "own", "none"))
         self.labels, self.stratified = labels, stratified
-        if exact_moments and not stratified:
+        if self.exact_moments and not stratified:
             raise ValueError("`stratified` must be True for `exact_moments`, got False.")
         self._check_full_rank(lambda count: int(_counts(self.weights, count).min()))
 
@@ -112,12 +98,10 @@ class MixtureDataModule(DrawnDataModule):
     def populations(self) -> list[GaussianPopulation]:
         """The distribution of each class, computed when first asked for."""
         spectrum, rotation = self._generator("spectrum"), self._generator("rotation")
-        means = self._class_means()
-        modes = torch.eye(self.dim, dtype=torch.float64)
-        if self.rotation == "shared":
-            modes = haar_rotation(self.dim, rotation)
+        eye = torch.eye(self.dim, dtype=torch.float64)
+        modes = haar_rotation(self.dim, rotation) if self.rotation == "shared" else eye
         found = []
-        for choice, mean in zip(self.spectra, means, strict=True):
+        for choice, mean in zip(self.spectra, self._class_means(), strict=True):
             if self.rotation == "own":
                 modes = haar_rotation(self.dim, rotation)
             found.append(GaussianPopulation.ordered(mean, choice.variances(self.dim, spectrum), modes))

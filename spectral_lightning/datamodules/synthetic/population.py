@@ -25,8 +25,6 @@ __all__ = [
     "whiten",
 ]
 
-_SPECTRA = ("lognormal", "power_law", "given")
-
 
 def finite_numbers(name: str, values: list[float] | tuple[float, ...], count: int) -> Tensor:
     """``count`` finite numbers as a float64 tensor ``[count]``; ``ValueError`` that names the argument otherwise."""
@@ -99,7 +97,7 @@ class SpectrumChoice:
     variance: list[float] | None = None
 
     def __post_init__(self) -> None:
-        one_of("spectrum", self.spectrum, _SPECTRA)
+        one_of("spectrum", self.spectrum, ("lognormal", "power_law", "given"))
         non_negative("exponent", self.exponent)
         positive("scale", self.scale)
         if (self.spectrum == "given") != (self.variance is not None):

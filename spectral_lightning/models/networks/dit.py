@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -13,9 +12,7 @@ from spectral_lightning.arguments import one_of, positive_integer
 from spectral_lightning.models.checks import check_label, checked_image, library
 from spectral_lightning.models.networks.mlp import FourierEmbedding
 
-__all__ = ["DiT", "DiTSize"]
-
-DiTSize = Literal["nano", "tiny", "S", "B", "L", "XL"]
+__all__ = ["DiT"]
 
 # Depth, width, heads.
 _SIZES = {
@@ -100,7 +97,7 @@ class DiT(nn.Module):
     def __init__(
         self,
         shape: list[int] | int,
-        size: DiTSize = "nano",
+        size: Literal["nano", "tiny", "S", "B", "L", "XL"] = "nano",
         patch_size: int = 2,
         depth: int | None = None,
         width: int | None = None,
@@ -109,8 +106,18 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         channels, *pixels = checked_image(shape)
-        depth, width, heads = _dimensions(size, depth, width, heads)
-        self.patch_size, self.grid = patch_size, _grid(pixels, patch_size)
+        named = zip(
+            ("depth", "width", "heads"), (depth, width, heads), _SIZES[one_of("size", size, _SIZES)], strict=True
+        )
+        depth, width, heads = (positive_integer(name, own if given is None else given) for name, given, own in named)
+        if width % 4 or width % heads:
+            raise ValueError(f"`width` must be divisible by 4 and by the {heads} heads, got {width}.")
+        if any(n % positive_integer("patch_size", patch_size) for n in pixels):
+            raise ValueError(
+                f"`shape` must have a height and width divisible by the patch size {patch_size}, got {pixels!r}. "
+                "Give another `patch_size`, or pad or resize the images."
+            )
+        self.patch_size, self.grid = patch_size, tuple(n // patch_size for n in pixels)
         layers = library("timm.layers", "A DiT")
         self.patches = layers.PatchEmbed(tuple(pixels), patch_size, channels, width)
         self.register_buffer("positions", layers.build_sincos2d_pos_embed(list(self.grid), width), persistent=False)
@@ -157,23 +164,3 @@ class DiT(nn.Module):
         p, (rows, columns) = self.patch_size, self.grid
         patches = tokens.reshape(len(tokens), rows, columns, p, p, -1)
         return patches.permute(0, 5, 1, 3, 2, 4).reshape(len(tokens), -1, rows * p, columns * p)
-
-
-def _dimensions(size: str, depth: int | None, width: int | None, heads: int | None) -> tuple[int, int, int]:
-    """Depth, width and heads of the named size, overridden by those given."""
-    given = {"depth": depth, "width": width, "heads": heads}
-    named = dict(zip(given, _SIZES[one_of("size", size, _SIZES)], strict=True))
-    checked = {name: positive_integer(name, named[name] if value is None else value) for name, value in given.items()}
-    if checked["width"] % 4 or checked["width"] % checked["heads"]:
-        raise ValueError(f"`width` must be divisible by 4 and by the {checked['heads']} heads, got {checked['width']}.")
-    return checked["depth"], checked["width"], checked["heads"]
-
-
-def _grid(pixels: Sequence[int], patch_size: int) -> tuple[int, int]:
-    """Patches along each axis."""
-    if any(n % positive_integer("patch_size", patch_size) for n in pixels):
-        raise ValueError(
-            f"`shape` must have a height and width divisible by the patch size {patch_size}, got {list(pixels)!r}. "
-            "Give another `patch_size`, or pad or resize the images."
-        )
-    return pixels[0] // patch_size, pixels[1] // patch_size

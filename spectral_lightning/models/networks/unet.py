@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from spectral_lightning.arguments import non_negative, positive_integer
+from spectral_lightning.arguments import fraction, positive_integer
 from spectral_lightning.models.checks import check_label, checked_image, library
 
 __all__ = ["UNet"]
@@ -83,8 +83,8 @@ class UNet(nn.Module):
             out_channels=channels,
             block_out_channels=widths,
             layers_per_block=positive_integer("num_blocks", num_blocks),
-            down_block_types=_names("Down", attended),
-            up_block_types=_names("Up", attended[::-1]),
+            down_block_types=tuple("AttnDownBlock2D" if a else "ResnetDownsampleBlock2D" for a in attended),
+            up_block_types=tuple("AttnUpBlock2D" if a else "ResnetUpsampleBlock2D" for a in reversed(attended)),
             downsample_type="resnet",
             upsample_type="resnet",
             add_attention=middle_attention,
@@ -93,7 +93,7 @@ class UNet(nn.Module):
             attn_norm_num_groups=_groups(widths),
             resnet_time_scale_shift="scale_shift" if adaptive_scale else "default",
             time_embedding_dim=4 * width,
-            dropout=_probability(dropout),
+            dropout=fraction("dropout", dropout, zero=True),
             num_class_embeds=None if num_classes is None else positive_integer("num_classes", num_classes) + 1,
         )
         if zero_init:
@@ -129,18 +129,7 @@ def _attended(size: Sequence[int], levels: int, resolutions: Sequence[int]) -> t
     return tuple(height in resolutions for height in heights)
 
 
-def _names(way: str, attended: Sequence[bool]) -> tuple[str, ...]:
-    """What diffusers calls the levels' blocks."""
-    return tuple(f"Attn{way}Block2D" if attention else f"Resnet{way}sampleBlock2D" for attention in attended)
-
-
 def _groups(widths: Sequence[int]) -> int:
     """As many groups as divide every number of channels, up to EDM's 32 and with 4 channels or more in each."""
     common = math.gcd(*widths)
     return max(n for n in range(1, 33) if common % n == 0 and (n == 1 or common // n >= 4))
-
-
-def _probability(dropout: float) -> float:
-    if non_negative("dropout", dropout) >= 1:
-        raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout!r}.")
-    return float(dropout)

@@ -1,24 +1,22 @@
-"""The base of full-width and local convolutions: kernels per noise level, and their theory on the data's moments."""
+"""Convolutions with separate kernels for each of a few noise levels."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from spectral_lightning.arguments import positive_integer
+from spectral_lightning.arguments import one_of, positive_integer
 from spectral_lightning.models.checks import checked_shape
 from spectral_lightning.models.solvable.per_level import PerLevel
-from spectral_lightning.models.solvable.solvable import SolvableDenoiser
 from spectral_lightning.spectra import channels_and_size
-from spectral_lightning.theory import FullWidthConvolution, GaussianData, LocalConvolution
-from spectral_lightning.theory.families.full_width_convolution import FullWidthCurves
-from spectral_lightning.theory.families.local_convolution import LocalCurves
 
-__all__ = ["Bias", "ConvolutionDenoiser", "ConvolutionPerLevel", "image_shape", "shifted"]
+__all__ = ["Bias", "CircularConvPerLevel", "ConvolutionPerLevel", "LocalConvPerLevel", "image_shape"]
 
 Bias = Literal["shared", "per_pixel"] | None
 
@@ -36,17 +34,15 @@ def image_shape(shape: Sequence[int] | int) -> tuple[int, tuple[int, ...]]:
     return channels_and_size(sizes)
 
 
-def shifted(size: tuple[int, ...], offsets: Tensor, *, circular: bool) -> Tensor:
+def _shifted(size: tuple[int, ...], offsets: Tensor, *, circular: bool) -> Tensor:
     """Flat index of the pixel at ``x + a`` for every pixel x and offset a ``[T, dims]``, ``[N, T]``.
 
     Outside an image that is not circular it is N.
     """
     where = torch.cartesian_prod(*(torch.arange(n) for n in size)).reshape(-1, 1, len(size)) + offsets
-    extent = torch.tensor(size)
-    inside = ((where >= 0) & (where < extent)).all(-1)
-    wrapped = where % extent
+    wrapped = where % torch.tensor(size)
     flat = wrapped[..., 0] if len(size) == 1 else wrapped[..., 0] * size[1] + wrapped[..., 1]
-    return flat if circular else torch.where(inside, flat, int(extent.prod()))
+    return flat if circular else torch.where((wrapped == where).all(-1), flat, math.prod(size))
 
 
 class ConvolutionPerLevel(PerLevel):
@@ -88,7 +84,7 @@ class ConvolutionPerLevel(PerLevel):
         self.weight = nn.Parameter((init * same * centre).expand(len(sigmas), *(-1,) * (2 + len(size))).clone())
         pixels = tuple(1 for _ in size) if bias == "shared" else size
         self.bias = None if bias is None else nn.Parameter(torch.zeros(len(sigmas), channels, *pixels))
-        self.register_buffer("source", shifted(size, taps, circular=circular), persistent=False)
+        self.register_buffer("source", _shifted(size, taps, circular=circular), persistent=False)
 
     @abstractmethod
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
@@ -107,42 +103,112 @@ class ConvolutionPerLevel(PerLevel):
         dense = kernel.new_zeros(levels, channels, channels, pixels, pixels + 1)
         dense = dense.scatter_add(-1, self.source.expand(kernel.shape), kernel)[..., :pixels]
         weight = dense.transpose(2, 3).reshape(levels, channels * pixels, channels * pixels)
-        return weight, self._pixel_bias().reshape(levels, -1)
-
-    def bias_inputs(self, like: Tensor) -> Tensor:
-        """The inputs that multiply the bias of one channel at each pixel, ``[N, F]`` with F = 0, 1 or N."""
-        pixels = self.source.shape[0]
-        if self.bias_kind == "per_pixel":
-            return torch.eye(pixels, dtype=like.dtype)
-        return like.new_ones(pixels, 0 if self.bias_kind is None else 1)
-
-    def _pixel_bias(self) -> Tensor:
-        shape = (len(self.sigmas), self.channels, *self.size)
-        return self.weight.new_zeros(shape) if self.bias is None else self.bias.expand(shape)
+        shape = (levels, channels, *self.size)
+        bias = self.weight.new_zeros(shape) if self.bias is None else self.bias.expand(shape)
+        return weight, bias.reshape(levels, -1)
 
 
-class ConvolutionDenoiser(SolvableDenoiser):
-    """A denoiser made of one convolution per noise level, whose theory is solved on the data's moments.
+class CircularConvPerLevel(ConvolutionPerLevel):
+    """``F(x)_o(p) = Sum_{i,a} w_oi(a) x_i(p + a mod N) + b_o(p)``, a kernel as wide as the image per noise level.
 
-    Arguments and errors are those of :class:`SolvableDenoiser`.
+    The kernel ``weight``, ``[L, C, C, *size]``, has offset a from 0 upwards. Batches go through the FFT: at frequency k the
+    convolution is the matrix ``T(k) = Sum_a w(a) exp(2 pi i k.a / N)``.
+
+    Arguments and errors are those of :class:`ConvolutionPerLevel`, whose kernel is here as wide as the image.
+
+    Example:
+        >>> network = CircularConvPerLevel(1, (4,), [1.0])
+        >>> with torch.no_grad():
+        ...     network.weight[0, 0, 0] = torch.tensor([0.0, 1.0, 0.0, 0.0])  # the neighbour on the right
+        >>> network(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.zeros(1)).round().tolist()
+        [[2.0, 3.0, 4.0, 1.0]]
     """
 
-    @abstractmethod
-    def dynamics(self) -> FullWidthConvolution | LocalConvolution:
-        """The theory of this module's training, one update of the optimizer as the unit of time."""
+    def __init__(
+        self, channels: int, size: tuple[int, ...], sigmas: Sequence[float], init: float = 0.0, bias: Bias = None
+    ) -> None:
+        taps = torch.cartesian_prod(*(torch.arange(n) for n in size)).reshape(-1, len(size))
+        super().__init__(channels, size, sigmas, taps, size, init, bias)
 
-    def curves(self) -> FullWidthCurves | LocalCurves:
-        """:meth:`dynamics` solved on the data's moments, or on zeros if they are not yet known."""
-        mean, covariance = self._moments_or_zero()
-        symmetric = ((covariance + covariance.T) / 2).numpy()
-        return self.dynamics().on(GaussianData(symmetric, mean.numpy(), self.size, self.channels))
+    def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Images ``[B, C, *size]`` to the same by a kernel ``[C, C, *size]``."""
+        axes = tuple(range(2, 2 + len(self.size)))
+        transfer = torch.fft.rfftn(kernel, dim=axes).conj()  # the offset is added, not subtracted
+        wave = torch.einsum("oi...,bi...->bo...", transfer, torch.fft.rfftn(x, dim=axes))
+        out: Tensor = torch.fft.irfftn(wave, s=self.size, dim=axes)
+        return out
 
-    @property
-    def channels(self) -> int:
-        """Number of channels C of an image."""
-        return image_shape(self.shape)[0]
 
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Pixels of an image per axis."""
-        return image_shape(self.shape)[1]
+class LocalConvPerLevel(ConvolutionPerLevel):
+    """``F(x)_o(p) = Sum_{i,a} w_oi(a) x_i(p + a) + b_o(p)``, offsets a within a small centred kernel per noise level.
+
+    The kernel ``weight``, ``[L, C, C, *K]``, has offset a from ``-(K - 1)/2`` upwards, as PyTorch's own convolutions.
+
+    The other arguments and errors are those of :class:`ConvolutionPerLevel`.
+
+    Args:
+        kernel_size: K along every axis, odd and at most the size.
+        padding: of the image, ``"circular"`` or ``"zeros"``.
+
+    Example:
+        >>> network = LocalConvPerLevel(1, (4,), [1.0], padding="zeros")
+        >>> with torch.no_grad():
+        ...     network.weight[0, 0, 0] = torch.tensor([0.0, 0.0, 1.0])  # the neighbour on the right
+        >>> network(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.zeros(1)).tolist()
+        [[2.0, 3.0, 4.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, ...],
+        sigmas: Sequence[float],
+        kernel_size: int = 3,
+        padding: Literal["circular", "zeros"] = "circular",
+        init: float = 0.0,
+        bias: Bias = None,
+    ) -> None:
+        width = positive_integer("kernel_size", kernel_size)
+        if width % 2 == 0 or width > min(size):
+            raise ValueError(
+                f"`kernel_size` must be odd and at most {min(size)}, the image's size, got {kernel_size!r}. "
+                "An even kernel has no centre; FullWidthConvDenoiser is as wide as the image."
+            )
+        one_of("padding", padding, ("circular", "zeros"))
+        line = torch.arange(width) - width // 2
+        taps = torch.cartesian_prod(*(line for _ in size)).reshape(-1, len(size))
+        extent = tuple(width for _ in size)
+        super().__init__(channels, size, sigmas, taps, extent, init, bias, padding == "circular")
+        self.kernel_size, self.padding = width, padding
+
+    def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Images ``[B, C, *size]`` to the same by a kernel ``[C, C, *K]``."""
+        mode = "circular" if self.padding == "circular" else "constant"
+        padded = functional.pad(x, (self.kernel_size // 2,) * (2 * len(self.size)), mode=mode)
+        conv = functional.conv1d if len(self.size) == 1 else functional.conv2d
+        out: Tensor = conv(padded, kernel)
+        return out
+
+    def input_moments(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Moments of the inputs that multiply the kernel and the bias of one channel, summed over the pixels.
+
+        Of the patches ``P_p`` (channels by taps) and the bias' features ``e_p`` of every pixel p: ``Sum_p E P_p P_p'``,
+        ``[C T, C T]``, ``Sum_p E P_p e_p'``, ``[C T, F]``, and ``Sum_p e_p e_p'``, ``[F, F]`` with F = 0, 1 or N.
+
+        Args:
+            mean: of the noisy images, ``[C N]``.
+            covariance: of the noisy images, ``[C N, C N]``.
+        """
+        pixels = self.source.shape[0]
+        second = covariance + torch.outer(mean, mean)
+        padded = second.new_zeros(self.channels, pixels + 1, self.channels, pixels + 1)
+        padded[:, :pixels, :, :pixels] = second.reshape(self.channels, pixels, self.channels, pixels)
+        source = self.source.cpu()
+        patch = sum(padded[:, taps][:, :, :, taps] for taps in source)
+        middle = functional.pad(mean.reshape(self.channels, pixels), (0, 1))[:, source]
+        bias = torch.eye(pixels, dtype=mean.dtype)
+        if self.bias_kind != "per_pixel":
+            bias = mean.new_ones(pixels, 0 if self.bias_kind is None else 1)
+        count = self.channels * source.shape[1]
+        cross = torch.einsum("cpt,pf->ctf", middle, bias).reshape(count, -1)
+        return torch.as_tensor(patch).reshape(count, count), cross, bias.T @ bias

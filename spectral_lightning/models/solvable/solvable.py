@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +15,14 @@ from torch import Tensor, nn
 
 from spectral_lightning.arguments import one_of
 from spectral_lightning.diffusion import Departure, GridNoise, LogNormalNoise, Reduction, UniformTimeNoise
+from spectral_lightning.models.checks import checked_shape
 from spectral_lightning.models.module import DiffusionModule
 from spectral_lightning.models.solvable.per_level import PerLevel
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import HasPopulationMoments, HasTrainingMoments
 from spectral_lightning.theory import LearningDynamics, Objective, Preconditioning
 
-__all__ = ["ContinuousNoise", "RelativeDensity", "SolvableDenoiser", "grid_of"]
+__all__ = ["ContinuousNoise", "RelativeDensity", "SolvableDenoiser"]
 
 ContinuousNoise = LogNormalNoise | UniformTimeNoise
 """Noise with a density of log sigma."""
@@ -50,12 +53,6 @@ class RelativeDensity:
         return f"RelativeDensity({type(self.noise).__name__}({settings}), {len(self.sigmas)} levels)"
 
 
-def grid_of(sampler: Sampler | None, sigmas: list[float] | None) -> tuple[Sampler, list[float]]:
-    """The sampler, by default the standard one, and the noise levels, by default those it evaluates."""
-    chosen = sampler or Sampler()
-    return chosen, list(chosen.levels) if sigmas is None else list(sigmas)
-
-
 class SolvableDenoiser(DiffusionModule, ABC):
     """Independent affine denoisers per noise level, trained on the expected loss or on samples.
 
@@ -69,15 +66,19 @@ class SolvableDenoiser(DiffusionModule, ABC):
     average over the levels, so that every rate is multiplied by p. The sampler still chooses the levels.
 
     Args:
-        network: the affine maps, one per noise level.
+        network: makes the affine maps, one per noise level, from the levels.
         shape: of one example.
-        sampler: the one whose levels the network has.
-        objective: ``"exact"`` or ``"samples"``.
-        preconditioning: coefficients and loss weight; EDM if not given.
-        reduction: over coordinates, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
-        optimizer: makes the optimizer from the parameters.
-        lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
+        sampler: sets the noise levels: those at which sampling evaluates the denoiser.
+        sigmas: explicit noise levels instead; sampling then needs a sampler with exactly these.
+        default_rate: learning rate of the default optimizer.
         noise: a density that sets how often each level is trained; equally if not given.
+        objective: ``"exact"`` descends the expected loss, from the data's moments by dense matrices ``[d, d]``;
+            ``"samples"`` that of batches.
+        preconditioning: coefficients and loss weight; EDM if not given. ``Preconditioning("none")`` is the paper's.
+        reduction: over pixels and channels, ``"sum"`` (the theory's) or ``"mean"`` (which divides every rate by d).
+        optimizer: makes the optimizer from the parameters; plain gradient descent if not given, at 0.1 (linear), 0.02
+            (deep linear), 0.1 / N (full-width convolution) or 0.02 / N (local convolution).
+        lr_scheduler: makes a scheduler, stepped after every update, from the optimizer.
 
     Raises:
         ValueError: for an argument out of range, or ``noise`` without density at any level; when training starts, for a
@@ -88,25 +89,29 @@ class SolvableDenoiser(DiffusionModule, ABC):
 
     def __init__(
         self,
-        network: PerLevel,
-        shape: tuple[int, ...],
-        sampler: Sampler,
-        objective: Literal["exact", "samples"],
-        preconditioning: Preconditioning | None,
-        reduction: Reduction,
-        optimizer: OptimizerCallable,
-        lr_scheduler: LRSchedulerCallable | None,
-        noise: ContinuousNoise | None = None,
+        network: Callable[[list[float]], PerLevel],
+        shape: Sequence[int] | int,
+        sampler: Sampler | None,
+        sigmas: list[float] | None,
+        default_rate: float,
+        noise: ContinuousNoise | None,
+        objective: Literal["exact", "samples"] = "exact",
+        preconditioning: Preconditioning | None = None,
+        reduction: Reduction = "sum",
+        optimizer: OptimizerCallable | None = None,
+        lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         one_of("objective", objective, ("exact", "samples"))
-        density = None if noise is None else [float(noise.density(sigma)) for sigma in network.sigmas]
-        drawn = GridNoise(network.sigmas, density)
-        super().__init__(network, preconditioning, drawn, reduction, optimizer, lr_scheduler)
-        self.shape, self.sampler, self.objective = shape, sampler, objective
-        self.sigma_grid = network.sigmas
-        self.noise_density = None if noise is None else RelativeDensity(noise, network.sigmas)
-        count = len(network.sigmas)
-        self._often = [1.0] * count if noise is None else [count * p for p in drawn.probabilities]
+        grid = sampler or Sampler()
+        levels = network(list(grid.levels) if sigmas is None else list(sigmas))
+        density = None if noise is None else [float(noise.density(sigma)) for sigma in levels.sigmas]
+        drawn = GridNoise(levels.sigmas, density)
+        descent = optimizer or partial(torch.optim.SGD, lr=default_rate)
+        super().__init__(levels, preconditioning, drawn, reduction, descent, lr_scheduler)
+        self.shape, self.sampler, self.objective = checked_shape(shape), grid, objective
+        self.sigma_grid = levels.sigmas
+        self.noise_density = None if noise is None else RelativeDensity(noise, levels.sigmas)
+        self._often = [1.0 if noise is None else len(levels.sigmas) * p for p in drawn.probabilities]
         self._moments: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
@@ -190,9 +195,8 @@ class SolvableDenoiser(DiffusionModule, ABC):
     @property
     def _slowdown(self) -> float:
         """The factor by which a mean over coordinates, and over a batch of levels, reduces the learning rate."""
-        return (self.dim if self.reduction == "mean" else 1) * (
-            len(self.sigma_grid) if self.objective == "samples" else 1
-        )
+        levels = len(self.sigma_grid) if self.objective == "samples" else 1
+        return levels * (self.dim if self.reduction == "mean" else 1)
 
     @property
     def _objective(self) -> Objective:

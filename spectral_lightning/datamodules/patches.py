@@ -2,22 +2,122 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from spectral_lightning.arguments import positive_integer
-from spectral_lightning.datamodules.files import image_files, image_size, read_image
-from spectral_lightning.datamodules.patches.photographs import shipped_photographs
-from spectral_lightning.datamodules.patches.regions import PatchRegions
-from spectral_lightning.datamodules.pixels import PixelScale
+from spectral_lightning.arguments import fraction, one_of, positive_integer
+from spectral_lightning.datamodules.pixels import PixelScale, image_files, image_size, package_folder, read_image
 from spectral_lightning.datamodules.rows import Rows, RowsDataModule
 from spectral_lightning.datamodules.spectrum_edit import SpectrumEdit
 
-__all__ = ["PatchDataModule"]
+__all__ = ["COLOR_PHOTOGRAPHS", "PHOTOGRAPHS", "PatchDataModule", "PatchRegions", "shipped_photographs"]
+
+COLOR_PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "motorcycle_left", "rocket")
+"""The photographs in colour, used if colour is requested and none are named."""
+
+PHOTOGRAPHS = (*COLOR_PHOTOGRAPHS, "brick", "camera", "coins", "grass", "gravel", "moon")
+"""The photographs used if none are named. Micrographs, drawings and text are left out."""
+
+_ALSO_SHIPPED = ("hubble_deep_field", "ihc", "motorcycle_right", "retina")
+
+
+def shipped_photographs(names: list[str] | None = None, *, color: bool = False) -> list[Path]:
+    """Files of photographs that scikit-image ships.
+
+    Args:
+        names: as in ``skimage.data``; None takes all of :data:`PHOTOGRAPHS`, or of :data:`COLOR_PHOTOGRAPHS`.
+        color: whether colour is requested.
+
+    Raises:
+        ImportError: if scikit-image is not installed.
+        ValueError: for an unknown or repeated name, or no name at all.
+    """
+    chosen = list(COLOR_PHOTOGRAPHS if color else PHOTOGRAPHS) if names is None else list(names)
+    for name in chosen:
+        one_of("photographs", name, (*PHOTOGRAPHS, *_ALSO_SHIPPED))
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"`photographs` must be one or more different names, got {names!r}.")
+    # The files, not the functions of skimage.data: those download what they do not find.
+    folder = package_folder("skimage", "scikit-image") / "data"
+    files = {path.stem: path for path in image_files(folder, "photographs")}
+    return [files[name] for name in chosen]
+
+
+@dataclass(frozen=True)
+class PatchRegions:
+    """The windows of ``size`` x ``size`` pixels of a photograph, split by regions.
+
+    The photograph is divided into cells, and some are drawn for validation. A window validates if it lies wholly inside those
+    cells; it trains if, grown by the guard on every side, it touches none of them. So no pixel is in windows of both kinds, at
+    least ``guard`` pixels lie between them, and both kinds come from all over the photograph.
+
+    Arguments and errors are those of :class:`PatchDataModule`.
+
+    Example:
+        >>> regions = PatchRegions(size=4, stride=4, cell=8, guard=0, val_fraction=0.25)
+        >>> train, val = regions.split(16, 16, torch.Generator().manual_seed(0))
+        >>> len(train), len(val)
+        (12, 4)
+    """
+
+    size: int
+    stride: int
+    cell: int
+    guard: int
+    val_fraction: float
+
+    def __post_init__(self) -> None:
+        positive_integer("size", self.size)
+        positive_integer("stride", self.stride)
+        positive_integer("cell", self.cell, minimum=self.size, remedy="A validation patch lies inside the cells.")
+        positive_integer("guard", self.guard, minimum=0)
+        fraction("val_fraction", self.val_fraction, zero=True)
+
+    def split(self, height: int, width: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Upper left corners (row, column) of the training and of the validation windows, ``[n, 2]`` each.
+
+        Raises:
+            ValueError: if the photograph is smaller than a window, or too small to hold windows of both kinds.
+        """
+        if min(height, width) < self.size:
+            raise ValueError(
+                f"`size` must be at most the sides of the photograph, {height} x {width}, got {self.size}."
+            )
+        region = self._val_region(height, width, generator)
+        train = self._windows_without(functional.pad(region, [self.guard] * 4), self.size + 2 * self.guard)
+        val = self._windows_without(1 - region, self.size)
+        if not len(train) or (self.val_fraction and not len(val)):
+            raise ValueError(
+                f"`cell` and `guard` must leave windows of {self.size} pixels for training and validation in a photograph "
+                f"of {height} x {width}, got {self.cell} and {self.guard}. Make them smaller, or `val_fraction` 0."
+            )
+        return train, val
+
+    def _val_region(self, height: int, width: int, generator: Generator) -> Tensor:
+        """1 in the cells that validate and 0 elsewhere, ``[1, height, width]``."""
+        region = torch.zeros(1, height, width)
+        if not self.val_fraction:
+            return region
+        # A last cell narrower than the others could hold no window, so the remainder is shared out.
+        rows, columns = (np.linspace(0, n, max(n // self.cell, 1) + 1).astype(int) for n in (height, width))
+        count = (len(rows) - 1) * (len(columns) - 1)
+        chosen = torch.randperm(count, generator=generator)[: max(round(self.val_fraction * count), 1)]
+        for k in chosen.tolist():
+            i, j = divmod(k, len(columns) - 1)
+            region[:, rows[i] : rows[i + 1], columns[j] : columns[j + 1]] = 1
+        return region
+
+    def _windows_without(self, mask: Tensor, side: int) -> Tensor:
+        """Corners of the windows of a side that hold no pixel of the mask, ``[n, 2]``."""
+        found = functional.max_pool2d(mask, (side, 1), (self.stride, 1))
+        found = functional.max_pool2d(found, (1, side), (1, self.stride))
+        return (found[0] == 0).nonzero() * self.stride
 
 
 class PatchDataModule(RowsDataModule):
@@ -96,22 +196,12 @@ class PatchDataModule(RowsDataModule):
         self.max_patches = None if max_patches is None else positive_integer("max_patches", max_patches)
 
     @property
-    def train_rows(self) -> Rows:
-        """The training patches, in random order. Reads the photographs, once."""
-        return self._patches[0]
-
-    @property
-    def val_rows(self) -> Rows:
-        """The validation patches, in random order. Reads the photographs, once."""
-        return self._patches[1]
-
-    @property
     def scale(self) -> PixelScale:
         """Mean and standard deviation of each channel, which turned pixels into what the network sees."""
-        return self._patches[2]
+        return self._sets[2]
 
     @cached_property
-    def _patches(self) -> tuple[Rows, Rows, PixelScale]:
+    def _sets(self) -> tuple[Rows, Rows, PixelScale]:
         if self.folder is None:
             paths = shipped_photographs(self.photographs, color=self.color)
         else:
