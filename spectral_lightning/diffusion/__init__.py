@@ -3,22 +3,24 @@
 from spectral_lightning.diffusion.adapters import Adapter, BoundDenoiser, resolve_denoiser, self_check
 from spectral_lightning.diffusion.denoiser import (
     Denoiser,
+    Departure,
     SupportsConditionalDenoise,
     SupportsDenoise,
+    SupportsDynamics,
     state_dtype,
     undisturbed,
 )
 from spectral_lightning.diffusion.latents import Latents
-from spectral_lightning.diffusion.loss import Reduction, denoising_loss
-from spectral_lightning.diffusion.noise import (
+from spectral_lightning.diffusion.loss import (
     DDPMNoise,
     GridNoise,
     LogNormalNoise,
     NoiseDistribution,
+    Reduction,
     UniformTimeNoise,
     default_noise,
+    denoising_loss,
 )
-from spectral_lightning.diffusion.solvable import Departure, SupportsDynamics
 from spectral_lightning.diffusion.weights import Weights, WeightSource, find_weights
 
 __all__ = [

@@ -1,21 +1,26 @@
-"""The form in which every diffusion or flow model is measured: a denoiser of variance-exploding noise."""
+"""What a measurement asks of a model: a denoiser of variance-exploding noise and, if it is solvable, its theory."""
 
 from __future__ import annotations
 
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol, runtime_checkable
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spectral_lightning.theory import LearningDynamics
+
 __all__ = [
     "Denoiser",
+    "Departure",
     "SupportsConditionalDenoise",
     "SupportsDenoise",
+    "SupportsDynamics",
     "state_dtype",
     "undisturbed",
 ]
@@ -48,9 +53,30 @@ class SupportsConditionalDenoise(Protocol):
         ...
 
 
-def _eager() -> AbstractContextManager[Any]:
-    # Importing the compiler takes seconds; if nobody has, nothing is compiled.
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+@dataclass(frozen=True)
+class Departure:
+    """An assumption of the theory that a training does not meet.
+
+    Attributes:
+        text: the assumption and what holds instead, in one phrase.
+        affects_clock: whether the learning rate then no longer determines the theory's time.
+    """
+
+    text: str
+    affects_clock: bool = True
+
+
+@runtime_checkable
+class SupportsDynamics(Protocol):
+    """A module that names the solvable family it should be compared with."""
+
+    def dynamics(self) -> LearningDynamics:
+        """The family, with the learning rate of the optimizer; one unit of time is one optimizer update."""
+        ...
+
+    def departures(self) -> list[Departure]:
+        """The assumptions of that family which the training does not meet."""
+        ...
 
 
 @contextmanager
@@ -70,7 +96,10 @@ def undisturbed(module: nn.Module | None = None) -> Iterator[None]:
         for m, _ in modes:
             m.training = False
         on_gpu = torch.autocast("cuda", enabled=False) if devices else nullcontext()
-        with torch.no_grad(), torch.random.fork_rng(devices), torch.autocast("cpu", enabled=False), on_gpu, _eager():
+        # Importing the compiler takes seconds; if nobody has, nothing is compiled.
+        compiling = "torch._dynamo" in sys.modules
+        eager = torch.compiler.set_stance("force_eager") if compiling else nullcontext()
+        with torch.no_grad(), torch.random.fork_rng(devices), torch.autocast("cpu", enabled=False), on_gpu, eager:
             yield
     finally:
         for m, training in modes:

@@ -4,8 +4,7 @@ Measured and predicted trajectories of the variance go through the same function
 """
 
 from spectral_lightning.emergence.criteria import CRITERIA, StaysWithin, direction, gray_zone, threshold
-from spectral_lightning.emergence.modes import STATUS, ModeEmergence, emergence
-from spectral_lightning.emergence.passage import first_passage
+from spectral_lightning.emergence.modes import STATUS, ModeEmergence, emergence, first_passage
 from spectral_lightning.emergence.powerlaw import PowerLaw, fit_power_law
 
 __all__ = [

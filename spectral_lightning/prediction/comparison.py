@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_lightning.emergence import ModeEmergence, PowerLaw, emergence
-from spectral_lightning.spectra.history.history import SpectralHistory
+from spectral_lightning.spectra.history import SpectralHistory
 
 __all__ = ["Comparison", "compare"]
 

@@ -4,8 +4,7 @@ The state is changed by ``+ - * /`` only, so that one solver integrates torch sa
 through the theory: predictions go through the same sampler as measurements.
 """
 
-from spectral_lightning.sampling.grid import karras_sigmas
-from spectral_lightning.sampling.sampler import Sampler
+from spectral_lightning.sampling.sampler import Sampler, karras_sigmas
 from spectral_lightning.sampling.solvers import SOLVERS, euler, heun
 
 __all__ = ["SOLVERS", "Sampler", "euler", "heun", "karras_sigmas"]

@@ -26,8 +26,7 @@ from spectral_lightning.spectra.measurement import (
     group_moments,
     group_sums,
 )
-from spectral_lightning.spectra.moments import SpectralMoments
-from spectral_lightning.spectra.population import HasPopulationMoments, HasTrainingMoments
+from spectral_lightning.spectra.moments import HasPopulationMoments, HasTrainingMoments, SpectralMoments
 from spectral_lightning.spectra.ranks import DistributedRanks, Ranks, current_ranks
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""Mean and covariance from a stream of batches."""
+"""Mean and covariance of data, from a stream of batches or known beforehand."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.spectra.ranks import Ranks
 
-__all__ = ["MAX_DIM", "SpectralMoments"]
+__all__ = ["MAX_DIM", "HasPopulationMoments", "HasTrainingMoments", "SpectralMoments"]
 
 MAX_DIM = 12_288
 """Largest dimension for which a full covariance is kept (1.2 GB in float64)."""
@@ -88,3 +88,32 @@ class SpectralMoments(Metric):
     def reduce(self, ranks: Ranks) -> None:
         """Add up the states of all ranks, in place. Every rank has to call it."""
         self.count, self.total, self.outer = ranks.sum(self.count), ranks.sum(self.total), ranks.sum(self.outer)
+
+
+@runtime_checkable
+class HasPopulationMoments(Protocol):
+    """A source of data that knows the mean and covariance of the distribution from which it draws.
+
+    The moments are those of the population, not of samples, and are known before any sample is drawn.
+
+    Example:
+        >>> from spectral_lightning.datamodules import GaussianDataModule
+        >>> isinstance(GaussianDataModule(dim=4), HasPopulationMoments)
+        True
+    """
+
+    def population_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[d]`` and covariance ``[d, d]``, float64 on the CPU."""
+        ...
+
+
+@runtime_checkable
+class HasTrainingMoments(Protocol):
+    """A source of data that knows the mean and covariance of its training set, as the network sees it.
+
+    Gradient descent on these samples with the exact expectation over the noise depends on nothing else about them.
+    """
+
+    def training_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``[d]`` and covariance ``[d, d]`` with 1/n, float64 on the CPU."""
+        ...

@@ -18,6 +18,9 @@ from spectral_lightning.spectra.ranks import Ranks
 
 __all__ = ["DataSource", "examples", "labelled_batches", "preserved_generators", "reference_batches"]
 
+_BATCH = 256
+"""Examples read at once."""
+
 DataSource = Tensor | Dataset[Any] | DataLoader[Any]
 
 
@@ -59,7 +62,6 @@ def reference_batches(
     limit: int,
     batch_key: int | str | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
-    batch_size: int = 256,
     seen: Callable[[Any], Any] | None = None,
 ) -> Iterator[Tensor]:
     """This rank's share of at most ``limit`` examples, evenly spread over the data, in batches.
@@ -73,13 +75,12 @@ def reference_batches(
         limit: the most examples read, over all ranks.
         batch_key: position or name of the examples in a batch.
         transform: applied to the examples of a batch.
-        batch_size: of the batches.
         seen: applied to a whole batch before its examples are taken.
 
     Raises:
         ValueError: if there are no data.
     """
-    for part in _parts_of(source, ranks, limit, batch_size, seen):
+    for part in _parts_of(source, ranks, limit, seen):
         found = examples(part, batch_key)
         yield found if transform is None else transform(found)
 
@@ -91,7 +92,6 @@ def labelled_batches(
     batch_key: int | str | None = None,
     label_key: int | str | None = None,
     transform: Callable[[Tensor], Tensor] | None = None,
-    batch_size: int = 256,
     seen: Callable[[Any], Any] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The examples of :func:`reference_batches`, each batch with its integer labels, found under ``label_key``.
@@ -99,7 +99,7 @@ def labelled_batches(
     Raises:
         ValueError: if a batch has no labels.
     """
-    for part in _parts_of(source, ranks, limit, batch_size, seen):
+    for part in _parts_of(source, ranks, limit, seen):
         found = examples(part, batch_key)
         yield found if transform is None else transform(found), _labels(part, label_key)
 
@@ -121,9 +121,7 @@ def _labels(batch: Any, label_key: int | str | None) -> Tensor:
     return found
 
 
-def _parts_of(
-    source: DataSource, ranks: Ranks, limit: int, batch_size: int, seen: Callable[[Any], Any] | None
-) -> Iterator[Any]:
+def _parts_of(source: DataSource, ranks: Ranks, limit: int, seen: Callable[[Any], Any] | None) -> Iterator[Any]:
     """This rank's batches as the training sees them."""
     data = source.dataset if isinstance(source, DataLoader) else source
     total = len(data)  # type: ignore[arg-type]
@@ -131,19 +129,19 @@ def _parts_of(
         raise ValueError("The data must hold at least one example, got none.")
     chosen = np.unique(np.linspace(0, total - 1, min(total, limit)).round().astype(np.int64))[ranks.rank :: ranks.size]
     if isinstance(source, Tensor):
-        parts: Iterator[Any] = iter(torch.split(source[torch.from_numpy(chosen)], batch_size))
+        parts: Iterator[Any] = iter(torch.split(source[torch.from_numpy(chosen)], _BATCH))
     else:
-        parts = iter(_rebuilt(source, Subset(data, chosen.tolist()), batch_size))  # type: ignore[arg-type]
+        parts = iter(_rebuilt(source, Subset(data, chosen.tolist())))  # type: ignore[arg-type]
     return parts if seen is None else map(seen, parts)
 
 
-def _rebuilt(source: Any, subset: Subset[Any], batch_size: int) -> DataLoader[Any]:
+def _rebuilt(source: Any, subset: Subset[Any]) -> DataLoader[Any]:
     if not isinstance(source, DataLoader):
-        return DataLoader(subset, batch_size)
+        return DataLoader(subset, _BATCH)
     return DataLoader(
         subset,
         # Without automatic batching, an item of the dataset is a batch.
-        None if source.batch_sampler is None else batch_size,
+        None if source.batch_sampler is None else _BATCH,
         collate_fn=source.collate_fn,
         num_workers=source.num_workers,
         worker_init_fn=source.worker_init_fn,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -12,22 +14,16 @@ from torch import Tensor, nn
 from spectral_lightning.arguments import one_of, positive, positive_integer
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, PRESETS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
-from spectral_lightning.diffusion.adapters.paths import attribute_at, object_at
 
-__all__ = ["Adapter"]
+__all__ = ["Adapter", "attribute_at", "object_at"]
 
-_FALLBACK = {
+_DEFAULTS: Mapping[str, Any] = {
     "network": "",
-    "schedule": None,
-    "prediction": None,
-    "time": None,
     "path": "variance-preserving",
     "order": "x-time",
     "output": "",
-    "condition": None,
     "self_conditioning": "off",
     "time_scale": 1.0,
-    "extra": None,
 }
 
 
@@ -126,8 +122,7 @@ class Adapter:
 
     def __post_init__(self) -> None:
         one_of("convention", self.convention, PRESETS)
-        preset = {**_FALLBACK, **PRESETS[self.convention]}
-        for name, value in preset.items():
+        for name, value in {**_DEFAULTS, **PRESETS[self.convention]}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         one_of("prediction", self.prediction, PREDICTIONS)
@@ -141,9 +136,6 @@ class Adapter:
         for name in ("sigma_min", "sigma_max"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
-        self._check_together()
-
-    def _check_together(self) -> None:
         if "schedule" in (self.time, self.path) and self.time != self.path:
             raise ValueError(
                 f"`time` and `path` must both be 'schedule' or neither, got {self.time!r} and {self.path!r}. A callable "
@@ -175,10 +167,14 @@ class Adapter:
         """
         if self.time not in ("index", "schedule"):
             return None
-        low, high = self.sigma_min or 0.0, self.sigma_max or math.inf
-        if self.time == "index" and isinstance(self.schedule, str) and self.schedule in NAMED_SCHEDULES:
-            return LevelGrid.named(self.schedule, self.num_train_steps, low * self.data_scale, high * self.data_scale)
-        found = self._found_schedule(module)
+        low, high = (self.sigma_min or 0.0) * self.data_scale, (self.sigma_max or math.inf) * self.data_scale
+        found = self.schedule
+        if isinstance(found, str):
+            if self.time == "index" and found in NAMED_SCHEDULES:
+                return LevelGrid.named(found, self.num_train_steps, low, high)
+            found = object_at(found, "schedule") if ":" in found else attribute_at(module, found, "schedule")
+        # Schedulers keep it as an attribute, GaussianDiffusion modules as a buffer, which only `getattr` sees.
+        found = getattr(found, "alphas_cumprod", found)
         if self.time == "schedule":
             if not callable(found):
                 raise ValueError(
@@ -189,13 +185,32 @@ class Adapter:
             raise ValueError(
                 f"`schedule` must lead to noise levels or to an object with `alphas_cumprod`, got {type(found).__name__}."
             )
-        return LevelGrid(found, self.schedule_values, low * self.data_scale, high * self.data_scale)
+        return LevelGrid(found, self.schedule_values, low, high)
 
-    def _found_schedule(self, module: nn.Module) -> Any:
-        if not isinstance(self.schedule, str):
-            return getattr(self.schedule, "alphas_cumprod", self.schedule)
-        if ":" in self.schedule:
-            return object_at(self.schedule, "schedule")
-        found = attribute_at(module, self.schedule, "schedule")
-        # Schedulers keep it as an attribute, GaussianDiffusion modules as a buffer, which only `getattr` sees.
-        return getattr(found, "alphas_cumprod", found)
+
+def attribute_at(module: nn.Module, path: str, argument: str) -> Any:
+    """The attribute ``path``, such as ``"model.unet"``, of ``module``; the module itself for ``""``.
+
+    Raises:
+        ValueError: if there is none; lists the submodules.
+    """
+    try:
+        return attrgetter(path)(module) if path else module
+    except AttributeError as error:
+        children = ", ".join(name for name, _ in module.named_children()) or "none"
+        raise ValueError(
+            f"`{argument}` must be an attribute path on {type(module).__name__}, got {path!r}: {error}. "
+            f"Its submodules: {children}."
+        ) from error
+
+
+def object_at(path: str, argument: str) -> Any:
+    """The object ``"package.module:name"`` or ``"package.module.name"``, imported.
+
+    Raises:
+        ValueError: if the module cannot be imported or does not define the name.
+    """
+    try:
+        return pkgutil.resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"`{argument}` must be importable as 'package.module:name', got {path!r}: {error}.") from error

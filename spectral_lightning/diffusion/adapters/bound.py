@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion.adapters.adapter import Adapter
+from spectral_lightning.diffusion.adapters.adapter import Adapter, attribute_at
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
-from spectral_lightning.diffusion.adapters.paths import attribute_at
 from spectral_lightning.sampling import Sampler
 
 __all__ = ["BoundDenoiser"]
@@ -49,16 +48,12 @@ class BoundDenoiser:
     def __init__(self, adapter: Adapter, module: nn.Module) -> None:
         self.adapter, self.module = adapter, module
         self.network, self.levels = adapter.network_of(module), adapter.levels_of(module)
-        self.sigma_min, self.sigma_max = self._range()
-
-    def _range(self) -> tuple[float, float]:
-        scale, levels = self.adapter.data_scale, self.levels
-        if isinstance(levels, LevelGrid):
-            return levels.sigmas[0] / scale, levels.sigmas[-1] / scale
-        low, high = self.adapter.sigma_min or _SIGMA_MIN, self.adapter.sigma_max or _SIGMA_MAX
-        if levels is None:
-            return low, high
-        return max(low, levels.sigma_min / scale), min(high, levels.sigma_max / scale)
+        low, high, scale = adapter.sigma_min or _SIGMA_MIN, adapter.sigma_max or _SIGMA_MAX, adapter.data_scale
+        if isinstance(self.levels, LevelGrid):
+            low, high = self.levels.sigmas[0] / scale, self.levels.sigmas[-1] / scale
+        elif self.levels is not None:
+            low, high = max(low, self.levels.sigma_min / scale), min(high, self.levels.sigma_max / scale)
+        self.sigma_min, self.sigma_max = low, high
 
     @property
     def sigma_grid(self) -> tuple[float, ...] | None:
@@ -172,7 +167,7 @@ class BoundDenoiser:
             time = levels.size - 1 - index if adapter.reverse_time else index
         elif isinstance(levels, ScheduleTime):
             t = levels(sigma)
-            time = levels.start + levels.end - t if adapter.reverse_time else t
+            time = 1 - t if adapter.reverse_time else t
             return sigma.cpu().double(), levels.alpha(t), time * (adapter.time_scale or 1)
         else:
             forward, reverse = TIMES[adapter.time or ""]

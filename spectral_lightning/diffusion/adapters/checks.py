@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
-from spectral_lightning.diffusion.adapters.readings import best_reading, level_near
+from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, TIMES
+from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid
 from spectral_lightning.diffusion.denoiser import Denoiser
 
-__all__ = ["self_check"]
+__all__ = ["self_check", "unexplained"]
 
 _HALF = (torch.float16, torch.bfloat16)
 _SEED = 790_519  # unlikely to be a seed of the data: noise equal to the data would be easy to remove
@@ -63,39 +67,40 @@ def self_check(
         raise ValueError(f"`clean` must hold at least two examples, got {len(clean)}.")
     bound = denoiser if isinstance(denoiser, BoundDenoiser) else None
     low, high = (bound.sigma_min, bound.sigma_max) if bound is not None else (sigma_min, sigma_max)
-    call = _fixed(denoiser, condition)
     spread = (clean - clean.mean(0)).square().mean().sqrt().item()
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(_SEED), dtype=clean.dtype).to(clean.device)
     inner = [min(max(factor * spread, low), high) for factor in (0.3, 1.0, 3.0)]
-    middle = [level_near(bound.sigma_grid if bound is not None else levels, sigma) for sigma in inner]
+    middle = [_nearest(bound.sigma_grid if bound is not None else levels, sigma) for sigma in inner]
     with torch.no_grad():
         for sigma in (low, middle[1], high):
-            _called(call, clean + sigma * noise, sigma)
-            _one_by_one(call, denoiser, clean[:4] + sigma * noise[:4], sigma, condition)
+            _called(denoiser, clean + sigma * noise, sigma, condition)
+            _one_by_one(denoiser, clean[:4] + sigma * noise[:4], sigma, condition)
         if len(clean) >= 16:
-            best_reading(denoiser, clean, noise, middle, condition)
-        _at_the_ends(call, bound, clean, noise, low, high)
+            _best_as_given(denoiser, clean, noise, middle, condition)
+        at = partial(_at, denoiser, condition=condition)
+        _at_the_ends(at, bound, clean + low * noise, low, clean + high * noise, high)
         _in_range(bound, clean)
 
 
-def _fixed(denoiser: Callable[..., Any], condition: Tensor | None) -> Denoiser:
-    if condition is None:
-        return denoiser
-    return lambda z, sigma: denoiser(z, sigma, condition[: len(z)])
+def _nearest(levels: Sequence[float] | None, sigma: float) -> float:
+    """The level closest to ``sigma``; ``sigma`` itself if there is no grid."""
+    return min(levels, key=lambda level: abs(level - sigma)) if levels else sigma
 
 
-def _at(denoiser: Denoiser, z: Tensor, sigma: float) -> Tensor:
-    return denoiser(z, torch.full((len(z),), sigma, dtype=z.dtype, device=z.device)).to(z.dtype)
+def _at(denoiser: Callable[..., Any], z: Tensor, sigma: float, condition: Tensor | None) -> Any:
+    """The denoiser's output at one level, under the first conditions."""
+    level = torch.full((len(z),), sigma, dtype=z.dtype, device=z.device)
+    return denoiser(z, level) if condition is None else denoiser(z, level, condition[: len(z)])
 
 
 def _rms(x: Tensor) -> float:
     return x.double().square().mean().sqrt().item()
 
 
-def _called(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
+def _called(denoiser: Denoiser, z: Tensor, sigma: float, condition: Tensor | None) -> None:
     """The denoiser returns a finite tensor of the shape of ``z``."""
     try:
-        out: Any = denoiser(z, torch.full((len(z),), sigma, dtype=z.dtype, device=z.device))
+        out = _at(denoiser, z, sigma, condition)
     except torch.OutOfMemoryError:
         raise
     except (IndexError, RuntimeError) as error:
@@ -114,15 +119,11 @@ def _called(denoiser: Denoiser, z: Tensor, sigma: float) -> None:
         raise ValueError(f"`denoiser` must return finite values, got NaN or infinity at sigma = {sigma:g}.")
 
 
-def _one_by_one(call: Denoiser, denoiser: Any, z: Tensor, sigma: float, condition: Tensor | None) -> None:
+def _one_by_one(denoiser: Any, z: Tensor, sigma: float, condition: Tensor | None) -> None:
     """One example alone gives what it gives in a batch, up to rounding (float32: 1e-6, a sum in bfloat16: 1 %)."""
-    together = _at(call, z, sigma)
-    alone = torch.cat(
-        [
-            _at(_fixed(denoiser, None if condition is None else condition[i:]), z[i : i + 1], sigma)
-            for i in range(len(z))
-        ]
-    )
+    together = _at(denoiser, z, sigma, condition).to(z.dtype)
+    own = [None if condition is None else condition[i:] for i in range(len(z))]
+    alone = torch.cat([_at(denoiser, z[i : i + 1], sigma, own[i]).to(z.dtype) for i in range(len(z))])
     dtype = denoiser.dtype if isinstance(denoiser, BoundDenoiser) else z.dtype
     tolerance = 5e-2 if dtype in _HALF else 1e-3
     difference = _rms(together - alone) / max(_rms(together), 1e-12)
@@ -135,10 +136,9 @@ def _one_by_one(call: Denoiser, denoiser: Any, z: Tensor, sigma: float, conditio
 
 
 def _at_the_ends(
-    call: Denoiser, bound: BoundDenoiser | None, clean: Tensor, noise: Tensor, low: float, high: float
+    at: Callable[..., Tensor], bound: BoundDenoiser | None, z: Tensor, low: float, far: Tensor, high: float
 ) -> None:
-    z, far = clean + low * noise, clean + high * noise
-    out = _at(call, z, low)
+    out = at(z, low).to(z.dtype)
     away = _rms(out - z)
     if bound is not None and bound.near_identity:
         if away > 0.5 * _rms(z) + 10 * low:
@@ -150,7 +150,7 @@ def _at_the_ends(
         return
     if bound is None and _rms(out + z) < 0.1 * _rms(z):
         raise ValueError("D(z, sigma_min) must be close to z, got -z. The denoiser has the wrong sign.")
-    if bound is None and away > 0.5 * _rms(z) and _rms(_at(call, far, high) - far) < 0.1 * _rms(far):
+    if bound is None and away > 0.5 * _rms(z) and _rms(at(far, high).to(far.dtype) - far) < 0.1 * _rms(far):
         raise ValueError(
             f"D must return z at low noise and the data's mean at high noise, got z at sigma = {high:g} but not at "
             f"sigma = {low:g}. Reverse the time: 0 and 1 are exchanged between data and noise."
@@ -166,4 +166,117 @@ def _in_range(bound: BoundDenoiser | None, clean: Tensor) -> None:
             f"The data lie in [0, 1], but the network is trained on its normalised range [{low:g}, {high:g}]. Measure data "
             f"as the network sees them (`transform=`), or set data_scale={high - low:g}, data_shift={low:g}.",
             stacklevel=3,
+        )
+
+
+def unexplained(
+    denoiser: Callable[..., Any], clean: Tensor, noise: Tensor, levels: list[float], condition: Tensor | None = None
+) -> float:
+    """Squared error of D divided by that of the best scalar filter ``mean + g (z - mean)``, averaged over levels.
+
+    The best g leaves ``s^2 sigma^2 / (s^2 + sigma^2)`` per coordinate of data with variance s^2. The ratio is 1 for
+    that filter, below 1 for a filter that knows the data's spectrum, and infinite for NaN.
+    """
+    spread = max((clean - clean.mean(0)).square().mean().item(), 1e-30)
+    grid = denoiser.sigma_grid if isinstance(denoiser, BoundDenoiser) else None
+    ratios = []
+    for sigma in (_nearest(grid, level) for level in levels):
+        error = (_at(denoiser, clean + sigma * noise, sigma, condition) - clean).square().mean().item()
+        ratios.append(error * (1 / spread + 1 / sigma**2))
+    mean = sum(ratios) / len(ratios)
+    return math.inf if math.isnan(mean) else mean
+
+
+def _best_as_given(
+    denoiser: Callable[..., Any], clean: Tensor, noise: Tensor, levels: list[float], condition: Tensor | None = None
+) -> None:
+    """Refuse a denoiser that is worse than a scalar filter if another reading of it is much better."""
+    given = unexplained(denoiser, clean, noise, levels, condition)
+    if given <= 1:
+        return
+    # An index beyond an embedding raises on the CPU; on a GPU it would make the process unusable.
+    foreign = clean.device.type == "cpu"
+    of = _of_adapter if isinstance(denoiser, BoundDenoiser) else _of_callable
+    best, what = math.inf, ""
+    for name, other in of(denoiser, foreign):
+        try:
+            fit = unexplained(other, clean, noise, levels, condition)
+        except Exception:
+            continue  # a network that refuses a time was not trained on it
+        if fit < best:
+            best, what = fit, name
+    # Sampling error: the mean square of n numbers scatters by sqrt(2 / n).
+    better = 1 - max(0.15, 4 * (2 / clean.numel()) ** 0.5)
+    if best < min(better, 0.5 * given):
+        raise ValueError(
+            f"The denoiser does not denoise, but another reading of the same network does: {what}. Its squared error is "
+            f"{given:.2f} times that of the best scalar filter as given, and {best:.2f} times in that reading."
+        )
+
+
+def _of_adapter(bound: Any, foreign_times: bool) -> Iterator[tuple[str, Denoiser]]:
+    """The network with another sign, direction of time, target, time or input."""
+    now = bound.adapter
+    sign, turned = -now.output_scale, not now.reverse_time
+    changes: dict[str, dict[str, Any]] = {
+        f"the target has the wrong sign (output_scale={sign:g})": {"output_scale": sign},
+        f"the time is reversed (reverse_time={turned})": {"reverse_time": turned},
+        f"the time is reversed and the target has the wrong sign (reverse_time={turned}, output_scale={sign:g})": {
+            "reverse_time": turned,
+            "output_scale": sign,
+        },
+    }
+    for prediction in PREDICTIONS:
+        changes[f"prediction={prediction!r} instead of {now.prediction!r}"] = {"prediction": prediction}
+    if now.path != "schedule":
+        for path in PATHS:
+            changes[f"path={path!r} instead of {now.path!r}"] = {"path": path}
+    if now.path != "schedule" and foreign_times:
+        forwards = {"reverse_time": False}
+        for time in TIMES:
+            for scale in (1.0, 1000.0):
+                name = f"time={time!r} times {scale:g} instead of {now.time!r}"
+                changes[name] = {"time": time, "time_scale": scale, **forwards}
+        for schedule in NAMED_SCHEDULES:
+            name = f"an index instead of {now.time!r} (time='index', schedule={schedule!r})"
+            changes[name] = {"time": "index", "schedule": schedule, **forwards}
+    for name, change in changes.items():
+        yield name, BoundDenoiser(replace(now, **change), bound.module)
+
+
+_OUTPUTS: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "it has the wrong sign (-D)": lambda z, s, out: -out,
+    "the target has the wrong sign (2 z - D)": lambda z, s, out: 2 * z - out,
+    "the velocity has the wrong sign (2 z/(1 + sigma) - D)": lambda z, s, out: 2 * z / (1 + s) - out,
+    "v has the wrong sign (2 z/(1 + sigma^2) - D)": lambda z, s, out: 2 * z / (1 + s**2) - out,
+    "it returns the noise (z - sigma output)": lambda z, s, out: z - s * out,
+    "it returns the noise with the wrong sign (z + sigma output)": lambda z, s, out: z + s * out,
+    "it returns v": lambda z, s, out: z / (1 + s**2) - s / (1 + s**2) ** 0.5 * out,
+    "it returns the velocity eps - x0": lambda z, s, out: (z - s * out) / (1 + s),
+    "it returns the velocity x0 - eps": lambda z, s, out: (z + s * out) / (1 + s),
+}
+"""The data, from what a callable may return instead."""
+
+
+def _of_callable(denoiser: Callable[..., Any], foreign_times: bool) -> Iterator[tuple[str, Denoiser]]:
+    """What a callable may return instead of the data, or take instead of z and sigma."""
+
+    def wide(sigma: Tensor, z: Tensor) -> Tensor:
+        return sigma.reshape(-1, *(1,) * (z.ndim - 1))
+
+    def scaled(z: Tensor, sigma: Tensor) -> Tensor:
+        return z / (1 + wide(sigma, z) ** 2) ** 0.5
+
+    def index(sigma: Tensor) -> Tensor:
+        grid = torch.tensor(LevelGrid.named("linear").sigmas, dtype=sigma.dtype, device=sigma.device)
+        return (grid - sigma[:, None]).abs().argmin(1)
+
+    for name, data in _OUTPUTS.items():
+        yield name, lambda z, sigma, *more, data=data: data(z, wide(sigma, z), denoiser(z, sigma, *more))
+    yield "the time is reversed (D(z, 1/sigma))", lambda z, sigma, *more: denoiser(z, 1 / sigma, *more)
+    yield "it takes z/sqrt(1 + sigma^2), not z", lambda z, sigma, *more: denoiser(scaled(z, sigma), sigma, *more)
+    if foreign_times:
+        yield (
+            "it takes an index instead of sigma, and z/sqrt(1 + sigma^2)",
+            lambda z, sigma, *more: denoiser(scaled(z, sigma), index(sigma), *more),
         )

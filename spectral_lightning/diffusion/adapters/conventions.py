@@ -54,18 +54,11 @@ TIMES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 }
 """The network's time as a function of sigma, and the map that reverses the direction of time."""
 
-_DIFFUSERS: Mapping[str, Any] = {
-    "network": "unet",
-    "schedule": "noise_scheduler",
-    "time": "index",
-    "path": "variance-preserving",
-    "output": "sample",
-}
+_DIFFUSERS: Mapping[str, Any] = {"network": "unet", "schedule": "noise_scheduler", "time": "index", "output": "sample"}
 _DDPM: Mapping[str, Any] = {
     "network": "diffusion.model",
     "schedule": "diffusion",
     "time": "index",
-    "path": "variance-preserving",
     "self_conditioning": "none",
 }
 _FLOW: Mapping[str, Any] = {"network": "net", "prediction": "x0-eps", "time": "data-share", "path": "linear"}
@@ -88,9 +81,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "ddpm-epsilon": {**_DDPM, "prediction": "epsilon"},
     "ddpm-x0": {**_DDPM, "prediction": "x0"},
     "ddpm-v": {**_DDPM, "prediction": "v"},
-    "log-snr": {"network": "model", "prediction": "epsilon", "time": "log-snr", "path": "variance-preserving"},
+    "log-snr": {"network": "model", "prediction": "epsilon", "time": "log-snr"},
     "flow-matching": {**_FLOW, "order": "time-x"},
-    "flow-matching-xt": {**_FLOW, "order": "x-time"},
+    "flow-matching-xt": _FLOW,
     "posterior": {
         "network": "denoiser",
         "schedule": "denoiser.schedule",
@@ -104,7 +97,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "schedule": "",
         "prediction": "epsilon",
         "time": "index",
-        "path": "variance-preserving",
         "condition": "cond",
         "extra": {"cond": None},
     },

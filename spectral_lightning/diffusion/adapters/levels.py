@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
-from spectral_lightning.diffusion.noise import DDPMNoise
+from spectral_lightning.diffusion.loss import DDPMNoise
 from spectral_lightning.sampling import karras_sigmas
 
 __all__ = ["NAMED_SCHEDULES", "LevelGrid", "ScheduleTime"]
@@ -58,7 +58,8 @@ class LevelGrid:
     ) -> None:
         one_of("schedule_values", kind, ("alphas_cumprod", "betas", "sigmas"))
         given = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
-        sigma = _sigmas(given, kind)
+        abar = torch.cumprod(1 - given, 0) if kind == "betas" else given
+        sigma = given if kind == "sigmas" else ((1 - abar) / abar).sqrt()
         steps = sigma.diff()
         if given.ndim != 1 or not ((steps > 0).all() or (steps < 0).all()) or torch.isnan(sigma).any():
             raise ValueError(
@@ -128,9 +129,7 @@ class ScheduleTime:
     """The time t at which a schedule ``t -> (alpha, sigma)`` has a given ratio ``sigma(t) / alpha(t)``, by bisection.
 
     Args:
-        schedule: maps float64 times ``[B]`` to ``alpha`` and ``sigma``.
-        start: first time.
-        end: last time; the ratio is monotonic between the two.
+        schedule: maps float64 times ``[B]`` to ``alpha`` and ``sigma``; the ratio is monotonic from 0 to 1.
 
     Example:
         >>> straight = ScheduleTime(lambda t: (1 - t, t))
@@ -138,16 +137,16 @@ class ScheduleTime:
         0.5
     """
 
-    def __init__(self, schedule: Callable[[Tensor], Any], start: float = 0.0, end: float = 1.0) -> None:
-        self.schedule, self.start, self.end = schedule, start, end
-        first, last = (self._ratio(torch.tensor([t], dtype=torch.float64)).item() for t in (start, end))
+    def __init__(self, schedule: Callable[[Tensor], Any]) -> None:
+        self.schedule = schedule
+        first, last = self._ratio(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
         self.rises = last > first
         self.sigma_min, self.sigma_max = sorted((first, last))
 
     def __call__(self, sigma: Tensor) -> Tensor:
         """Times ``[B]`` of ``sigma [B]``, float64 on the CPU."""
         asked = sigma.detach().cpu().double()
-        low, high = torch.full_like(asked, self.start), torch.full_like(asked, self.end)
+        low, high = torch.zeros_like(asked), torch.ones_like(asked)
         for _ in range(64):  # down to neighbouring floats
             middle = (low + high) / 2
             later = (self._ratio(middle) < asked) == self.rises
@@ -161,10 +160,3 @@ class ScheduleTime:
     def _ratio(self, time: Tensor) -> Tensor:
         alpha, sigma = (torch.as_tensor(part).detach().cpu().double() for part in self.schedule(time))
         return sigma / alpha
-
-
-def _sigmas(values: Tensor, kind: str) -> Tensor:
-    if kind == "sigmas":
-        return values
-    abar = values if kind == "alphas_cumprod" else torch.cumprod(1 - values, 0)
-    return ((1 - abar) / abar).sqrt()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from spectral_lightning.diffusion.adapters.adapter import Adapter
+from spectral_lightning.diffusion.adapters.adapter import Adapter, object_at
 from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
 from spectral_lightning.diffusion.adapters.conventions import PRESETS
-from spectral_lightning.diffusion.adapters.paths import object_at
 from spectral_lightning.diffusion.denoiser import Denoiser, SupportsDenoise
 
 __all__ = ["resolve_denoiser"]
@@ -40,7 +40,8 @@ def resolve_denoiser(module: nn.Module, denoiser: Denoiser | Adapter | str | Non
     if isinstance(denoiser, BoundDenoiser):
         return denoiser, denoiser.describe()
     if callable(denoiser):
-        return denoiser, f"the callable {_name(denoiser)}(z, sigma)"
+        name = getattr(denoiser, "__name__", type(denoiser).__name__)
+        return denoiser, f"the callable {name}(z, sigma)"
     if denoiser is None and isinstance(module, SupportsDenoise):
         return module.denoise, f"{type(module).__name__}.denoise(z, sigma)"
     raise TypeError(_ways(module, denoiser))
@@ -62,14 +63,7 @@ def _named(module: nn.Module, name: str) -> tuple[Denoiser, str]:
             f"`denoiser` must name a function f(module, z, sigma), got {name!r}, a {type(found).__name__}."
         )
 
-    def call(*arguments: Any) -> Any:
-        return found(module, *arguments)
-
-    return call, f"{name}(module, z, sigma)"
-
-
-def _name(denoiser: Denoiser) -> str:
-    return str(getattr(denoiser, "__name__", type(denoiser).__name__))
+    return partial(found, module), f"{name}(module, z, sigma)"
 
 
 def _ways(module: nn.Module, denoiser: Any) -> str:

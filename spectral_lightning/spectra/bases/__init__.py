@@ -1,10 +1,8 @@
 """Modes of the data: eigenmodes of the covariance, Fourier modes, components of patches."""
 
-from spectral_lightning.spectra.bases.basis import Basis, basis_from_state, load_basis
+from spectral_lightning.spectra.bases.basis import Basis, basis_from_state, channels_and_size, load_basis, overlap
 from spectral_lightning.spectra.bases.fourier import FourierBasis, FourierModes
-from spectral_lightning.spectra.bases.layout import channels_and_size
 from spectral_lightning.spectra.bases.observables import NULL_SHARE, Observables
-from spectral_lightning.spectra.bases.overlap import overlap
 from spectral_lightning.spectra.bases.patch import PatchBasis, PatchComponents
 from spectral_lightning.spectra.bases.pca import Eigenmodes, PCABasis
 from spectral_lightning.spectra.bases.recipes import BasisRecipe, chosen_recipe

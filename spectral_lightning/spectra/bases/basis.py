@@ -1,8 +1,9 @@
-"""The one interface of all bases: what is observed of a sample, and which modes it belongs to."""
+"""The one interface of all bases: what is observed of a sample, which modes it belongs to, and how two bases overlap."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -15,9 +16,10 @@ from torch import Tensor
 from spectral_lightning.spectra.bases.observables import NULL_SHARE, Observables
 from spectral_lightning.spectra.files import replacing
 
-__all__ = ["Basis", "basis_from_state", "load_basis"]
+__all__ = ["Basis", "basis_from_state", "channels_and_size", "load_basis", "overlap"]
 
 _KINDS: dict[str, type[Basis]] = {}
+_NUMBERS_AT_ONCE = 2**24
 
 
 class Basis(ABC):
@@ -206,3 +208,63 @@ def load_basis(path: str | Path) -> Basis:
         ValueError: for an unknown kind.
     """
     return basis_from_state(torch.load(path, weights_only=True, map_location="cpu"))
+
+
+def overlap(basis: Basis, natural: Basis) -> Tensor:
+    """The matrix A that maps variances along ``natural`` to variances along ``basis``, ``[K, K_natural]``.
+
+    A Gaussian of covariance ``sum_j v_j P_j``, with ``P_j`` the projector on the coordinates of natural mode j, has the
+    variances ``A v`` along ``basis``: ``A_kj`` is the mean of ``|P_j o|^2`` over the observables o of mode k. Rows sum
+    to 1 if the natural modes span the space. Cost: the projection of as many samples as there are natural vectors.
+
+    Args:
+        basis: the modes whose variances are wanted.
+        natural: the modes in which the covariance is diagonal.
+
+    Raises:
+        ValueError: if the natural modes do not have the dimension of the examples of ``basis``.
+
+    Example:
+        >>> from spectral_lightning.spectra import FourierBasis, PCABasis
+        >>> covariance = torch.diag(torch.tensor([3.0, 1.0]))
+        >>> overlap(FourierBasis.from_moments(torch.zeros(2), covariance, (2,)),
+        ...         PCABasis.from_moments(torch.zeros(2), covariance)).round(decimals=3).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
+    """
+    if len(natural.vectors) != basis.dim:
+        raise ValueError(
+            f"`natural` must have vectors of the dimension of `basis`, {basis.dim}, got {len(natural.vectors)}. "
+            "Patch components are no natural modes."
+        )
+    rows = natural.vectors.T.contiguous()
+    most = max(1, _NUMBERS_AT_ONCE // (basis.replicates * max(basis.dim, len(basis.mode_of))))
+    shares = [basis.pool(basis.project(part + basis.mean).square()) for part in torch.split(rows, most)]
+    matrix = torch.zeros(len(natural.variance), len(basis.variance), dtype=torch.float64)
+    return matrix.index_add(0, natural.mode_of, torch.cat(shares)).T
+
+
+def channels_and_size(shape: Sequence[int], axes: int | None = None) -> tuple[int, tuple[int, ...]]:
+    """Channels and pixels per axis of examples of a shape.
+
+    ``[N]`` is one channel on a line, ``[C, N]`` channels on a line, ``[C, H, W]`` channels of an image. A grey image
+    ``[H, W]`` without an axis of channels needs ``axes=2``.
+
+    Args:
+        shape: shape of one example.
+        axes: number of trailing axes that are pixels, 1 or 2; all but the first by default.
+
+    Raises:
+        ValueError: for any other shape.
+
+    Example:
+        >>> channels_and_size((3, 8, 8)), channels_and_size((8, 8), axes=2)
+        ((3, (8, 8)), (1, (8, 8)))
+    """
+    pixels = max(len(shape) - 1, 1) if axes is None else axes
+    if pixels not in (1, 2) or not 0 <= len(shape) - pixels <= 1:
+        raise ValueError(
+            f"`shape` must be [N], [C, N] or [C, H, W], or [H, W] with axes=2, got {tuple(shape)} and axes={axes!r}. "
+            "Use PCABasis for data without pixels."
+        )
+    cut = len(shape) - pixels
+    return math.prod(shape[:cut]), tuple(int(n) for n in shape[cut:])

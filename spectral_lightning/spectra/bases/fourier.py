@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import positive_integer
-from spectral_lightning.spectra.bases.basis import Basis
-from spectral_lightning.spectra.bases.layout import channels_and_size
+from spectral_lightning.spectra.bases.basis import Basis, channels_and_size
 from spectral_lightning.spectra.bases.pca import PCABasis
 
 __all__ = ["FourierBasis", "FourierModes"]
@@ -83,24 +82,21 @@ class FourierBasis(Basis):
         axes: int | None = None,
         source: str = "given moments",
     ) -> FourierBasis:
-        """The Fourier modes of data of this mean and covariance.
+        """The Fourier modes of data of this mean ``[d]`` and covariance ``[d, d]``.
 
-        Args:
-            mean: ``[d]``.
-            covariance: ``[d, d]``, symmetric.
-            shape: of one example: ``[N]``, ``[C, N]`` or ``[C, H, W]``.
-            bands: number of radial bands; single frequencies if None.
-            axes: 2 for grey images ``[H, W]`` without an axis of channels.
-            source: what the moments describe.
+        ``shape`` is that of one example, ``[N]``, ``[C, N]`` or ``[C, H, W]``, or ``[H, W]`` with ``axes=2``; ``bands`` and
+        ``axes`` are those of the class, and ``source`` says what the moments describe.
 
         Raises:
             ValueError: for a shape without pixels, moments that do not fit it, or a band without frequencies.
         """
         channels, size = channels_and_size(shape, axes)
         data = PCABasis.from_moments(mean, covariance, shape=shape, source=source)
-        frequencies = _half(size)
-        power, channel_modes = _channel_modes(covariance.detach().cpu().double(), size, channels, frequencies)
-        vectors, entries = _real_vectors(channel_modes, size, frequencies)
+        mirror, flat = _mirror(size), torch.arange(math.prod(size))
+        frequencies = flat[flat <= mirror]  # one of k and -k, in flat order
+        own = (flat == mirror)[frequencies]  # those that are their own negative
+        power, channel_modes = _channel_modes(covariance.detach().cpu().double(), size, channels, frequencies, own)
+        vectors, entries = _real_vectors(channel_modes, size, frequencies, own)
         place = torch.searchsorted(frequencies, entries // channels)
         group = place * channels + entries % channels if bands is None else _band(entries // channels, size, bands)
         variance, order, mode_of = _by_variance(power[place, entries % channels], group)
@@ -191,13 +187,6 @@ def _mirror(size: tuple[int, ...]) -> Tensor:
     return flat.flip(axes).roll((1,) * len(size), axes).flatten()
 
 
-def _half(size: tuple[int, ...]) -> Tensor:
-    """One of k and -k, in flat order."""
-    mirror = _mirror(size)
-    flat = torch.arange(len(mirror))
-    return flat[flat <= mirror]
-
-
 def _radius(frequency: Tensor, size: tuple[int, ...]) -> Tensor:
     stretch = max(size) / torch.tensor(size, dtype=torch.float64)
     return (_wavevectors(size)[frequency] * stretch).square().sum(-1).sqrt()
@@ -215,7 +204,7 @@ def _band(frequency: Tensor, size: tuple[int, ...], bands: int) -> Tensor:
 
 
 def _channel_modes(
-    covariance: Tensor, size: tuple[int, ...], channels: int, frequencies: Tensor
+    covariance: Tensor, size: tuple[int, ...], channels: int, frequencies: Tensor, own: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Descending eigenvalues and eigenvectors of the spectral matrices, ``[frequency, C]`` and ``[frequency, C, C]``."""
     axes, pixels = len(size), math.prod(size)
@@ -223,22 +212,23 @@ def _channel_modes(
     first, second = tuple(range(1, 1 + axes)), tuple(range(2 + axes, 2 + 2 * axes))
     both = torch.fft.ifftn(torch.fft.fftn(folded, dim=first), dim=second).reshape(channels, pixels, channels, pixels)
     matrices = both.diagonal(dim1=1, dim2=3).permute(2, 0, 1)[frequencies]
-    own = (_mirror(size)[frequencies] == frequencies)[:, None, None]
     power, modes = torch.linalg.eigh((matrices + matrices.mH) / 2)
     # Degenerate eigenvectors of a real matrix may come out complex, and its coordinates must be real.
     real_power, real_modes = torch.linalg.eigh((matrices.real + matrices.real.mT) / 2)
-    power, modes = torch.where(own[..., 0], real_power, power), torch.where(own, real_modes + 0j, modes)
+    power = torch.where(own[:, None], real_power, power)
+    modes = torch.where(own[:, None, None], real_modes + 0j, modes)
     largest = modes.gather(1, modes.abs().argmax(1, keepdim=True))
     return power.flip(-1).clamp_min(0), (modes * (largest.abs() / largest)).flip(-1)
 
 
-def _real_vectors(channel_modes: Tensor, size: tuple[int, ...], frequencies: Tensor) -> tuple[Tensor, Tensor]:
+def _real_vectors(
+    channel_modes: Tensor, size: tuple[int, ...], frequencies: Tensor, own: Tensor
+) -> tuple[Tensor, Tensor]:
     """The real coordinates of every channel mode as columns ``[d, M]``, and the entry ``k C + j`` of each."""
     pixels, channels = math.prod(size), channel_modes.shape[-1]
     positions = torch.cartesian_prod(*(torch.arange(n).double() / n for n in size)).reshape(pixels, -1)
     wave = torch.exp(-2j * math.pi * (_wavevectors(size)[frequencies].double() @ positions.T)) / pixels**0.5
     rows = torch.einsum("fcj,fx->fjcx", channel_modes.conj(), wave)  # v_j' X_k is their product with the field
-    own = _mirror(size)[frequencies] == frequencies
     parts = torch.stack([rows.real, rows.imag], dim=2).reshape(len(frequencies), channels, 2, channels * pixels)
     parts = parts * (2 - own.double()).sqrt()[:, None, None, None]
     kept = torch.stack([torch.ones_like(own), ~own], dim=1)[:, None].expand(-1, channels, -1)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
-from spectral_lightning.spectra.bases.basis import Basis
-from spectral_lightning.spectra.bases.layout import channels_and_size
+from spectral_lightning.spectra.bases.basis import Basis, channels_and_size
 from spectral_lightning.spectra.bases.pca import PCABasis
 
 __all__ = ["PatchBasis", "PatchComponents"]
@@ -84,18 +83,10 @@ class PatchBasis(Basis):
         axes: int | None = None,
         source: str = "given moments",
     ) -> PatchBasis:
-        """The patch components of data of this mean and covariance.
+        """The ``num_modes`` leading patch components, or all, of data of this mean ``[d]`` and covariance ``[d, d]``.
 
-        Args:
-            mean: ``[d]``.
-            covariance: ``[d, d]``, symmetric.
-            shape: of one example: ``[N]``, ``[C, N]`` or ``[C, H, W]``.
-            size: pixels of a patch along each axis.
-            stride: pixels from one patch to the next along each axis.
-            boundary: ``"circular"`` or ``"valid"``.
-            num_modes: number of components to keep; all if None.
-            axes: 2 for grey images ``[H, W]`` without an axis of channels.
-            source: what the moments describe.
+        ``shape`` is that of one example, ``[N]``, ``[C, N]`` or ``[C, H, W]``, or ``[H, W]`` with ``axes=2``; ``source`` says
+        what the moments describe, and the other arguments are those of the class.
 
         Raises:
             ValueError: as the class, and for moments that do not fit the shape or more modes than a patch has
@@ -144,7 +135,7 @@ class PatchComponents:
 
     size: int = 5
     stride: int = 1
-    boundary: Literal["circular", "valid"] = "circular"
+    boundary: Boundary = "circular"
     num_modes: int | None = None
     axes: int | None = None
 

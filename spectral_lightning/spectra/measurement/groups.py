@@ -94,26 +94,23 @@ class Groups:
             step: optimizer updates so far.
             known: additional row fields.
         """
+        parts = list(statistics if self.classify is None else statistics[1:])
+        errors, unbiased = torch.stack([probe.standard_error(p) for p in parts]), probe.latents.kind == "independent"
         if self.classify is None:
-            parts = list(statistics)
-            whole = ModeStatistics.mixture(parts, self.share)
-            errors = torch.stack([probe.standard_error(part) for part in parts])
             error = (self.share[:, None] * errors).square().sum(0).sqrt()
+            whole = ModeStatistics.mixture(parts, self.share)
             common = probe.summary(whole, step, error, len(parts) * probe.latents.count)
         else:
-            common, parts = probe.row_of(statistics[0], step), list(statistics[1:])
-        return {**common, **_stacked(probe, parts), **known}
-
-
-def _stacked(probe: SpectralProbe, parts: Sequence[ModeStatistics]) -> dict[str, Any]:
-    unbiased = probe.latents.kind == "independent"
-    return {
-        # A group without samples has no variance: NaN, not 0.
-        "group_variance": torch.stack([part.variance(unbiased) for part in parts]).numpy(),
-        "group_standard_error": torch.stack([probe.standard_error(part) for part in parts]).numpy(),
-        "group_mean_deviation": torch.stack([part.deviation for part in parts]).numpy(),
-        "group_count": np.array([int(part.total) for part in parts]),
-    }
+            common = probe.row_of(statistics[0], step)
+        return {
+            **common,
+            # A group without samples has no variance: NaN, not 0.
+            "group_variance": torch.stack([part.variance(unbiased) for part in parts]).numpy(),
+            "group_standard_error": errors.numpy(),
+            "group_mean_deviation": torch.stack([part.deviation for part in parts]).numpy(),
+            "group_count": np.array([int(part.total) for part in parts]),
+            **known,
+        }
 
 
 def group_sums(basis: Basis, count: int, labelled: Iterable[tuple[Tensor, Tensor]]) -> list[ModeStatistics]:

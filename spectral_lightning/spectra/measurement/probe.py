@@ -96,7 +96,11 @@ class SpectralProbe:
         self.latents = Latents(num_samples, basis.dim, latents, seed)  # type: ignore[arg-type]
         self.sample_batch_size, self.ranks = sample_batch_size, ranks or Ranks()
         self.chunks = LatentChunks(self.latents, sample_batch_size, self.ranks)
-        self.fixed_point = self._fixed_point()
+        self.fixed_point: NDArray[np.float64] = basis.variance.numpy()
+        if self.sampler is not None:
+            self.fixed_point = fixed_point(basis.data.variance.numpy(), self.sampler)
+            if basis.data is not basis:
+                self.fixed_point = (overlap(basis, basis.data) @ torch.from_numpy(self.fixed_point)).numpy()
 
     @property
     def num_blocks(self) -> int:
@@ -193,7 +197,7 @@ class SpectralProbe:
         """
         made = {}
         for index, repeated in self.chunks.turns():
-            latents = self._latents(index, device, dtype)
+            latents = self.chunks.rows(index, dtype).to(device).reshape(-1, *self.basis.shape)
             rows = self.chunks.condition(condition, index, device)
             if self.sampler is None:
                 samples = _same_shape(denoiser(latents, *_copies(rows)), latents)
@@ -249,12 +253,16 @@ class SpectralProbe:
         for index, chunk in samples.chunks.items():
             values = chunk.to(samples.device)
             finite = torch.isfinite(values.flatten(1)).all(1)
-            taken = [finite]
+            masks = [finite]
             if classify is not None:
                 group = classify(values).to(values.device)
-                taken += [finite & (group == g) for g in range(count)]
-            for statistics, mask in zip(parts, taken, strict=True):
-                self._collect(statistics, index, values, mask, finite)
+                masks += [finite & (group == g) for g in range(count)]
+            origin = self.chunks.parts[index][0][1]
+            for block, start, stop in self.chunks.parts[index]:
+                own = slice(start - origin, stop - origin)
+                for statistics, taken in zip(parts, masks, strict=True):
+                    observed = self.basis.project(values[own][taken[own]])
+                    statistics.add(block, observed, int((~finite[own]).sum()))
         return parts
 
     def standard_error(self, statistics: ModeStatistics) -> Tensor:
@@ -324,27 +332,6 @@ class SpectralProbe:
         """The gains from the sums of all ranks. Every rank must call it."""
         total = self.ranks.sum(sums)
         return total[0] / total[1]
-
-    def _fixed_point(self) -> NDArray[np.float64]:
-        """Variances that the sampler generates with the exact denoiser of a Gaussian, ``[K]``."""
-        data = self.basis.data
-        if self.sampler is None:
-            return np.asarray(self.basis.variance.numpy())
-        along_data = fixed_point(data.variance.numpy(), self.sampler)
-        if data is self.basis:
-            return along_data
-        return (overlap(self.basis, data) @ torch.from_numpy(along_data)).numpy()
-
-    def _latents(self, index: int, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-        """The latents of a chunk in the shape of examples."""
-        return self.chunks.rows(index, dtype).to(device).reshape(-1, *self.basis.shape)
-
-    def _collect(self, statistics: ModeStatistics, index: int, samples: Tensor, taken: Tensor, finite: Tensor) -> None:
-        origin = self.chunks.parts[index][0][1]
-        for block, start, stop in self.chunks.parts[index]:
-            part = slice(start - origin, stop - origin)
-            good = samples[part][taken[part]]
-            statistics.add(block, self.basis.project(good), int((~finite[part]).sum()))
 
 
 def _at_one_level(denoiser: Any, condition: Tensor | None) -> Callable[[Tensor, float], Tensor]:

@@ -58,10 +58,10 @@ class ModeStatistics:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64)
 
-        modes, coordinates = observables.num_modes, len(observables.mode_of)
-        sums, pooled = zeros(blocks, observables.count), (blocks, modes)
-        powers = zeros(*pooled), zeros(*pooled), zeros(*pooled)
-        return cls(observables, zeros(blocks), sums, *powers, zeros(coordinates, coordinates), zeros())
+        coordinates = len(observables.mode_of)
+        powers = (zeros(blocks, observables.num_modes) for _ in range(3))
+        sums, cross = zeros(blocks, observables.count), zeros(coordinates, coordinates)
+        return cls(observables, zeros(blocks), sums, *powers, cross, zeros())
 
     @classmethod
     def mixture(cls, parts: Sequence[ModeStatistics], share: Tensor) -> ModeStatistics:
@@ -72,8 +72,7 @@ class ModeStatistics:
         ]
 
         def weighted(name: str) -> Tensor:
-            terms = [w * getattr(part, name) for w, part in zip(weights, parts, strict=True)]
-            return torch.stack(terms).sum(0)
+            return torch.stack([w * getattr(part, name) for w, part in zip(weights, parts, strict=True)]).sum(0)
 
         non_finite = torch.stack([part.non_finite for part in parts]).sum(0)
         return cls(parts[0].observables, **{name: weighted(name) for name in _SUMS}, non_finite=non_finite)

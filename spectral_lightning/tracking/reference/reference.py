@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_lightning.diffusion import undisturbed
-from spectral_lightning.diffusion.adapters.paths import attribute_at
+from spectral_lightning.diffusion.adapters.adapter import attribute_at
 from spectral_lightning.spectra import (
     Basis,
     BasisRecipe,

@@ -1,4 +1,4 @@
-"""The table of a measurement or a prediction: variance of the generated samples by step and mode."""
+"""The table of a measurement or a prediction, variance of the generated samples by step and mode; in memory and on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spectral_lightning.spectra.bases.observables import NULL_SHARE
 from spectral_lightning.spectra.files import read_arrays, replacing, write_arrays
 
-__all__ = ["FIELDS", "Field", "SpectralHistory"]
+__all__ = ["FIELDS", "Field", "HistoryDirectory", "SpectralHistory"]
 
 FloatArray = NDArray[np.float64]
 Row = dict[str, NDArray[Any]]
@@ -278,3 +278,51 @@ class SpectralHistory:
         """The history that :meth:`state_dict` describes."""
         arrays: Row = {name: value.cpu().numpy() for name, value in state.items() if name != "header"}
         return cls.from_arrays({"__header__": np.array(state["header"]), **arrays})
+
+
+class HistoryDirectory:
+    """A directory with a header file and one file per measurement, each written atomically.
+
+    A process killed at any moment leaves the files of earlier measurements intact, and at most a ``.part`` file, which is
+    never read.
+
+    Args:
+        path: the directory; created with the first file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def begin(self, history: SpectralHistory) -> None:
+        """Write the header and all rows of ``history``.
+
+        A resumed run may find files of steps after its checkpoint, which are not in ``history``. They are renamed to
+        ``.superseded`` and never read.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_arrays(self.path / "header.npz", history.header())
+        for index in range(len(history)):
+            self.append(history.row(index))
+        kept = {_name(step) for step in history.steps}
+        for file in self.path.glob("step-*.npz"):
+            if file.name not in kept:
+                file.replace(file.with_name(file.name + ".superseded"))
+
+    def append(self, row: dict[str, NDArray[Any]]) -> None:
+        """Write one measurement."""
+        write_arrays(self.path / _name(row["step"]), row)
+
+    def load(self) -> SpectralHistory:
+        """The history so far.
+
+        Raises:
+            FileNotFoundError: if there is no history in the directory.
+        """
+        history = SpectralHistory.from_arrays(read_arrays(self.path / "header.npz"))
+        for file in sorted(self.path.glob("step-*.npz")):
+            history.append(**read_arrays(file))
+        return history
+
+
+def _name(step: Any) -> str:
+    return f"step-{int(step):012d}.npz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +14,6 @@ __all__ = ["Average", "ModuleAverage", "Pairs", "ParameterAverage", "offers", "r
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
 """Tensors of a module, each with the value to copy into it."""
-
-
-class Average(Protocol):
-    """An average of the weights of a module or of a part of it."""
-
-    @property
-    def started(self) -> bool:
-        """Whether it has been updated."""
-        ...
-
-    def pairs(self, module: nn.Module) -> Pairs:
-        """The averaged tensors of ``module`` with their averages; raises ``ValueError`` if they are ambiguous."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,11 @@ class ModuleAverage:
         return self.counter is None or bool(self.holder.get_buffer(self.counter) > 0)
 
     def pairs(self, module: nn.Module) -> Pairs:
-        """Parameters of the averaged part of ``module``, and the buffers that both have, with their averages."""
+        """Parameters of the averaged part of ``module``, and the buffers that both have, with their averages.
+
+        Raises:
+            ValueError: unless exactly one part fits.
+        """
         copy = dict(self.holder.named_children()).get(self.copy)
         if copy is None:
             return []
@@ -74,7 +65,11 @@ class ParameterAverage:
         return bool(self.holder.optimization_step > 0)
 
     def pairs(self, module: nn.Module) -> Pairs:
-        """The only list of parameters in ``module`` with the shapes of the averages; buffers are not averaged."""
+        """The only list of parameters in ``module`` with the shapes of the averages; buffers are not averaged.
+
+        Raises:
+            ValueError: unless exactly one list fits.
+        """
         shapes = [value.shape for value in self.holder.shadow_params]
         found: dict[tuple[int, ...], list[nn.Parameter]] = {}
         for part in module.modules():
@@ -85,6 +80,10 @@ class ParameterAverage:
         if len(found) != 1:
             raise _unclear(len(found), f"a list of {len(shapes)} parameters")
         return list(zip(*found.values(), self.holder.shadow_params, strict=True))
+
+
+Average = ModuleAverage | ParameterAverage
+"""An average of the weights of a module or of a part of it."""
 
 
 def offers(thing: Any, *names: str) -> bool:
