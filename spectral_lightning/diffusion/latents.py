@@ -71,22 +71,14 @@ class Latents:
             raise ValueError(
                 f"`start` and `stop` must hold 0 <= start < stop <= {self.count}, got {start!r} and {stop!r}."
             )
-        parts = []
-        for block in range(start // self.block, -(-stop // self.block)):
-            first = block * self.block
-            parts.append(self._block(block)[max(start - first, 0) : stop - first])
-        return torch.cat(parts)
+        firsts = range(start // self.block * self.block, stop, self.block)
+        return torch.cat([self._block(n // self.block)[max(start - n, 0) : stop - n] for n in firsts])
 
     @staticmethod
     def condition(rows: Tensor, start: int, stop: int) -> Tensor:
         """The conditions of latents ``start`` to ``stop``, ``[stop - start, ...]``.
 
-        Latents 2i and 2i + 1, an antithetic pair, have row i modulo n.
-
-        Args:
-            rows: ``[n, ...]``.
-            start: first latent.
-            stop: one past the last latent.
+        Latents 2i and 2i + 1, an antithetic pair, have row i modulo n of ``rows [n, ...]``.
 
         Example:
             >>> Latents.condition(torch.tensor([7, 8]), 1, 6).tolist()

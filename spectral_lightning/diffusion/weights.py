@@ -42,21 +42,48 @@ class WeightSource(ABC):
     Lightning's weight averaging replaces the weights during validation, and for good when training ends. A callback that
     may run meanwhile calls :meth:`keep` in ``on_validation_start`` and ``on_train_epoch_end``, and :meth:`release` in
     ``on_train_batch_start``. The raw weights do not change in between.
+
+    Memory: between ``keep`` and ``release`` a copy of parameters and buffers on the host; nothing if ``replaced_by`` is
+    empty.
+
+    Args:
+        replaced_by: names of everything that may replace the weights of the module.
     """
+
+    def __init__(self, replaced_by: Sequence[str] = ()) -> None:
+        self.replaced_by = tuple(replaced_by)
+        self._kept: dict[str, Tensor] = {}
 
     @abstractmethod
     def describe(self) -> str:
         """One line for the log."""
 
-    def keep(self, module: nn.Module) -> None:  # noqa: B027
-        """Remember the raw weights, which ``module`` holds now, if something may replace them."""
-
-    def release(self) -> None:  # noqa: B027
-        """Forget them: ``module`` holds the raw weights again and is about to change them."""
-
     @abstractmethod
     def applied(self, module: nn.Module) -> AbstractContextManager[None]:
         """A context in which ``module`` holds these weights; afterwards it holds the same bits as before."""
+
+    def keep(self, module: nn.Module) -> None:
+        """Copy the raw weights, which ``module`` holds now, if something may replace them and no copy exists."""
+        if self.replaced_by and not self._kept:
+            self._kept = {name: t.detach().to("cpu", copy=True) for name, t in _tensors(module).items()}
+
+    def release(self) -> None:
+        """Forget the copy: ``module`` holds the raw weights again and is about to change them."""
+        self._kept = {}
+
+    def replaced(self, module: nn.Module) -> bool:
+        """Whether ``module`` holds other weights than those that were kept."""
+        # Not torch.equal, for which NaN differs from itself.
+        same = (
+            torch.isclose(now.detach().cpu(), kept, rtol=0, atol=0, equal_nan=True).all()
+            for now, kept in self.kept(module)
+        )
+        return not all(same)
+
+    def kept(self, module: nn.Module) -> Pairs:
+        """The tensors of ``module`` with the raw values that were kept; empty if none were."""
+        now = _tensors(module)
+        return [(now[name], value) for name, value in self._kept.items() if name in now]
 
 
 @contextmanager
@@ -97,11 +124,6 @@ class RawWeights(WeightSource):
     """The weights that the optimizer updates.
 
     The module usually holds them. If something has replaced them, the values that :meth:`keep` remembered are put back.
-    Memory: between ``keep`` and ``release`` a copy of parameters and buffers on the host; nothing if ``replaced_by`` is
-    empty.
-
-    Args:
-        replaced_by: names of everything that may replace the weights of the module.
 
     Example:
         >>> net = nn.Linear(1, 1)
@@ -116,37 +138,15 @@ class RawWeights(WeightSource):
         0.0
     """
 
-    def __init__(self, replaced_by: Sequence[str] = ()) -> None:
-        self.replaced_by = tuple(replaced_by)
-        self._kept: dict[str, Tensor] = {}
-
     def describe(self) -> str:
         """One line for the log."""
         if not self.replaced_by:
             return "raw weights"
         return f"raw weights, kept while {' or '.join(self.replaced_by)} may replace them"
 
-    def keep(self, module: nn.Module) -> None:
-        """Copy the raw weights, which ``module`` holds now, unless a copy exists."""
-        if self.replaced_by and not self._kept:
-            self._kept = {name: t.detach().to("cpu", copy=True) for name, t in _tensors(module).items()}
-
-    def release(self) -> None:
-        """Forget the copy."""
-        self._kept = {}
-
-    def replaced(self, module: nn.Module) -> bool:
-        """Whether ``module`` holds other weights than those that were kept."""
-        return any(not _same(target, value) for target, value in self._pairs(module))
-
     def applied(self, module: nn.Module) -> AbstractContextManager[None]:
         """A context in which ``module`` holds the raw weights."""
-        pairs = self._pairs(module)
-        return holding(pairs) if pairs else nullcontext()
-
-    def _pairs(self, module: nn.Module) -> Pairs:
-        now = _tensors(module)
-        return [(now[name], value) for name, value in self._kept.items() if name in now]
+        return holding(self.kept(module))
 
 
 class AveragedWeights(WeightSource):
@@ -173,8 +173,8 @@ class AveragedWeights(WeightSource):
     """
 
     def __init__(self, find: Callable[[], Average | None], where: str, swaps: bool = False) -> None:
-        self.find, self.where, self.swaps = find, where, swaps
-        self._raw = RawWeights([where] if swaps else [])
+        super().__init__([where] if swaps else [])
+        self.find, self.where = find, where
 
     def describe(self) -> str:
         """One line for the log."""
@@ -191,21 +191,12 @@ class AveragedWeights(WeightSource):
         average = self.find()
         return [] if average is None else average.pairs(module)
 
-    def keep(self, module: nn.Module) -> None:
-        """Remember the raw weights, to notice when they are swapped with the average."""
-        self._raw.keep(module)
-
-    def release(self) -> None:
-        """Forget them."""
-        self._raw.release()
-
     def applied(self, module: nn.Module) -> AbstractContextManager[None]:
         """A context in which ``module`` holds the average."""
         if not self.started:
-            return self._raw.applied(module)
+            return holding(self.kept(module))
         # After a swap the module holds the average, and the average the raw weights.
-        swapped = self.swaps and self._raw.replaced(module)
-        return nullcontext() if swapped else holding(self.pairs(module))
+        return nullcontext() if self.replaced(module) else holding(self.pairs(module))
 
 
 class ScopedWeights(WeightSource):
@@ -222,6 +213,7 @@ class ScopedWeights(WeightSource):
     """
 
     def __init__(self, scope: Callable[[Any], AbstractContextManager[Any]], where: str) -> None:
+        super().__init__()
         self.scope, self.where = scope, where
 
     def describe(self) -> str:
@@ -274,8 +266,17 @@ def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = (
     if kind == "raw":
         others = [k for k in keepers if _replaces(k) and not _averages_weights(k)]
         return RawWeights([*(source.where for source in found), *map(_name, others)])
-    if len(found) != 1:
-        raise _not_one(module, keepers, found)
+    if not found:
+        looked = ", ".join([f"module {type(module).__name__}", *map(_name, keepers)])
+        raise ValueError(
+            f"`weights` must be 'raw' or a callable if no average is kept, got 'ema'. Looked at {looked}. Add Lightning's "
+            "EMAWeightAveraging() to the callbacks, or pass a callable that returns a context manager."
+        )
+    if len(found) > 1:
+        raise ValueError(
+            "`weights` must be one of several averages, or a callable that returns a context manager for one, got 'ema': "
+            f"found {', '.join(source.where for source in found)}."
+        )
     (source,) = found
     if isinstance(source, AveragedWeights):
         source.pairs(module)  # raises now, not at the first measurement
@@ -289,7 +290,9 @@ def _averages(module: nn.Module, keepers: list[object]) -> Iterator[AveragedWeig
             continue
         seen.add(id(thing))
         if _averages_weights(thing):
-            yield AveragedWeights(partial(_average_of, thing), where, swaps=True)
+            # The callback creates its average in `setup`, perhaps after ours, and again for every fit.
+            found = partial(lambda keeper: recognised(keeper._average_model), thing)
+            yield AveragedWeights(found, where, swaps=True)
         elif recognised(thing) is not None:
             yield AveragedWeights(partial(recognised, thing), where)
     if _has_scope(module):
@@ -320,11 +323,6 @@ def _averages_weights(keeper: Any) -> bool:
     return offers(keeper, "_average_model", "should_update")
 
 
-def _average_of(callback: Any) -> Average | None:
-    """The average of a callback that creates it in its ``setup``, perhaps after ours, and again for every fit."""
-    return recognised(callback._average_model)
-
-
 def _has_scope(module: nn.Module) -> bool:
     """A module of the latent-diffusion family, which holds its averages within ``with module.ema_scope():``."""
     return offers(module, "use_ema", "ema_scope") and bool(module.use_ema)
@@ -334,24 +332,5 @@ def _name(keeper: object) -> str:
     return f"callback {type(keeper).__name__}"
 
 
-def _not_one(module: nn.Module, keepers: list[object], found: list[Any]) -> ValueError:
-    if not found:
-        looked = ", ".join([f"module {type(module).__name__}", *map(_name, keepers)])
-        return ValueError(
-            f"`weights` must be 'raw' or a callable if no average is kept, got 'ema'. Looked at {looked}. Add Lightning's "
-            "EMAWeightAveraging() to the callbacks, or pass a callable that returns a context manager."
-        )
-    names = ", ".join(source.where for source in found)
-    return ValueError(
-        f"`weights` must be one of several averages, or a callable that returns a context manager for one, got 'ema': found "
-        f"{names}."
-    )
-
-
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    # Not torch.equal, for which NaN differs from itself.
-    return bool(torch.isclose(a.detach().cpu(), b, rtol=0, atol=0, equal_nan=True).all())

@@ -4,7 +4,6 @@ The state is changed by ``+ - * /`` only, so that one solver integrates torch sa
 through the theory: predictions go through the same sampler as measurements.
 """
 
-from spectral_lightning.sampling.sampler import Sampler, karras_sigmas
-from spectral_lightning.sampling.solvers import SOLVERS, euler, heun
+from spectral_lightning.sampling.sampler import SOLVERS, Sampler, euler, heun, karras_sigmas
 
 __all__ = ["SOLVERS", "Sampler", "euler", "heun", "karras_sigmas"]

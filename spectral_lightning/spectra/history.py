@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectral_lightning.spectra.bases.observables import NULL_SHARE
+from spectral_lightning.spectra.bases.basis import NULL_SHARE
 from spectral_lightning.spectra.files import read_arrays, replacing, write_arrays
 
 __all__ = ["FIELDS", "Field", "HistoryDirectory", "SpectralHistory"]

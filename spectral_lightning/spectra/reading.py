@@ -31,19 +31,12 @@ def examples(batch: Any, batch_key: int | str | None) -> Tensor:
         ValueError: if the batch has no such element, or is a mapping and no key is given.
         TypeError: if the element is not a tensor of floating-point numbers.
     """
-    if isinstance(batch, Mapping):
-        if batch_key is None or batch_key not in batch:
-            raise ValueError(
-                f"`batch_key` must name the examples in the batch, one of {list(batch)}, got {batch_key!r}."
-            )
-        found = batch[batch_key]
-    elif isinstance(batch, tuple | list):
-        index = 0 if batch_key is None else batch_key
-        if not isinstance(index, int) or not -len(batch) <= index < len(batch):
-            raise ValueError(f"`batch_key` must be a position in a batch of {len(batch)} elements, got {batch_key!r}.")
-        found = batch[index]
-    else:
-        found = batch
+    found, elements = batch, _elements(batch)
+    if elements is not None:
+        key = 0 if batch_key is None and not isinstance(batch, Mapping) else batch_key
+        if key not in elements:
+            raise ValueError(f"`batch_key` must name the examples in a batch of {_has(batch)}, got {batch_key!r}.")
+        found = elements[key]
     if not isinstance(found, Tensor):
         raise TypeError(
             f"A batch must hold a tensor of examples, got {type(found).__name__}. Name it with `batch_key`."
@@ -107,18 +100,26 @@ def labelled_batches(
 def _labels(batch: Any, label_key: int | str | None) -> Tensor:
     """The integer labels of a batch: its second element, or the element ``label_key``."""
     key = 1 if label_key is None and not isinstance(batch, Mapping) else label_key
-    found = None
-    if (isinstance(batch, Mapping) and key in batch) or (
-        isinstance(batch, tuple | list) and isinstance(key, int) and -len(batch) <= key < len(batch)
-    ):
-        found = batch[key]  # type: ignore[index]
+    found = (_elements(batch) or {}).get(key)
     if not isinstance(found, Tensor) or found.ndim != 1 or found.is_floating_point():
-        has = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
         raise ValueError(
-            f"`label_key` must name the integer labels [B] in a batch, got {label_key!r} for a batch that is {has}. "
+            f"`label_key` must name the integer labels [B] in a batch of {_has(batch)}, got {label_key!r}. "
             "Use data with labels, or give `classify`."
         )
     return found
+
+
+def _elements(batch: Any) -> Mapping[Any, Any] | None:
+    """The elements of a batch by name or by position, also from the end; None if the batch is its own element."""
+    if isinstance(batch, tuple | list):
+        return {i: batch[i] for i in range(-len(batch), len(batch))}
+    return batch if isinstance(batch, Mapping) else None
+
+
+def _has(batch: Any) -> str:
+    if isinstance(batch, tuple | list):
+        return f"{len(batch)} elements"
+    return str(list(batch)) if isinstance(batch, Mapping) else type(batch).__name__
 
 
 def _parts_of(source: DataSource, ranks: Ranks, limit: int, seen: Callable[[Any], Any] | None) -> Iterator[Any]:
@@ -154,13 +155,12 @@ def _rebuilt(source: Any, subset: Subset[Any]) -> DataLoader[Any]:
 def preserved_generators(source: DataSource) -> Iterator[None]:
     """Restore the random generators that a dataset or collate function holds, such as those of a random transform."""
     holders = (source.dataset, source.collate_fn) if isinstance(source, DataLoader) else (source,)
-    found = list(_generators(holders, set()))
-    states = [_state(generator) for generator in found]
+    restore = [_restoring(generator) for generator in _generators(holders, set())]
     try:
         yield
     finally:
-        for generator, state in zip(found, states, strict=True):
-            _restore(generator, state)
+        for put_back in restore:
+            put_back()
 
 
 _Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
@@ -193,18 +193,10 @@ def _parts(thing: Any) -> Iterable[Any]:
     return list(getattr(thing, "__dict__", {}).values())
 
 
-def _state(generator: _Generator) -> Any:
+def _restoring(generator: Any) -> Callable[[], None]:
+    """A function that restores the generator's present state."""
     if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
+        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
     if isinstance(generator, random.Random):
-        return generator.getstate()
-    return generator.get_state()
-
-
-def _restore(generator: _Generator, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    elif isinstance(generator, random.Random):
-        generator.setstate(state)
-    else:
-        generator.set_state(state)
+        return partial(generator.setstate, generator.getstate())
+    return partial(generator.set_state, generator.get_state())

@@ -30,7 +30,7 @@ class MeasuredModel:
 
     Args:
         denoiser: as for :func:`~spectral_lightning.diffusion.resolve_denoiser`.
-        weights: as for :func:`~spectral_lightning.diffusion.weights.find_weights`.
+        weights: as for :func:`~spectral_lightning.diffusion.find_weights`.
         sampling: sampler and condition.
     """
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spectral_lightning.diffusion import Adapter, BoundDenoiser, self_check
-from spectral_lightning.diffusion.adapters.readings import unexplained
+from spectral_lightning.diffusion.adapters.checks import unexplained
 from tests.support import ideal_networks as ideal
 from tests.support.ideal_networks import DIM, F64, Backbone, Ideal, abar, draw, wiener
 

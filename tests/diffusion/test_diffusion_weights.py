@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from spectral_lightning.diffusion.weights import AveragedWeights, RawWeights, ScopedWeights, recognised
-from spectral_lightning.diffusion.weights.source import holding
+from spectral_lightning.diffusion.weights import holding
 
 
 def network(seed=0):

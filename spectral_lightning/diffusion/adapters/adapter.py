@@ -168,7 +168,7 @@ class Adapter:
         if self.time not in ("index", "schedule"):
             return None
         low, high = (self.sigma_min or 0.0) * self.data_scale, (self.sigma_max or math.inf) * self.data_scale
-        found = self.schedule
+        found: Any = self.schedule
         if isinstance(found, str):
             if self.time == "index" and found in NAMED_SCHEDULES:
                 return LevelGrid.named(found, self.num_train_steps, low, high)

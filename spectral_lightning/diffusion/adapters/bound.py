@@ -1,19 +1,21 @@
-"""A network in its own convention, called as ``D(z, sigma)``."""
+"""A network in its own convention, called as ``D(z, sigma)``, and which denoiser of a module is measured."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion.adapters.adapter import Adapter, attribute_at
-from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, TIMES
+from spectral_lightning.diffusion.adapters.adapter import Adapter, attribute_at, object_at
+from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, PRESETS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
+from spectral_lightning.diffusion.denoiser import Denoiser, SupportsDenoise
 from spectral_lightning.sampling import Sampler
 
-__all__ = ["BoundDenoiser"]
+__all__ = ["BoundDenoiser", "resolve_denoiser"]
 
 _SIGMA_MIN, _SIGMA_MAX = 0.002, 80.0
 
@@ -94,11 +96,7 @@ class BoundDenoiser:
     ) -> Sampler:
         """A sampler over the levels of this denoiser; on a discrete grid it uses a subset and rounds nothing.
 
-        Args:
-            num_steps: number of solver steps.
-            solver: ``"heun"`` or ``"euler"``.
-            final: where the last step ends, ``"zero"`` or ``"sigma_min"``.
-            rho: larger values put more levels near ``sigma_min``.
+        The arguments are those of :class:`~spectral_lightning.sampling.Sampler`.
 
         Raises:
             ValueError: for more steps than the grid has levels, or an argument out of range.
@@ -118,10 +116,8 @@ class BoundDenoiser:
         time += f" times {a.time_scale:g}" if a.time_scale != 1 else ""
         grid = self.sigma_grid
         levels = f"sigma {self.sigma_min:.4g} to {self.sigma_max:.4g}" + (f", {len(grid)} levels" if grid else "")
-        line = (
-            f"{a.convention}: {a.network or 'module'}{call} predicts {a.prediction}{sign}, time {time}, path {a.path}"
-        )
-        line = f"{line}, {levels}"
+        line = f"{a.convention}: {a.network or 'module'}{call} predicts {a.prediction}{sign}, time {time}, "
+        line += f"path {a.path}, {levels}"
         if (a.data_scale, a.data_shift) != (1, 0):
             return f"{line}; the network sees {a.data_scale:g} x {a.data_shift:+g}"
         if self.normalized is not None:
@@ -229,3 +225,64 @@ def _like(factor: Any, x: Tensor) -> Tensor:
     """A factor per example, or one for all, broadcast to the axes and cast to the type of ``x``."""
     per_example = torch.as_tensor(factor, dtype=x.dtype).to(x.device)
     return per_example.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def resolve_denoiser(module: nn.Module, denoiser: Denoiser | Adapter | str | None = None) -> tuple[Denoiser, str]:
+    """The denoiser of ``module`` and one line on where it comes from.
+
+    In this order:
+
+    1. ``denoiser``, if given: an :class:`Adapter`; the name of a convention, optionally with the attribute path of the
+       network, ``"diffusers-v"`` or ``"diffusers-v:model.unet"``; a callable ``f(z, sigma)``; or the import path
+       ``"package.module:name"`` of an adapter or of a function, which is called as ``f(module, z, sigma)``.
+    2. ``module.denoise(z, sigma)``.
+
+    Raises:
+        TypeError: if there is none.
+        ValueError: if nothing has the name.
+
+    Example:
+        >>> resolve_denoiser(nn.Identity(), lambda z, sigma: z)[1]
+        'the callable <lambda>(z, sigma)'
+    """
+    if isinstance(denoiser, str):
+        return _named(module, denoiser)
+    if isinstance(denoiser, Adapter):
+        denoiser = BoundDenoiser(denoiser, module)
+    if isinstance(denoiser, BoundDenoiser):
+        return denoiser, denoiser.describe()
+    if callable(denoiser):
+        name = getattr(denoiser, "__name__", type(denoiser).__name__)
+        return denoiser, f"the callable {name}(z, sigma)"
+    if denoiser is None and isinstance(module, SupportsDenoise):
+        return module.denoise, f"{type(module).__name__}.denoise(z, sigma)"
+    problem = (
+        f"{type(module).__name__} offers no `denoise(z, sigma)`."
+        if denoiser is None
+        else f"`denoiser` must be a callable, an Adapter or a name, got {type(denoiser).__name__}."
+    )
+    raise TypeError(
+        f"{problem} Give the module a method `denoise(z, sigma)` that predicts the clean data from z = x0 + sigma eps, "
+        "z [B, *S], sigma [B]; or pass `denoiser=`: such a callable, the import path of a function (module, z, sigma), "
+        "an Adapter, or the name of a convention with the attribute path of the network, such as "
+        f"'diffusers-epsilon:unet' ({', '.join(PRESETS)})."
+    )
+
+
+def _named(module: nn.Module, name: str) -> tuple[Denoiser, str]:
+    convention, _, network = name.partition(":")
+    if convention in PRESETS:
+        return resolve_denoiser(module, Adapter(convention, network or None))
+    if "." not in name and ":" not in name:
+        raise ValueError(
+            f"`denoiser` must be one of {', '.join(PRESETS)}, or importable as 'package.module:function', got {name!r}."
+        )
+    found = object_at(name, "denoiser")
+    if isinstance(found, Adapter):
+        return resolve_denoiser(module, found)
+    if not callable(found):
+        raise ValueError(
+            f"`denoiser` must name a function f(module, z, sigma), got {name!r}, a {type(found).__name__}."
+        )
+
+    return partial(found, module), f"{name}(module, z, sigma)"

@@ -54,51 +54,33 @@ TIMES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 }
 """The network's time as a function of sigma, and the map that reverses the direction of time."""
 
-_DIFFUSERS: Mapping[str, Any] = {"network": "unet", "schedule": "noise_scheduler", "time": "index", "output": "sample"}
-_DDPM: Mapping[str, Any] = {
-    "network": "diffusion.model",
-    "schedule": "diffusion",
-    "time": "index",
-    "self_conditioning": "none",
-}
-_FLOW: Mapping[str, Any] = {"network": "net", "prediction": "x0-eps", "time": "data-share", "path": "linear"}
+
+def _preset(
+    network: str, prediction: str, time: str, path: str = "variance-preserving", **more: Any
+) -> Mapping[str, Any]:
+    return {"network": network, "prediction": prediction, "time": time, "path": path, **more}
+
+
+_DIFFUSERS: Mapping[str, Any] = {"schedule": "noise_scheduler", "output": "sample"}
+_DDPM: Mapping[str, Any] = {"schedule": "diffusion", "self_conditioning": "none"}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "affine": {},
-    "edm": {"network": "net", "prediction": "x0", "time": "sigma", "path": "variance-exploding"},
-    "edm-backbone": {"network": "net", "prediction": "edm", "time": "log-sigma/4", "path": "edm"},
-    "diffusers-epsilon": {**_DIFFUSERS, "prediction": "epsilon"},
-    "diffusers-v": {**_DIFFUSERS, "prediction": "v"},
-    "diffusers-sample": {**_DIFFUSERS, "prediction": "x0"},
-    "diffusers-flow-match": {
-        "network": "transformer",
-        "prediction": "eps-x0",
-        "time": "noise-share",
-        "time_scale": 1000.0,
-        "path": "linear",
-        "output": "sample",
-    },
-    "ddpm-epsilon": {**_DDPM, "prediction": "epsilon"},
-    "ddpm-x0": {**_DDPM, "prediction": "x0"},
-    "ddpm-v": {**_DDPM, "prediction": "v"},
-    "log-snr": {"network": "model", "prediction": "epsilon", "time": "log-snr"},
-    "flow-matching": {**_FLOW, "order": "time-x"},
-    "flow-matching-xt": _FLOW,
-    "posterior": {
-        "network": "denoiser",
-        "schedule": "denoiser.schedule",
-        "prediction": "x0",
-        "time": "schedule",
-        "path": "schedule",
-        "output": "mean",
-    },
-    "latent-diffusion": {
-        "network": "apply_model",
-        "schedule": "",
-        "prediction": "epsilon",
-        "time": "index",
-        "condition": "cond",
-        "extra": {"cond": None},
-    },
+    "edm": _preset("net", "x0", "sigma", "variance-exploding"),
+    "edm-backbone": _preset("net", "edm", "log-sigma/4", "edm"),
+    "diffusers-epsilon": _preset("unet", "epsilon", "index", **_DIFFUSERS),
+    "diffusers-v": _preset("unet", "v", "index", **_DIFFUSERS),
+    "diffusers-sample": _preset("unet", "x0", "index", **_DIFFUSERS),
+    "diffusers-flow-match": _preset(
+        "transformer", "eps-x0", "noise-share", "linear", time_scale=1000.0, output="sample"
+    ),
+    "ddpm-epsilon": _preset("diffusion.model", "epsilon", "index", **_DDPM),
+    "ddpm-x0": _preset("diffusion.model", "x0", "index", **_DDPM),
+    "ddpm-v": _preset("diffusion.model", "v", "index", **_DDPM),
+    "log-snr": _preset("model", "epsilon", "log-snr"),
+    "flow-matching": _preset("net", "x0-eps", "data-share", "linear", order="time-x"),
+    "flow-matching-xt": _preset("net", "x0-eps", "data-share", "linear"),
+    "posterior": _preset("denoiser", "x0", "schedule", "schedule", schedule="denoiser.schedule", output="mean"),
+    "latent-diffusion": _preset("apply_model", "epsilon", "index", schedule="", condition="cond", extra={"cond": None}),
 }
 """The fields of :class:`~spectral_lightning.diffusion.Adapter` that each named convention sets."""

@@ -1,8 +1,15 @@
 """Modes of the data: eigenmodes of the covariance, Fourier modes, components of patches."""
 
-from spectral_lightning.spectra.bases.basis import Basis, basis_from_state, channels_and_size, load_basis, overlap
+from spectral_lightning.spectra.bases.basis import (
+    NULL_SHARE,
+    Basis,
+    Observables,
+    basis_from_state,
+    channels_and_size,
+    load_basis,
+    overlap,
+)
 from spectral_lightning.spectra.bases.fourier import FourierBasis, FourierModes
-from spectral_lightning.spectra.bases.observables import NULL_SHARE, Observables
 from spectral_lightning.spectra.bases.patch import PatchBasis, PatchComponents
 from spectral_lightning.spectra.bases.pca import Eigenmodes, PCABasis
 from spectral_lightning.spectra.bases.recipes import BasisRecipe, chosen_recipe

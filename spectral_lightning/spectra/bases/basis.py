@@ -7,19 +7,80 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from spectral_lightning.spectra.bases.observables import NULL_SHARE, Observables
+from spectral_lightning.arguments import positive_integer
 from spectral_lightning.spectra.files import replacing
 
-__all__ = ["Basis", "basis_from_state", "channels_and_size", "load_basis", "overlap"]
+__all__ = ["NULL_SHARE", "Basis", "Observables", "basis_from_state", "channels_and_size", "load_basis", "overlap"]
 
 _KINDS: dict[str, type[Basis]] = {}
 _NUMBERS_AT_ONCE = 2**24
+
+NULL_SHARE = 1e-10
+"""Modes with at most this share of the largest variance are null modes."""
+
+
+class Observables:
+    """R replicates of M real coordinates, each belonging to one of K modes.
+
+    Args:
+        mode_of: the mode of every coordinate, ``[M]``, int64; each of 0 to K - 1 at least once.
+        replicates: R.
+
+    Attributes:
+        num_modes: K.
+        coordinates: coordinates of every mode, ``[K]``.
+        multiplicity: observables of every mode, ``[K]``: R times its coordinates.
+        count: observables of one sample, ``R * M``.
+
+    Raises:
+        ValueError: for a mode without coordinates, or an R that is not a positive integer.
+
+    Example:
+        >>> pairs = Observables(torch.tensor([0, 1, 1]), replicates=2)
+        >>> pairs.pool(torch.tensor([1.0, 2.0, 4.0, 3.0, 6.0, 8.0])).tolist(), pairs.multiplicity.tolist()
+        ([2.0, 5.0], [2, 4])
+    """
+
+    def __init__(self, mode_of: Tensor, replicates: int = 1) -> None:
+        self.mode_of = mode_of.detach().cpu().long()
+        self.replicates = positive_integer("replicates", replicates)
+        present = torch.unique(self.mode_of)
+        if self.mode_of.ndim != 1 or not len(present) or not torch.equal(present, torch.arange(len(present))):
+            raise ValueError(f"`mode_of` must be a vector that holds each of 0 to K - 1, got {present.tolist()!r}.")
+        self.coordinates = torch.bincount(self.mode_of)
+        self.num_modes, self.multiplicity = len(self.coordinates), self.replicates * self.coordinates
+        self.count = self.replicates * len(self.mode_of)
+
+    @cached_property
+    def single(self) -> bool:
+        """Whether every mode has one observable, in the order of the modes."""
+        return self.replicates == 1 and torch.equal(self.mode_of, torch.arange(len(self.mode_of)))
+
+    def pool(self, values: Tensor) -> Tensor:
+        """Average over the observables of each mode, ``[.., R * M] -> [.., K]``."""
+        if self.single:
+            return values
+        at_coordinates = values.reshape(*values.shape[:-1], self.replicates, len(self.mode_of)).mean(-2)
+        index, share = self._members
+        pooled: Tensor = (at_coordinates[..., index.to(values.device)] * share.to(values)).sum(-1)
+        return pooled
+
+    @cached_property
+    def _members(self) -> tuple[Tensor, Tensor]:
+        """Coordinates of every mode and their shares, ``[K, most]``; gathering adds in a fixed order, scattering does not."""
+        order = torch.argsort(self.mode_of, stable=True)
+        place = torch.arange(int(self.coordinates.max()))
+        present = place < self.coordinates[:, None]
+        first = self.coordinates.cumsum(0) - self.coordinates
+        index = torch.where(present, first[:, None] + place, 0)
+        return order[index], present / self.coordinates[:, None].double()
 
 
 class Basis(ABC):
@@ -29,9 +90,9 @@ class Basis(ABC):
     ``x_r``: the whole sample, once, or R parts of it such as the patches of an image. Every column belongs to one of K
     modes, and every quantity measured along a mode is the average over its ``R M_k`` observables.
 
-    To add a basis, write one file with a subclass that has a ``kind``, :attr:`labels` and :meth:`arguments`, and a
-    recipe that makes it from the moments of data (:class:`~spectral_lightning.spectra.BasisRecipe`). A basis with a
-    faster projection than a matrix product overrides :meth:`project`.
+    To add a basis, write one file with a subclass that has a ``kind``, :attr:`labels` and its constructor's arguments as
+    attributes, and a recipe that makes it from the moments of data (:class:`~spectral_lightning.spectra.BasisRecipe`). A
+    basis with a faster projection than a matrix product overrides :meth:`project`.
 
     Args:
         vectors: orthonormal columns ``w_m``, ``[p, M]``; p = d unless ``positions`` are given.
@@ -46,8 +107,11 @@ class Basis(ABC):
     Attributes:
         kind: what the modes are, in words.
         vectors: as given, float64 on the CPU; so are ``mean`` and ``variance``.
-        observables: which observables belong to which mode.
+        observables: which observables belong to which mode; R is ``replicates``, the mode of every column ``mode_of``, the
+            number of observables of every mode ``multiplicity``.
         positions: as given.
+        dim: number of coordinates d of one example.
+        null: modes without variance, ``[K]``, bool.
     """
 
     kind: ClassVar[str]
@@ -69,6 +133,9 @@ class Basis(ABC):
         self.source, self.positions, self._data = source, positions, data
         one_each = torch.arange(vectors.shape[1]) if mode_of is None else mode_of
         self.observables = Observables(one_each, 1 if positions is None else len(positions))
+        self.replicates, self.mode_of = self.observables.replicates, self.observables.mode_of
+        self.multiplicity = self.observables.multiplicity
+        self.dim, self.null = len(self.mean), self.variance <= NULL_SHARE * self.variance.max()
         self._placed: tuple[Tensor, Tensor] | None = None
 
     def __init_subclass__(cls) -> None:
@@ -81,39 +148,10 @@ class Basis(ABC):
     def labels(self) -> list[str]:
         """A short name for each mode, ``[K]``."""
 
-    @abstractmethod
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments as tensors and plain values, without ``data``."""
-
     @property
     def data(self) -> Basis:
         """The eigenmodes of the covariance that this basis was made from."""
         return self if self._data is None else self._data
-
-    @property
-    def dim(self) -> int:
-        """Number of coordinates d of one example."""
-        return len(self.mean)
-
-    @property
-    def null(self) -> Tensor:
-        """Modes without variance, ``[K]``, bool."""
-        return self.variance <= NULL_SHARE * self.variance.max()
-
-    @property
-    def replicates(self) -> int:
-        """R, how often the columns are observed in one sample."""
-        return self.observables.replicates
-
-    @property
-    def mode_of(self) -> Tensor:
-        """The mode of every column, ``[M]``, int64."""
-        return self.observables.mode_of
-
-    @property
-    def multiplicity(self) -> Tensor:
-        """Number of observables of every mode, ``[K]``, int64: R times its columns."""
-        return self.observables.multiplicity
 
     @cached_property
     def fingerprint(self) -> str:
@@ -167,9 +205,11 @@ class Basis(ABC):
         return (mean + sigma * eps + ((eps @ u) * stretch) @ u.T).reshape(-1, *self.shape)
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values, without nesting, that :func:`basis_from_state` makes the basis from again."""
+        """The constructor's arguments as tensors and plain values, without nesting, for :func:`basis_from_state`."""
+        own = {name: getattr(self, name) for name in signature(type(self)).parameters if name != "data"}
+        own = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
         data = {} if self.data is self else {f"data_{name}": value for name, value in self.data.state().items()}
-        return {"kind": self.kind, **self.arguments(), **data}
+        return {"kind": self.kind, **own, **data}
 
     def save(self, path: str | Path) -> None:
         """Write the basis to a file that :func:`load_basis` reads."""

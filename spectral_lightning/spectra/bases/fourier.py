@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -146,11 +145,6 @@ class FourierBasis(Basis):
         """One line for logs and files."""
         kind = self.kind if self.bands is None else "radial Fourier bands"
         return f"{len(self.variance)} {kind} of {self.source}, dimension {self.dim}"
-
-    def arguments(self) -> dict[str, Any]:
-        """Everything the constructor takes besides ``data``."""
-        tensors = {"vectors": self.vectors, "variance": self.variance, "mode_of": self.mode_of, "entries": self.entries}
-        return {**tensors, "bands": self.bands, "axes": self.axes}
 
 
 @dataclass(frozen=True)

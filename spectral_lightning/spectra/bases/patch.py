@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -110,11 +110,6 @@ class PatchBasis(Basis):
         """One line for logs and files."""
         where = f"size {self.size}, stride {self.stride}, {self.boundary}, {self.replicates} positions"
         return f"{len(self.variance)} {self.kind} ({where}) of {self.source}, dimension {self.dim}"
-
-    def arguments(self) -> dict[str, Any]:
-        """Everything the constructor takes besides ``data``."""
-        plain = {"size": self.size, "stride": self.stride, "boundary": self.boundary, "axes": self.axes}
-        return {"vectors": self.vectors, "variance": self.variance, **plain}
 
 
 @dataclass(frozen=True)

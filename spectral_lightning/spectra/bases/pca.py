@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,11 +99,6 @@ class PCABasis(Basis):
     def labels(self) -> list[str]:
         """``mode 1`` for the mode of largest variance, and so on."""
         return [f"mode {k + 1}" for k in range(len(self.variance))]
-
-    def arguments(self) -> dict[str, Any]:
-        """Modes, variances, mean, shape and source."""
-        keep = {"modes": self.modes, "variance": self.variance, "mean": self.mean}
-        return {**keep, "shape": list(self.shape), "source": self.source}
 
 
 @dataclass(frozen=True)

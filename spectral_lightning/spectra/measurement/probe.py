@@ -68,6 +68,11 @@ class SpectralProbe:
         sample_batch_size: the most samples that go through the network at once.
         ranks: the processes that share the work and all call the same methods; this process alone by default.
 
+    Attributes:
+        fixed_point: variances that the sampler generates with the exact denoiser of a Gaussian, ``[K]``.
+        num_blocks: number of blocks of latents; the last may be incomplete.
+        error_from_blocks: whether the standard error is the scatter of blocks, not a bound from the fourth moment.
+
     Raises:
         ValueError: for an argument out of range.
 
@@ -96,21 +101,14 @@ class SpectralProbe:
         self.latents = Latents(num_samples, basis.dim, latents, seed)  # type: ignore[arg-type]
         self.sample_batch_size, self.ranks = sample_batch_size, ranks or Ranks()
         self.chunks = LatentChunks(self.latents, sample_batch_size, self.ranks)
+        blocks, left = divmod(self.latents.count, self.latents.block)
+        self.num_blocks = blocks + bool(left)
+        self.error_from_blocks = blocks >= _BLOCKS_FOR_AN_ERROR and not left
         self.fixed_point: NDArray[np.float64] = basis.variance.numpy()
         if self.sampler is not None:
             self.fixed_point = fixed_point(basis.data.variance.numpy(), self.sampler)
             if basis.data is not basis:
                 self.fixed_point = (overlap(basis, basis.data) @ torch.from_numpy(self.fixed_point)).numpy()
-
-    @property
-    def num_blocks(self) -> int:
-        """Number of blocks of latents; the last may be incomplete."""
-        return -(-self.latents.count // self.latents.block)
-
-    @property
-    def error_from_blocks(self) -> bool:
-        """Whether the standard error is the scatter of blocks rather than a bound from the fourth moment."""
-        return self.num_blocks >= _BLOCKS_FOR_AN_ERROR and self.latents.count % self.latents.block == 0
 
     def history(
         self, initial_gain: Any = None, extra: Mapping[str, Any] | None = None, **metadata: Any
@@ -163,16 +161,7 @@ class SpectralProbe:
         Gradients are off; modes and random states are up to the caller, see
         :func:`~spectral_lightning.diffusion.undisturbed`. Every rank must call it.
 
-        Args:
-            denoiser: ``D(z [B, *S], sigma [B]) -> [B, *S]``.
-            step: optimizer updates so far.
-            device: where the network is.
-            dtype: precision of the sampler's state; at least float32.
-            condition: as for :meth:`generate`.
-            known: additional row fields, such as ``cumulative_learning_rate``.
-
-        Raises:
-            ValueError: if the denoiser does not keep the shape of its input.
+        Takes the arguments of :meth:`generate` and :meth:`row`, and raises what they raise.
         """
         return self.row(self.generate(denoiser, device, dtype, condition), step, **known)
 
@@ -187,9 +176,9 @@ class SpectralProbe:
         """This rank's share of the samples, the first half of :meth:`measure`; no rank waits for another.
 
         Args:
-            denoiser: ``D(z, sigma)``, or ``D(z, sigma, condition [B, ...])`` if a condition is given.
+            denoiser: ``D(z [B, *S], sigma [B]) -> [B, *S]``, or ``D(z, sigma, condition [B, ...])`` if a condition is given.
             device: where the network is.
-            dtype: precision of the sampler's state.
+            dtype: precision of the sampler's state; at least float32.
             condition: rows ``[n, ...]``; latents 2i and 2i + 1, an antithetic pair, have row i modulo n.
 
         Raises:
@@ -213,7 +202,7 @@ class SpectralProbe:
         Args:
             samples: this rank's share, from :meth:`generate` of a probe with the same :attr:`sampling_key`.
             step: optimizer updates so far.
-            known: additional row fields.
+            known: additional row fields, such as ``cumulative_learning_rate``.
 
         Raises:
             ValueError: for samples generated under another key.
@@ -227,11 +216,7 @@ class SpectralProbe:
         return self.summary(statistics, step, self.standard_error(statistics), self.latents.count, **known)
 
     def sums(self, samples: GeneratedSamples) -> ModeStatistics:
-        """Sums over this rank's finite samples; no rank waits for another.
-
-        Raises:
-            ValueError: for samples generated under another :attr:`sampling_key`.
-        """
+        """Sums over this rank's finite samples, the first of :meth:`sums_by_group`."""
         return self.sums_by_group(samples, None, 0)[0]
 
     def sums_by_group(

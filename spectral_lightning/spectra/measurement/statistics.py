@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_lightning.spectra.bases.observables import Observables
+from spectral_lightning.spectra.bases.basis import Observables
 from spectral_lightning.spectra.ranks import Ranks
 
 __all__ = ["ModeStatistics"]
@@ -59,9 +59,9 @@ class ModeStatistics:
             return torch.zeros(shape, dtype=torch.float64)
 
         coordinates = len(observables.mode_of)
-        powers = (zeros(blocks, observables.num_modes) for _ in range(3))
+        second, third, fourth = (zeros(blocks, observables.num_modes) for _ in range(3))
         sums, cross = zeros(blocks, observables.count), zeros(coordinates, coordinates)
-        return cls(observables, zeros(blocks), sums, *powers, cross, zeros())
+        return cls(observables, zeros(blocks), sums, second, third, fourth, cross, zeros())
 
     @classmethod
     def mixture(cls, parts: Sequence[ModeStatistics], share: Tensor) -> ModeStatistics:
