@@ -35,7 +35,7 @@ WAY = (
     "session.measure",
     "probe.generate",
     "sampler.__call__",
-    "solvers.heun",
+    "sampler.heun",
     "probe.evaluated",
 )
 
