@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
-from spectral_lightning.diffusion.weights import AveragedWeights, RawWeights, ScopedWeights, recognised
-from spectral_lightning.diffusion.weights import holding
+from spectral_lightning.diffusion.weights import AveragedWeights, RawWeights, ScopedWeights, holding, recognised
 
 
 def network(seed=0):
