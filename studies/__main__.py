@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jsonargparse import auto_cli
 
 from studies import running
-from studies.catalogue import STUDIES, chosen
+from studies.catalogue import chosen
 from studies.page import write
 
 
@@ -18,12 +18,7 @@ def run(names: Sequence[str] = (), jobs: int = 2) -> None:
         names: studies; all of them by default.
         jobs: trainings at a time, each on one thread.
     """
-    running.run_all({name: STUDIES[name] for name in chosen(names)}, jobs)
-    write()
-
-
-def page() -> None:
-    """Make ``docs/results`` and the table of the README from what is stored."""
+    running.run_all(chosen(names), jobs)
     write()
 
 
@@ -33,8 +28,8 @@ def adopt(names: Sequence[str] = ()) -> None:
     Args:
         names: studies; all of them by default.
     """
-    running.adopt({name: STUDIES[name] for name in chosen(names)})
+    running.adopt(chosen(names))
 
 
 if __name__ == "__main__":
-    auto_cli({"run": run, "page": page, "adopt": adopt}, prog="python -m studies")
+    auto_cli({"run": run, "page": write, "adopt": adopt}, prog="python -m studies")

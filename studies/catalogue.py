@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["STUDIES", "Run", "chosen", "trackers"]
+__all__ = ["STUDIES", "Run", "Studies", "chosen"]
 
 _HERE = Path(__file__).parent
-_CALLBACKS = "spectral_lightning.callbacks"
-
-
-def trackers(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The callbacks that measure a training and predict what is measured.
-
-    Args:
-        given: arguments of every tracker; its ``overlay`` holds arguments of the prediction, or False for none.
-    """
-    found = []
-    for one in given:
-        about = {name: value for name, value in one.items() if name != "overlay"}
-        found.append({"class_path": f"{_CALLBACKS}.SpectralTracker", "init_args": about})
-        if one.get("overlay") is not False:
-            overlay = {"tracker": one["name"], "figures_per_decade": 1, **one.get("overlay", {})}
-            found.append({"class_path": f"{_CALLBACKS}.AnalyticOverlay", "init_args": overlay})
-    return found
 
 
 @dataclass(frozen=True)
@@ -38,13 +21,13 @@ class Run:
 
     Attributes:
         name: unique in its study.
-        config: name of a file in ``configs/``, without ``.yaml``.
-        changes: values by dotted key, such as ``{"trainer.max_steps": 10}``; each replaces what was there.
+        given: ``config``, the name of a file in ``configs/`` without ``.yaml``; ``trackers``, the arguments of each
+            tracker, whose ``overlay`` holds those of the prediction, or False for none; all else are values by dotted key,
+            such as ``{"trainer.max_steps": 10}``, each of which replaces what was there.
     """
 
     name: str
-    config: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any]
 
     def configuration(self) -> dict[str, Any]:
         """The whole configuration, as ``spectral-lightning fit --config`` reads it.
@@ -52,8 +35,10 @@ class Run:
         Raises:
             ValueError: for a change inside something that is not a table.
         """
-        whole: dict[str, Any] = yaml.safe_load((_HERE.parent / "configs" / f"{self.config}.yaml").read_text())
-        for key, value in self.changes.items():
+        changes = {**self.given, "trainer.callbacks": self._callbacks()}
+        del changes["trackers"]
+        whole: dict[str, Any] = yaml.safe_load((_HERE.parent / "configs" / f"{changes.pop('config')}.yaml").read_text())
+        for key, value in changes.items():
             *parents, last = key.split(".")
             place: Any = whole
             for parent in parents:
@@ -63,21 +48,28 @@ class Run:
             place[last] = copy.deepcopy(value)
         return whole
 
+    def _callbacks(self) -> list[dict[str, Any]]:
+        found = []
+        for one in self.given["trackers"]:
+            about = {name: value for name, value in one.items() if name != "overlay"}
+            found.append({"class_path": "spectral_lightning.callbacks.SpectralTracker", "init_args": about})
+            if one.get("overlay") is not False:
+                overlay = {"tracker": one["name"], "figures_per_decade": 1, **one.get("overlay", {})}
+                found.append({"class_path": "spectral_lightning.callbacks.AnalyticOverlay", "init_args": overlay})
+        return found
 
-def _run(name: str, given: Mapping[str, Any]) -> Run:
-    changes = {key: value for key, value in given.items() if key not in ("config", "trackers")}
-    return Run(name, given["config"], {**changes, "trainer.callbacks": trackers(given["trackers"])})
 
+Studies = Mapping[str, Sequence[Run]]
 
-STUDIES: dict[str, list[Run]] = {
-    study: [_run(name, given) for name, given in runs.items()]
+STUDIES: Studies = {
+    study: [Run(name, given) for name, given in runs.items()]
     for study, runs in yaml.safe_load((_HERE / "trainings.yaml").read_text()).items()
     if not study.startswith(".")
 }
 """The trainings of every study by name, the longest ones first."""
 
 
-def chosen(names: Sequence[str]) -> list[str]:
+def chosen(names: Sequence[str]) -> Studies:
     """The named studies, or all of them.
 
     Raises:
@@ -86,4 +78,4 @@ def chosen(names: Sequence[str]) -> list[str]:
     unknown = sorted(set(names) - set(STUDIES))
     if unknown:
         raise ValueError(f"`names` must be among {', '.join(STUDIES)}, got {', '.join(unknown)}.")
-    return list(names or STUDIES)
+    return {name: STUDIES[name] for name in names or STUDIES}

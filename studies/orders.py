@@ -17,27 +17,20 @@ from spectral_lightning.emergence import STATUS, ModeEmergence, emergence, first
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import GaussianData, LocalConvolution, Objective
-from studies.statistics import WAYS, Estimate, Ordering, correlation_interval, judged, rank_correlation, resampled
+from studies.statistics import (
+    WAYS,
+    Array,
+    Estimate,
+    Ordering,
+    correlation_interval,
+    judged,
+    rank_correlation,
+    resampled,
+)
 from studies.store import Results, Stored
 
-__all__ = [
-    "circular_modes",
-    "constant_share",
-    "distance",
-    "images",
-    "last_passage",
-    "local_limit",
-    "moving",
-    "orderings",
-    "partial_correlations",
-    "patches",
-    "rate_ratio",
-    "returned",
-    "until_end",
-]
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+__all__ = ["constant_share", "ended", "images", "last_passage", "local_limit", "orderings", "partial_correlations"]
+__all__ += ["circular_modes", "patches", "progress", "rate_ratio"]
 
 _SIDE, _KERNEL, _TOKEN = 16, 3, 2  # pixels along the side of a patch, of a local kernel, of a token of the transformer
 _BASES = {"spectral": "eigenmodes", "fourier": "Fourier modes", "patch": "patch components"}
@@ -75,8 +68,8 @@ def images(results: Results) -> dict[str, Any]:
         "runs": runs,
         "bases": {basis: _BASES[basis] for basis in ("spectral", "fourier")},
         "orders": orders,
-        "claims": {run: _claim(results[run], orders(run), _CLAIMED[run.partition("_")[2]][1]) for run in runs},
-        "progress": {name: _progress(results[run]) for run, name in runs.items()},
+        "claims": {run: _claim(results, orders, run, *_CLAIMED[run.partition("_")[2]]) for run in runs},
+        "progress": {name: progress(results, run) for run, name in runs.items()},
         "rows": _IMAGES,
         "columns": _IMAGE_NETWORKS,
         "panels": {(data, net): orders(f"{data}_{net}") for data in _IMAGES for net in _IMAGE_NETWORKS},
@@ -86,42 +79,34 @@ def images(results: Results) -> dict[str, Any]:
 
 def patches(results: Results) -> dict[str, Any]:
     """What the page says of patches of photographs."""
-    orders, local = _orders(results), results["local_conv"]
-    fourier, found = local.history("fourier"), local.compared("geometric", "fourier").measured
-    limit, share = local_limit(fourier, _SIDE, _KERNEL), constant_share(circular_modes(fourier), _SIDE, _TOKEN)
+    orders, local = _orders(results), results["local_conv/fourier"]
+    limit = local_limit(local.history, _SIDE, _KERNEL)
+    share = constant_share(circular_modes(local.history), _SIDE, _TOKEN)
+    found = local.compared().measured
     able = found.direction * (limit - found.threshold) >= 0
-    tokens = {run: partial_correlations(orders(run, "fourier")[1], share) for run in _NETWORKS}
-    variance, constant, *_ = tokens["dit"]
-    linear, full = results["linear_descent"], results["full_width_descent"]
-    rate = rate_ratio(linear, full, "fourier")
-    ends = {}
-    for run in ("local_conv", "local_descent"):
-        histories = {basis: results[run].history(basis) for basis in _BASES}
-        last = {basis: orderings(until_end(history), history) for basis, history in histories.items()}
-        ends[run] = last, orderings(until_end(histories["fourier"], limit), histories["fourier"])
+    local_runs = ("local_conv", "local_descent")
+    limited = {run: ended(results[f"{run}/fourier"].history, limit) for run in local_runs}
     return {
         "runs": _NETWORKS,
         "controls": _CONTROLS,
         "bases": _BASES,
         "orders": orders,
-        "claims": {
-            run: _claim(results[run], orders(run, basis), said, basis) for run, (basis, said) in _CLAIMED.items()
-        },
-        "limits": {
-            run: {"found": limited, "verdict": judged("together", limited)} for run, (_, limited) in ends.items()
-        },
-        "ends": ends,
+        "claims": {run: _claim(results, orders, run, *claimed) for run, claimed in _CLAIMED.items()},
+        "limits": {run: {"found": one, "verdict": judged("together", one)} for run, one in limited.items()},
+        "ends": {run: {basis: ended(_at(results, run, basis).history) for basis in _BASES} for run in local_runs},
         "reachable": {way: able[found.eligible(way)] for way in WAYS},
-        "tokens": {_NETWORKS[run]: correlations for run, correlations in tokens.items()},
-        "tokens_first": constant.low > max(abs(variance.low), abs(variance.high)),
-        "rate": rate,
-        "rate_verdict": "confirmed" if abs(rate.value / _SIDE**2 - 1) < 0.1 else "not confirmed",
-        "predicted_rate": rate_ratio(linear, full, "fourier", predicted=True),
-        "progress": {name: _progress(results[run]) for run, name in {**_NETWORKS, **_CONTROLS}.items()},
+        "tokens": {name: partial_correlations(orders(run, "fourier")[1], share) for run, name in _NETWORKS.items()},
+        "rate": rate_ratio(results["linear_descent/fourier"], results["full_width_descent/fourier"]),
+        "predicted_rate": rate_ratio(results["linear_descent/fourier"], results["full_width_descent/fourier"], True),
+        "progress": {name: progress(results, run) for run, name in {**_NETWORKS, **_CONTROLS}.items()},
         "rows": _BASES,
         "columns": _NETWORKS,
         "panels": {(basis, run): orders(run, basis) for basis in _BASES for run in _NETWORKS},
     }
+
+
+def _at(results: Results, run: str, basis: str) -> Stored:
+    return results[run if basis == "spectral" else f"{run}/{basis}"]
 
 
 def orderings(found: ModeEmergence, history: SpectralHistory) -> list[Ordering]:
@@ -134,59 +119,45 @@ def _orders(results: Results) -> Callable[..., list[Ordering]]:
 
     @cache
     def orders(run: str, basis: str = "spectral", criterion: str = "geometric") -> list[Ordering]:
-        return orderings(results[run].compared(criterion, basis).measured, results[run].history(basis))
+        stored = _at(results, run, basis)
+        return orderings(stored.compared(criterion).measured, stored.history)
 
     return orders
 
 
-def _claim(stored: Stored, found: list[Ordering], claimed: str, basis: str = "spectral") -> dict[str, Any]:
+def _claim(
+    results: Results, orders: Callable[..., list[Ordering]], run: str, basis: str, claimed: str
+) -> dict[str, Any]:
     """Orders, whether they are the claimed one, and laws of the theory over the modes that crossed in both."""
-    compared = stored.compared("geometric", basis)
+    compared, found = _at(results, run, basis).compared(), orders(run, basis)
     laws = {way: law for way in WAYS if (law := compared.predicted_law(way)) and law.determinable}
     return {"found": found, "verdict": judged(claimed, found), "theory": laws}
 
 
-def _progress(stored: Stored) -> dict[str, Any]:
-    """How far a training got, in eigenmodes, and how far off its overlays are."""
-    history, found = stored.history(), stored.compared().measured
+def progress(results: Results, run: str) -> dict[str, Any]:
+    """How far a training got, in eigenmodes outside the gray zone, and how far off its overlays are.
+
+    ``distance`` is the rms of log variance over the end of learning at the first and last measurement; ``moving`` the share
+    of the modes whose log variance made a tenth of its way in the second half of the steps; ``returned`` that of the modes
+    that crossed which a later measurement finds back over the threshold.
+    """
+    history, found = results[run].history, results[run].compared().measured
+    chosen = found.eligible("rising") | found.eligible("falling")
+    log, crossed = np.log(history.variance[:, chosen] / found.target[chosen]), found.status == STATUS.index("crossed")
+    half = int(np.argmin(np.abs(history.steps - history.steps[-1] / 2)))
+    past = _past(history, found)[:, crossed]
     return {
-        "distance": [distance(history, found, row) for row in (0, -1)],
-        "moving": moving(history, found),
-        "returned": returned(history, found),
+        "distance": np.sqrt(np.mean(log[[0, -1]] ** 2, axis=1)).tolist(),
+        "moving": float(np.mean(np.abs(log[-1] - log[half]) > 0.1 * np.abs(log[-1] - log[0]))),
+        "returned": float(np.mean((past[:-1] & ~past[1:]).any(axis=0))),
         "last": last_passage(history, found).law("falling"),
-        "errors": [stored.goodness(basis) for basis in ("spectral", "fourier")],
-        "seconds": stored.about["seconds"],
+        "errors": [_at(results, run, basis).overlay["goodness_of_fit"] for basis in ("spectral", "fourier")],
+        "seconds": results[run].about["seconds"],
     }
 
 
-# How far a training got, over modes outside the gray zone.
-
-
-def _chosen(found: ModeEmergence) -> Mask:
-    return found.eligible("rising") | found.eligible("falling")
-
-
-def distance(history: SpectralHistory, found: ModeEmergence, row: int) -> float:
-    """Rms of log variance over the end of learning at one measurement."""
-    chosen = _chosen(found)
-    return float(np.sqrt(np.mean(np.log(history.variance[row, chosen] / found.target[chosen]) ** 2)))
-
-
-def moving(history: SpectralHistory, found: ModeEmergence) -> float:
-    """Share of the modes whose log variance made a tenth of its way in the second half of the steps."""
-    log = np.log(history.variance[:, _chosen(found)])
-    half = int(np.argmin(np.abs(history.steps - history.steps[-1] / 2)))
-    return float(np.mean(np.abs(log[-1] - log[half]) > 0.1 * np.abs(log[-1] - log[0])))
-
-
-def _past(history: SpectralHistory, found: ModeEmergence) -> Mask:
+def _past(history: SpectralHistory, found: ModeEmergence) -> NDArray[np.bool_]:
     return np.asarray(found.direction * (history.variance - found.threshold) >= 0)
-
-
-def returned(history: SpectralHistory, found: ModeEmergence) -> float:
-    """Share of the modes that crossed which a later measurement finds back over the threshold."""
-    past = _past(history, found)[:, found.status == STATUS.index("crossed")]
-    return float(np.mean((past[:-1] & ~past[1:]).any(axis=0)))
 
 
 def last_passage(history: SpectralHistory, found: ModeEmergence) -> ModeEmergence:
@@ -249,17 +220,15 @@ def local_limit(history: SpectralHistory, side: int, kernel_size: int) -> Array:
     power = np.zeros((side, side))
     for wave in (waves % side, -waves % side):  # k and -k are one mode
         power[wave[:, 0], wave[:, 1]] = history.target
-    autocovariance = np.fft.ifft2(power).real
-    place = np.stack(np.unravel_index(np.arange(side**2), (side, side)), axis=-1)
-    lags = (place[:, None] - place[None]) % side
-    stationary = autocovariance[lags[..., 0], lags[..., 1]]
+    place = np.stack(np.unravel_index(np.arange(side**2), (side, side)))
+    stationary = np.fft.ifft2(power).real[tuple((place[:, :, None] - place[:, None]) % side)]
     theory = LocalConvolution(Objective(1.0), kernel_size).on(GaussianData(stationary, size=(side, side)))
     limit = theory.generated_variance([np.inf], Sampler(grid=(*history["levels"].tolist(), 0.0)))[0]
     return np.asarray(limit[(waves[:, 0] % side) * side + waves[:, 1] % side])
 
 
-def until_end(history: SpectralHistory, end: Array | None = None) -> ModeEmergence:
-    """Emergence with the geometric threshold between the first variance and where the network itself ends.
+def ended(history: SpectralHistory, end: Array | None = None) -> list[Ordering]:
+    """Orders by the geometric threshold between the first variance and where the network itself ends.
 
     For a network that cannot represent the data's spectrum: its modes may never reach a threshold that refers to the data.
 
@@ -268,26 +237,23 @@ def until_end(history: SpectralHistory, end: Array | None = None) -> ModeEmergen
         end: where the network would end if trained forever, ``[K]``; the last measurement if not given.
     """
     last = history.variance[-1] if end is None else end
-    return emergence(history.steps, history.variance, history.target, last, null_variance=history.null_variance)
+    null = history.null_variance
+    return orderings(emergence(history.steps, history.variance, history.target, last, null_variance=null), history)
 
 
-def rate_ratio(slow: Stored, fast: Stored, basis: str, predicted: bool = False) -> Estimate:
+def rate_ratio(slow: Stored, fast: Stored, predicted: bool = False) -> Estimate:
     """By how much faster one training learns: median over modes of learning rate times emergence, slow over fast.
 
     Args:
         slow: trained at a constant learning rate.
         fast: the same.
-        basis: in which to compare.
         predicted: whether to compare the tables of the theory.
     """
-    times = []
-    for one in (slow, fast):
-        compared, history = one.compared("geometric", basis), one.history(basis)
-        found = compared.predicted if predicted else compared.measured
-        rate = history["cumulative_learning_rate"][-1] / history.steps[-1]
-        times.append(rate * found.time if found is not None else np.full(len(history.target), np.nan))
-    log = np.log(times[0] / times[1])
-    log = log[np.isfinite(log)]
-    if len(log) < 10:
+    first, second = (
+        one.history["cumulative_learning_rate"][-1] / one.history.steps[-1] * one.time(predicted)
+        for one in (slow, fast)
+    )
+    ratio = (first / second)[np.isfinite(first / second)]
+    if len(ratio) < 10:
         return Estimate()
-    return Estimate.of(resampled(lambda rows: np.median(log[rows], axis=-1), len(log), 500)).exp()
+    return Estimate.of(resampled(lambda rows: np.median(ratio[rows], axis=-1), len(ratio), 500))

@@ -9,18 +9,35 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from spectral_lightning.emergence import PowerLaw
 from spectral_lightning.spectra.files import replacing
 from studies.catalogue import STUDIES
-from studies.exponents import exponent, gaussian, placed
+from studies.exponents import exponent, gaussian
 from studies.figures import FIGURES, save
 from studies.orders import images, patches
 from studies.predictions import predictions
-from studies.statistics import alpha, duration, mean_ratio
+from studies.statistics import Estimate, mean_ratio, placed
 from studies.store import ROOT, STORE, load
 
 __all__ = ["computed", "page", "readme", "write"]
 
 _MARKS = ("<!-- results: made by `make results` -->", "<!-- end of results -->")
+
+
+def _alpha(law: PowerLaw | None, reason: bool = True) -> str:
+    """An exponent with its interval, or why it is not determinable; "-" without a law."""
+    if law is None:
+        return "-"
+    shown = str(Estimate(law.exponent, law.low, law.high))
+    return f"{shown}: {law.reason}" if reason and law.reason else shown
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=StrictUndefined,
@@ -30,8 +47,8 @@ _TEMPLATES = Environment(
     autoescape=False,
 )
 _TEMPLATES.filters |= {
-    "alpha": alpha,
-    "duration": duration,
+    "alpha": _alpha,
+    "duration": _duration,
     "g": lambda value, digits=2: f"{value:.{digits}g}",
     "median": np.median,
     "mean_ratio": mean_ratio,
@@ -49,8 +66,9 @@ def computed(store: Path = STORE) -> dict[str, Any]:
     """
     results = {name: load(store / name, [run.name for run in runs]) for name, runs in STUDIES.items()}
     about = {}
-    for name, stored in results.items():
-        seconds, tracking = (sum(one.about[key] for one in stored.values()) for key in ("seconds", "tracking_seconds"))
+    for name, runs in STUDIES.items():
+        stored = [results[name][run.name].about for run in runs]
+        seconds, tracking = (sum(one[key] for one in stored) for key in ("seconds", "tracking_seconds"))
         about[name] = {"runs": len(stored), "seconds": seconds, "tracking": tracking / seconds}
     return {
         "about": about,
@@ -81,7 +99,12 @@ def readme(found: Mapping[str, Any], text: str) -> str:
 
 
 def write(store: Path = STORE, readme_file: Path = ROOT / "README.md") -> None:
-    """Write the page, its figures and the table of the README."""
+    """Write the page, its figures and the table of the README.
+
+    Args:
+        store: where the page goes, and the stored trainings are.
+        readme_file: the README.
+    """
     found = computed(store)
     for name, draw in FIGURES.items():
         save(draw(found[name]), store / f"{name}.png")

@@ -19,18 +19,15 @@ import yaml
 from rich.console import Console
 
 from spectral_lightning.spectra import SpectralHistory
-from studies.catalogue import Run
+from studies.catalogue import Run, Studies
 from studies.store import ROOT, STORE, write_tables
 
 __all__ = ["WORK", "adopt", "fingerprint", "is_done", "run_all", "train"]
 
 WORK = ROOT / "runs" / "results"
-_SAVER = "lightning.pytorch.callbacks.ModelCheckpoint"
 _EVERY = 200  # steps between checkpoints: what an interruption costs at most
 
-_console = Console()
-
-Studies = Mapping[str, Sequence[Run]]
+_console = Console(markup=False, highlight=False)
 
 
 def fingerprint(configuration: Mapping[str, Any]) -> str:
@@ -55,18 +52,13 @@ def adopt(studies: Studies, store: Path = STORE) -> None:
     For changes that rename or regroup settings and leave the training as it was; whoever calls this has checked that. The
     stored ``config.yaml`` remains that of the training.
     """
-    for name, runs in studies.items():
-        for run in runs:
-            stored = store / name / run.name
-            if not (stored / "run.json").is_file() or is_done(run, stored):
-                continue
+    for run, stored in ((run, store / name / run.name) for name, runs in studies.items() for run in runs):
+        if (stored / "run.json").is_file() and not is_done(run, stored):
             before, after = (stored / "config.yaml").read_text(), _yaml(run.configuration())
-            for line in difflib.unified_diff(
-                before.splitlines(), after.splitlines(), f"{name}/{run.name}", "now", "", "", 1, ""
-            ):
-                _console.print(line, markup=False, highlight=False)
-            about = json.loads((stored / "run.json").read_text())
-            _write_json(stored / "run.json", {**about, "configuration": fingerprint(run.configuration())})
+            names = str(stored.relative_to(store)), "now"
+            for line in difflib.unified_diff(before.splitlines(), after.splitlines(), *names, n=1, lineterm=""):
+                _console.print(line)
+            _about(run, stored, json.loads((stored / "run.json").read_text()))
 
 
 def train(arguments: Sequence[str], log: Path) -> bool:
@@ -97,45 +89,43 @@ def run_all(
     Raises:
         RuntimeError: once all trainings have ended, if some failed.
     """
-    pairs = [(run, f"{name}/{run.name}") for name, runs in studies.items() for run in runs]
-    waiting = [(run, place) for run, place in pairs if not is_done(run, store / place)]
-    # A directory for each configuration: a checkpoint of another one is not continued from.
-    directories = [work / place / fingerprint(run.configuration()) for run, place in waiting]
 
-    def one(pair: tuple[Run, str], directory: Path) -> bool:
-        _console.print(f"started: {pair[1]}")
-        fine = training(_prepared(pair[0], directory), directory / "training.log")
+    def failed(run: Run, place: str) -> Path | None:
+        # A directory for each configuration: a checkpoint of another one is not continued from.
+        directory = work / place / fingerprint(run.configuration())
+        _console.print(f"started: {place}")
+        fine = training(_prepared(run, directory), directory / "training.log")
         if fine:
-            _keep(pair[0], directory / "log", store / pair[1])
-        _console.print(f"{'done' if fine else '[red]failed[/red]'}: {pair[1]}")
-        return fine
+            _keep(run, directory / "log", store / place)
+        _console.print(f"{'done' if fine else 'failed'}: {place}")
+        return None if fine else directory
 
+    places = [(run, f"{name}/{run.name}") for name, runs in studies.items() for run in runs]
+    waiting = [(run, place) for run, place in places if not is_done(run, store / place)]
     with ThreadPoolExecutor(jobs) as pool:
-        ended = list(pool.map(one, waiting, directories))
-    failed = [str(directory) for directory, fine in zip(directories, ended, strict=True) if not fine]
-    if failed:
-        raise RuntimeError(
-            "\n".join(["These trainings failed, see training.log there; run again to continue.", *failed])
-        )
+        broken = [str(one) for one in pool.map(lambda pair: failed(*pair), waiting) if one]
+    if broken:
+        raise RuntimeError("\n".join(["Trainings failed, see training.log there; run again to continue.", *broken]))
 
 
 def _prepared(run: Run, directory: Path) -> list[str]:
     """What to call the command line with; with log and checkpoints in ``directory``, and from the last checkpoint there."""
     directory.mkdir(parents=True, exist_ok=True)
-    whole, checkpoint = run.configuration(), directory / "last.ckpt"
+    whole, checkpoint, config = run.configuration(), directory / "last.ckpt", directory / "config.yaml"
     logger = {"save_dir": str(directory), "name": "", "version": "log"}
     saver = {"dirpath": str(directory), "filename": "last", "every_n_train_steps": _EVERY}
-    saving = {"class_path": _SAVER, "init_args": {**saver, "enable_version_counter": False}}
+    saver["enable_version_counter"] = False
+    saving = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": saver}
     whole["trainer"] |= {
         "enable_progress_bar": False,
         "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": logger},
         "callbacks": [*whole["trainer"]["callbacks"], saving],
     }
-    (directory / "config.yaml").write_text(_yaml(whole))
+    config.write_text(_yaml(whole))
     if checkpoint.is_file():
-        return ["fit", "--config", str(directory / "config.yaml"), "--ckpt_path", str(checkpoint)]
+        return ["fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
     shutil.rmtree(directory / "log", ignore_errors=True)
-    return ["fit", "--config", str(directory / "config.yaml")]
+    return ["fit", "--config", str(config)]
 
 
 def _keep(run: Run, log: Path, stored: Path) -> None:
@@ -143,24 +133,25 @@ def _keep(run: Run, log: Path, stored: Path) -> None:
     shutil.rmtree(stored, ignore_errors=True)
     stored.mkdir(parents=True)
     about: dict[str, Any] = {"seconds": 0.0, "tracking_seconds": 0.0, "overlay": {}}
-    for file in sorted(log.glob("*/history.npz")):
-        files, predicted = file.parent, None
+    for files in sorted(file.parent for file in log.glob("*/history.npz")):
+        predicted = None
         if (files / "prediction.npz").is_file():
             predicted = SpectralHistory.load(files / "prediction.npz")
             about["overlay"][files.name] = json.loads((files / "overlay.json").read_text())
-        write_tables(stored / f"{files.name}.npz", SpectralHistory.load(file), predicted)
+        write_tables(stored / f"{files.name}.npz", SpectralHistory.load(files / "history.npz"), predicted)
         cost = json.loads((files / "cost.json").read_text())
         about["seconds"] = max(about["seconds"], cost["total"])
         about["tracking_seconds"] += sum(cost["seconds"].values())
     if not any(stored.iterdir()):
         raise RuntimeError(f"The training of {run.name!r} ended without a measurement in {log}.")
     (stored / "config.yaml").write_text(_yaml(run.configuration()))
-    _write_json(stored / "run.json", {"configuration": fingerprint(run.configuration()), **about})
+    _about(run, stored, about)
+
+
+def _about(run: Run, stored: Path, about: Mapping[str, Any]) -> None:
+    document = {**about, "configuration": fingerprint(run.configuration())}
+    (stored / "run.json").write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
 
 
 def _yaml(configuration: Mapping[str, Any]) -> str:
     return yaml.safe_dump(configuration, sort_keys=False)
-
-
-def _write_json(file: Path, document: Any) -> None:
-    file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")

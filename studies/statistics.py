@@ -6,29 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from spectral_lightning.emergence import ModeEmergence, PowerLaw
 
-__all__ = [
-    "WAYS",
-    "Estimate",
-    "Ordering",
-    "alpha",
-    "correlation_interval",
-    "duration",
-    "judged",
-    "mean_ratio",
-    "rank_correlation",
-    "resampled",
-    "spread",
-]
+__all__ = ["WAYS", "Array", "Estimate", "Mask", "Ordering", "judged", "mean_ratio", "placed", "rank_correlation"]
+__all__ += ["correlation_interval", "resampled", "spread"]
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 WAYS = ("rising", "falling")
 _ORDERED, _FLAT, _TOGETHER, _LEAST, _LEAST_RANKED = 0.2, 0.1, 2.0, 10, 5
@@ -54,12 +44,12 @@ class Estimate:
     count: int = 0
 
     @classmethod
-    def of(cls, drawn: Array, method: Literal["linear", "nearest"] = "linear") -> Self:
+    def of(cls, drawn: Array) -> Self:
         """The first number, with the 2.5 and 97.5 % quantiles of the others; not determinable if one of them is NaN."""
         if np.isnan(drawn).any():
             return cls()
-        low, high = np.quantile(drawn[1:], [0.025, 0.975], method=method)
-        return cls(float(drawn[0]), float(low), float(high))
+        with np.errstate(invalid="ignore"):  # between infinite draws
+            return cls(float(drawn[0]), *map(float, np.quantile(drawn[1:], [0.025, 0.975])))
 
     @property
     def determinable(self) -> bool:
@@ -70,11 +60,6 @@ class Estimate:
     def shown(self) -> bool:
         """Whether the interval excludes zero."""
         return self.determinable and (self.low > 0 or self.high < 0)
-
-    def exp(self) -> Self:
-        """The exponential of number and interval."""
-        value, low, high = np.exp([self.value, self.low, self.high]).tolist()
-        return replace(self, value=value, low=low, high=high)
 
     @property
     def signed(self) -> str:
@@ -93,29 +78,8 @@ class Estimate:
         return f"{'at least ' if self.bound else ''}{self.value:z.2f} [{self.low:z.2f}, {self.high:z.2f}]"
 
 
-def alpha(law: PowerLaw | None, reason: bool = True) -> str:
-    """An exponent with its interval, or why it is not determinable; "-" without a law."""
-    if law is None:
-        return "-"
-    if law.determinable:
-        return str(Estimate(law.exponent, law.low, law.high))
-    return f"not determinable: {law.reason}" if reason else "not determinable"
-
-
-def duration(seconds: float) -> str:
-    """Wall time.
-
-    Example:
-        >>> duration(42), duration(330), duration(4000)
-        ('42 s', '5.5 min', '67 min')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 600 else f"{seconds / 60:.0f} min"
-
-
 def resampled(
-    statistic: Callable[[NDArray[np.int64]], Array], count: int, draws: int, rng: int | np.random.Generator = 0
+    statistic: Callable[[NDArray[np.int64]], ArrayLike], count: int, draws: int, rng: int | np.random.Generator = 0
 ) -> Array:
     """A statistic of all modes, then of ``draws`` samples of modes drawn with replacement, ``[1 + draws]``.
 
@@ -128,8 +92,8 @@ def resampled(
     modes = np.arange(count)
     with np.errstate(invalid="ignore"):
         options = {"n_resamples": draws, "vectorized": True, "method": "percentile", "rng": rng}
-        drawn = stats.bootstrap((modes,), lambda rows, axis: statistic(rows), **options).bootstrap_distribution
-    return np.append(statistic(modes), drawn)
+        drawn = stats.bootstrap((modes,), lambda rows, axis: np.asarray(statistic(rows)), **options)
+    return np.append(statistic(modes), drawn.bootstrap_distribution)
 
 
 def mean_ratio(ratios: Sequence[float] | Array) -> Estimate:
@@ -138,7 +102,7 @@ def mean_ratio(ratios: Sequence[float] | Array) -> Estimate:
     if len(logs) < 2 or not np.isfinite(logs).all():
         return Estimate()
     interval = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
-    return Estimate(float(logs.mean()), float(interval.low), float(interval.high)).exp()
+    return Estimate(*np.exp([logs.mean(), interval.low, interval.high]).tolist())
 
 
 def rank_correlation(time: Array, variance: Array) -> Estimate:
@@ -162,7 +126,7 @@ def correlation_interval(r: float, count: int, given: int = 0) -> Estimate:
     most = 1 - 12 / (count * (count**2 - 1))
     inside = min(max(r, -most), most)
     half = stats.norm.ppf(0.975) * math.sqrt((1 + inside**2 / 2) / (count - 3 - given))
-    low, high = math.tanh(math.atanh(inside) - half), math.tanh(math.atanh(inside) + half)
+    low, high = np.tanh(np.arctanh(inside) + half * np.array([-1, 1])).tolist()
     return Estimate(r, min(r, low), max(r, high))
 
 
@@ -177,8 +141,16 @@ def spread(time: Array, last_step: int) -> Estimate:
     if int(crossed.sum()) < _LEAST:
         return Estimate()
     log = np.log(np.where(crossed, time, last_step))
-    drawn = resampled(lambda rows: np.asarray(stats.iqr(log[rows], axis=-1, rng=(10, 90))), len(log), 500)
-    return replace(Estimate.of(drawn).exp(), bound=bool(np.mean(~crossed) > 0.1))
+    drawn = resampled(lambda rows: stats.iqr(log[rows], axis=-1, rng=(10, 90)), len(log), 500)
+    return replace(Estimate.of(np.exp(drawn)), bound=bool(np.mean(~crossed) > 0.1))
+
+
+def placed(laws: Sequence[PowerLaw], value: float) -> str:
+    """How intervals lie to a value."""
+    sides = {"below" if law.high < value else "above" if law.low > value else "agrees with" for law in laws}
+    if len(sides) == 1:
+        return sides.pop()
+    return "scatters about" if "agrees with" in sides else "about"
 
 
 @dataclass(frozen=True)
@@ -210,11 +182,6 @@ class Ordering:
     def spread(self) -> Estimate:
         """Ratio of the 90th to the 10th percentile of the step."""
         return spread(self.found.time[self.found.eligible(self.way)], self.last_step)
-
-    @property
-    def crossed(self) -> str:
-        """How many of how many."""
-        return f"{self.law.count} of {self.law.total}"
 
     @cached_property
     def verdict(self) -> str:

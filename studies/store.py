@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,56 +49,62 @@ def _single(array: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Stored:
-    """The result of one training.
+    """What one tracker measured in one training, and the prediction beside it.
 
     Attributes:
-        directory: where it is stored.
+        directory: of the training.
+        tracker: name of the tracker.
     """
 
     directory: Path
-    _read: dict[str, tuple[SpectralHistory, SpectralHistory | None]] = field(default_factory=dict, repr=False)
-    _compared: dict[tuple[str | float, str], Comparison] = field(default_factory=dict, repr=False)
+    tracker: str = "spectral"
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """Wall time in ``seconds``, how much of it was tracking, and each tracker's ``overlay.json`` under ``overlay``."""
+        """Of the training: ``seconds`` of wall time, ``tracking_seconds`` of it, and each tracker's ``overlay``."""
         found: dict[str, Any] = json.loads((self.directory / "run.json").read_text())
         return found
 
-    def _tables(self, tracker: str) -> tuple[SpectralHistory, SpectralHistory | None]:
-        if tracker not in self._read:
-            arrays = read_arrays(self.directory / f"{tracker}.npz")
-            measured, predicted = SpectralHistory.from_arrays(arrays), None
-            if "predicted_step" in arrays:
-                predicted = SpectralHistory({name: measured[name] for name in ("target", "fixed_point")})
-                for step, row in zip(arrays["predicted_step"], arrays["predicted_variance"], strict=True):
-                    predicted.append(step=step, variance=row)
-            self._read[tracker] = measured, predicted
-        return self._read[tracker]
-
-    def history(self, tracker: str = "spectral") -> SpectralHistory:
-        """The measurement of one tracker."""
-        return self._tables(tracker)[0]
-
-    def prediction(self, tracker: str = "spectral") -> SpectralHistory | None:
-        """The table of the theory beside it; None without one."""
-        return self._tables(tracker)[1]
-
-    def compared(self, criterion: str | float = "geometric", tracker: str = "spectral") -> Comparison:
-        """Emergence measured and predicted, treated alike; gray zone of a factor of two."""
-        key = criterion, tracker
-        if key not in self._compared:
-            self._compared[key] = compare(*self._tables(tracker), criterion)
-        return self._compared[key]
-
-    def goodness(self, tracker: str = "spectral") -> dict[str, float]:
-        """Of the prediction over the whole run: ``rms`` log error, and ``baseline``, that of variances that never change."""
-        found: dict[str, float] = self.about["overlay"][tracker]["goodness_of_fit"]
+    @property
+    def overlay(self) -> dict[str, Any]:
+        """What the prediction reports of itself: ``theory``, ``scale``, and under ``goodness_of_fit`` over the whole run
+        ``rms``, the rms log error, and ``baseline``, that of variances that never change.
+        """
+        found: dict[str, Any] = self.about["overlay"][self.tracker]
         return found
+
+    @cached_property
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return read_arrays(self.directory / f"{self.tracker}.npz")
+
+    @cached_property
+    def history(self) -> SpectralHistory:
+        """The measurement."""
+        return SpectralHistory.from_arrays(self._arrays)
+
+    @cached_property
+    def prediction(self) -> SpectralHistory | None:
+        """The table of the theory; None without one."""
+        if "predicted_step" not in self._arrays:
+            return None
+        found = SpectralHistory({name: self.history[name] for name in ("target", "fixed_point")})
+        for step, row in zip(self._arrays["predicted_step"], self._arrays["predicted_variance"], strict=True):
+            found.append(step=step, variance=row)
+        return found
+
+    def compared(self, criterion: str | float = "geometric") -> Comparison:
+        """Emergence measured and predicted, treated alike; gray zone of a factor of two."""
+        return compare(self.history, self.prediction, criterion)
+
+    def time(self, predicted: bool = False) -> NDArray[np.float64]:
+        """Steps of emergence by the geometric threshold, measured or predicted, ``[K]``; NaN if there is none."""
+        compared = self.compared()
+        found = compared.predicted if predicted else compared.measured
+        return np.full_like(compared.measured.time, np.nan) if found is None else found.time
 
 
 Results = Mapping[str, Stored]
-"""The stored trainings of a study by name."""
+"""The stored trainings of a study, ``name`` as the tracker of eigenmodes measured it, ``name/tracker`` as another did."""
 
 
 def load(directory: Path, names: Sequence[str]) -> Results:
@@ -110,4 +116,6 @@ def load(directory: Path, names: Sequence[str]) -> Results:
     missing = [name for name in names if not (directory / name / "run.json").is_file()]
     if missing:
         raise FileNotFoundError(f"{directory} has no {', '.join(missing)}. Run `make results-{directory.name}`.")
-    return {name: Stored(directory / name) for name in names}
+    files = [file for name in names for file in sorted((directory / name).glob("*.npz"))]
+    found = {f"{file.parent.name}/{file.stem}": Stored(file.parent, file.stem) for file in files}
+    return {key.removesuffix("/spectral"): one for key, one in found.items()}
