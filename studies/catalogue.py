@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["STUDIES", "Run", "Studies", "chosen"]
+__all__ = ["NAMES", "STUDIES", "Run", "Studies", "chosen"]
 
 _HERE = Path(__file__).parent
 
@@ -67,6 +67,9 @@ STUDIES: Studies = {
     if not study.startswith(".")
 }
 """The trainings of every study by name, the longest ones first."""
+
+NAMES: dict[str, dict[str, Any]] = yaml.safe_load((_HERE / "names.yaml").read_text())
+"""What the page calls them."""
 
 
 def chosen(names: Sequence[str]) -> Studies:

@@ -18,6 +18,7 @@ from spectral_lightning.prediction import Comparison
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning
+from studies.catalogue import NAMES
 from studies.networks import SharedLayer, unit_weight
 from studies.statistics import WAYS, Array, Estimate, Mask, resampled
 from studies.store import Results, Stored
@@ -51,28 +52,7 @@ def gaussian(results: Results) -> dict[str, Any]:
 
 # From the linear network to the MLP: trainings, or ways to measure them, and the one thing changed in each.
 
-LADDER = {  # each against the one before; "mlp" is that of experiment 1
-    "linear": "linear",
-    "linear_edm_unweighted": "EDM coefficients",
-    "linear_edm": "EDM loss weight",
-    "linear_edm_zero": "gain 0",
-    "linear_density": "noise density",
-    "linear_samples": "mini-batches",
-    "shared_levels": "shared weights",
-    "shared": "continuous levels",
-    "shared_adam": "Adam",
-    "deep_linear": "depth",
-    "mlp": "nonlinearity = MLP",
-}
-CHANGES = {  # each against the MLP
-    "mlp_sgd": "SGD",
-    "mlp_x0": "predicts data",
-    "mlp_blind": "blind to noise",
-    "mlp_flat_noise": "flat noise",
-    "mlp_width_128": "width 128",
-    "mlp_samplers": "40-step sampler",
-    "mlp_samplers/open_end": "open sampler",
-}
+LADDER, CHANGES = NAMES["ladder"], NAMES["changes"]  # each against the one before; each against the MLP
 _PARENTS = {child: parent for parent, child in pairwise(LADDER)} | dict.fromkeys(CHANGES, "mlp")
 _DECADES = 0.75  # of variance that a fit needs; the package asks for 1, and the rising modes of the MLP span 1.0
 _UNDONE = 0.05  # share of the modes that may fall back below their threshold; more, and first passage is not learning
@@ -257,7 +237,7 @@ def exponent(results: Results, gaussian: Results) -> dict[str, Any]:
         "rungs": rungs,
         "ladder": LADDER,
         "changes": CHANGES,
-        "short": LADDER | CHANGES,
+        "steps": LADDER | CHANGES,
         "solvable": list(tables),
         "mlp": {c: Rung(mlp, c) for c in (*CRITERIA, "arithmetic")},
         "edm": rungs["linear_edm"].against(rungs["linear"], by["geometric"]["common"]),

@@ -130,8 +130,8 @@ def _exponent(found: Found) -> Figure:
     """Exponents with their intervals on the left, errors of the overlay on the right; one line per step."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[2, 1])
-    names = {key: f"+ {name}" for key, name in LADDER.items()} | {key: f"MLP, {name}" for key, name in CHANGES.items()}
-    names["linear"] = LADDER["linear"]
+    names = {key: f"+ {short}" for key, (short, _) in LADDER.items()} | {"linear": "linear"}
+    names |= {key: f"MLP, {short}" for key, (short, _) in CHANGES.items()}
     places = {key: -i - (0.6 if key in CHANGES else 0.0) for i, key in enumerate(names)}
     for criterion, shift in zip(CRITERIA, (0.14, -0.14), strict=True):
         common = found["by"][criterion]["common"]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import Tensor, nn
 
 from spectral_lightning.diffusion import Departure, GridNoise, LogNormalNoise
@@ -35,8 +34,7 @@ Array = NDArray[np.float64]
 
 SHARE = 0.65  # of the MLP of experiment 1 before training: cosine of its gradients at distant noise levels
 _LOW, _HIGH = math.log(0.002), math.log(80.0)  # range of the sampler
-_CENTRES = np.linspace(_LOW, _HIGH, 8)
-_SPACING, _SHARPNESS = (_HIGH - _LOW) / 7, 0.6
+_BUMPS, _SHARPNESS = 8, 0.6
 _NODES = 100  # of Gauss and Hermite: the second moments of 8 bumps are good to 1e-6
 
 
@@ -75,15 +73,17 @@ class EmpiricalLinearDenoiser(LinearDenoiser):
 # One linear layer for all noise levels: network, module, theory.
 
 
-def features(log_sigma: Array, share: float) -> Array:
+def features(log_sigma: Tensor, share: float) -> Tensor:
     """What the shared layer sees of the noise level: a constant and 8 bumps, ``[*log_sigma, 9]``.
 
     ``phi_0 = sqrt(share)`` and ``phi_j = sqrt((1 - share) softmax_j(-((ln sigma - c_j) / spacing)^2 / 0.6))`` with centres
     c_j evenly spaced from ln 0.002 to ln 80. How much a step at one level moves another, ``phi(s) . phi(t)``, is 1 for
     equal levels and falls to ``share`` for distant ones, over about one spacing.
     """
-    near = softmax(-(((np.asarray(log_sigma)[..., None] - _CENTRES) / _SPACING) ** 2) / _SHARPNESS, axis=-1)
-    return np.asarray(np.sqrt(np.concatenate([np.full((*near.shape[:-1], 1), share), (1 - share) * near], axis=-1)))
+    centres = torch.linspace(_LOW, _HIGH, _BUMPS, dtype=log_sigma.dtype, device=log_sigma.device)
+    distance = (log_sigma[..., None] - centres) / (_HIGH - _LOW) * (_BUMPS - 1)
+    near = torch.softmax(-(distance**2) / _SHARPNESS, dim=-1)
+    return torch.cat([torch.full_like(near[..., :1], share), (1 - share) * near], dim=-1).sqrt()
 
 
 class SharedLinear(nn.Module):
@@ -94,21 +94,15 @@ class SharedLinear(nn.Module):
         share: what distant noise levels share.
     """
 
-    centres: Tensor
-
     def __init__(self, dim: int, share: float) -> None:
         super().__init__()
         self.share = share
-        self.register_buffer("centres", torch.linspace(_LOW, _HIGH, len(_CENTRES)))
-        self.weight = nn.Parameter(torch.zeros(1 + len(_CENTRES), dim, dim))
+        self.weight = nn.Parameter(torch.zeros(1 + _BUMPS, dim, dim))
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """``[B, d]`` and ``[B]`` to ``[B, d]``."""
-        near = torch.softmax(-(((4 * noise[:, None] - self.centres) / _SPACING) ** 2) / _SHARPNESS, dim=1)
-        constant = torch.full_like(near[:, :1], self.share)
-        phi = torch.cat([constant, (1 - self.share) * near], dim=1).sqrt().to(x.dtype)
-        spread = (phi[:, :, None] * x[:, None, :]).flatten(1)
-        return spread @ self.weight.transpose(1, 2).flatten(0, 1)
+        phi = features(4 * noise, self.share).to(x.dtype)
+        return (phi[:, :, None] * x[:, None, :]).flatten(1) @ self.weight.transpose(1, 2).flatten(0, 1)
 
 
 def _descent(parameters: Any) -> torch.optim.Optimizer:
@@ -178,12 +172,15 @@ class SharedLayer(ModewiseDynamics):
             x, weight = np.polynomial.hermite_e.hermegauss(_NODES)
             self._levels, self._probability = np.exp(noise.mean + noise.std * x), weight / weight.sum()
 
+    def _features(self, sigma: Array) -> Array:
+        return np.asarray(features(torch.as_tensor(np.log(sigma)), self.share))
+
     def _quadratic(self, variance: Array) -> tuple[Array, Array]:
         """``2 eta M`` and ``2 eta v`` of modes of the given variances, ``[K, J, J]`` and ``[K, J]``."""
         sigma, lam = self._levels, variance[:, None]
         rate = self._probability * self.objective.rate(sigma, lam + sigma**2)
         optimum = self.objective.network_gain(sigma, lam / (lam + sigma**2))
-        phi = features(np.log(sigma), self.share)
+        phi = self._features(sigma)
         second = np.einsum("km,mi,mj->kij", rate, phi, phi, optimize=True)
         return second, np.asarray((rate * optimum) @ phi)
 
@@ -198,7 +195,7 @@ class SharedLayer(ModewiseDynamics):
         end = np.divide(along, values, out=np.zeros(along.shape), where=values > 1e-14 * values.max())
         left = self.objective.remaining(np.asarray(time)[..., None], values[index])
         gains = np.einsum("...ji,...i->...j", vectors[index], end[index] * (1 - left), optimize=True)
-        return self.objective.output_gain(sigma, (features(np.log(sigma), self.share) * gains).sum(axis=-1))
+        return self.objective.output_gain(sigma, (self._features(sigma) * gains).sum(axis=-1))
 
     def start(self, sigma: Array, variance: Array) -> Array:
         """Gain of the denoiser at time 0, where F = 0."""

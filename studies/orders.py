@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,125 +10,93 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from spectral_lightning.emergence import STATUS, ModeEmergence, emergence, first_passage
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import GaussianData, LocalConvolution, Objective
+from studies.catalogue import NAMES
 from studies.statistics import (
     WAYS,
     Array,
     Estimate,
     Ordering,
-    correlation_interval,
     judged,
     rank_correlation,
     resampled,
 )
 from studies.store import Results, Stored
 
-__all__ = ["constant_share", "ended", "images", "last_passage", "local_limit", "orderings", "partial_correlations"]
-__all__ += ["circular_modes", "patches", "progress", "rate_ratio"]
+__all__ = ["circular_modes", "constant_share", "correlations", "ended", "images", "last_passage", "local_limit"]
+__all__ += ["orders", "patches", "progress", "rate_ratio"]
 
 _SIDE, _KERNEL, _TOKEN = 16, 3, 2  # pixels along the side of a patch, of a local kernel, of a token of the transformer
-_BASES = {"spectral": "eigenmodes", "fourier": "Fourier modes", "patch": "patch components"}
-_IMAGES = {"faces": "faces", "mnist": "digits"}
-_IMAGE_NETWORKS = {"mlp": "MLP", "unet": "U-Net"}
-_NETWORKS = {
-    "mlp": "MLP",
-    "full_width_conv": "full-width conv.",
-    "local_conv": "local conv.",
-    "unet": "U-Net",
-    "dit": "DiT",
-}
-_CONTROLS = {
-    "linear_descent": "linear, descent",
-    "full_width_descent": "full-width conv., descent",
-    "local_descent": "local conv., descent",
-}
-# The claimed order of each network, in the basis the claim is about.
-_CLAIMED = {
-    "mlp": ("spectral", "by variance"),
-    "full_width_conv": ("fourier", "by variance"),
-    "full_width_descent": ("fourier", "by variance"),
-    "local_conv": ("fourier", "together"),
-    "local_descent": ("fourier", "together"),
-    "unet": ("spectral", "together"),
-    "dit": ("spectral", "none claimed"),
-}
 
 
 def images(results: Results) -> dict[str, Any]:
     """What the page says of faces and digits."""
-    orders = _orders(results)
-    runs = {f"{d}_{n}": f"{network} on {data}" for d, data in _IMAGES.items() for n, network in _IMAGE_NETWORKS.items()}
+    networks = {name: NAMES["networks"][name] for name in ("mlp", "unet")}
+    panels = {(data, network): f"{data}_{network}" for data in NAMES["images"] for network in networks}
+    runs = {run: f"{networks[network]} on {NAMES['images'][data]}" for (data, network), run in panels.items()}
+    claimed = {run: NAMES["claimed"][network][1] for (_, network), run in panels.items()}
     return {
         "runs": runs,
-        "bases": {basis: _BASES[basis] for basis in ("spectral", "fourier")},
-        "orders": orders,
-        "claims": {run: _claim(results, orders, run, *_CLAIMED[run.partition("_")[2]]) for run in runs},
+        "bases": {basis: NAMES["bases"][basis] for basis in ("spectral", "fourier")},
+        "orders": _all(results),
+        "claims": {run: _claim(results[run], said) for run, said in claimed.items()},
         "progress": {name: progress(results, run) for run, name in runs.items()},
-        "rows": _IMAGES,
-        "columns": _IMAGE_NETWORKS,
-        "panels": {(data, net): orders(f"{data}_{net}") for data in _IMAGES for net in _IMAGE_NETWORKS},
+        "rows": NAMES["images"],
+        "columns": networks,
+        "panels": {place: orders(results[run]) for place, run in panels.items()},
         "null": STATUS.index("null mode"),
     }
 
 
 def patches(results: Results) -> dict[str, Any]:
     """What the page says of patches of photographs."""
-    orders, local = _orders(results), results["local_conv/fourier"]
-    limit = local_limit(local.history, _SIDE, _KERNEL)
-    share = constant_share(circular_modes(local.history), _SIDE, _TOKEN)
-    found = local.compared().measured
+    bases, networks, controls = NAMES["bases"], NAMES["networks"], NAMES["controls"]
+    local, local_runs = results["local_conv/fourier"], ("local_conv", "local_descent")
+    limit, found = local_limit(local.history, _SIDE, _KERNEL), local.compared().measured
     able = found.direction * (limit - found.threshold) >= 0
-    local_runs = ("local_conv", "local_descent")
+    share = constant_share(circular_modes(local.history), _SIDE, _TOKEN)
     limited = {run: ended(results[f"{run}/fourier"].history, limit) for run in local_runs}
+    rates = results["linear_descent/fourier"], results["full_width_descent/fourier"]
     return {
-        "runs": _NETWORKS,
-        "controls": _CONTROLS,
-        "bases": _BASES,
-        "orders": orders,
-        "claims": {run: _claim(results, orders, run, *claimed) for run, claimed in _CLAIMED.items()},
+        "runs": networks,
+        "controls": controls,
+        "bases": bases,
+        "orders": _all(results),
+        "claims": {run: _claim(results[f"{run}/{basis}"], said) for run, (basis, said) in NAMES["claimed"].items()},
         "limits": {run: {"found": one, "verdict": judged("together", one)} for run, one in limited.items()},
-        "ends": {run: {basis: ended(_at(results, run, basis).history) for basis in _BASES} for run in local_runs},
+        "ends": {run: {basis: ended(results[f"{run}/{basis}"].history) for basis in bases} for run in local_runs},
         "reachable": {way: able[found.eligible(way)] for way in WAYS},
-        "tokens": {name: partial_correlations(orders(run, "fourier")[1], share) for run, name in _NETWORKS.items()},
-        "rate": rate_ratio(results["linear_descent/fourier"], results["full_width_descent/fourier"]),
-        "predicted_rate": rate_ratio(results["linear_descent/fourier"], results["full_width_descent/fourier"], True),
-        "progress": {name: progress(results, run) for run, name in {**_NETWORKS, **_CONTROLS}.items()},
-        "rows": _BASES,
-        "columns": _NETWORKS,
-        "panels": {(basis, run): orders(run, basis) for basis in _BASES for run in _NETWORKS},
+        "tokens": {run: correlations(orders(results[f"{run}/fourier"])[1], share) for run in networks},
+        "rate": rate_ratio(*rates),
+        "predicted_rate": rate_ratio(*rates, predicted=True),
+        "progress": {name: progress(results, run) for run, name in (networks | controls).items()},
+        "rows": bases,
+        "columns": networks,
+        "panels": {(basis, run): orders(results[f"{run}/{basis}"]) for basis in bases for run in networks},
     }
 
 
-def _at(results: Results, run: str, basis: str) -> Stored:
-    return results[run if basis == "spectral" else f"{run}/{basis}"]
-
-
-def orderings(found: ModeEmergence, history: SpectralHistory) -> list[Ordering]:
+@cache
+def orders(stored: Stored, criterion: str = "geometric") -> list[Ordering]:
     """Orders of rising and falling modes."""
+    return _both(stored.compared(criterion).measured, stored.history)
+
+
+def _both(found: ModeEmergence, history: SpectralHistory) -> list[Ordering]:
     return [Ordering(found, way, history.last_step or 0) for way in WAYS]
 
 
-def _orders(results: Results) -> Callable[..., list[Ordering]]:
-    """Orders of rising and falling modes by training, basis and criterion, each computed once."""
-
-    @cache
-    def orders(run: str, basis: str = "spectral", criterion: str = "geometric") -> list[Ordering]:
-        stored = _at(results, run, basis)
-        return orderings(stored.compared(criterion).measured, stored.history)
-
-    return orders
+def _all(results: Results) -> Callable[..., list[Ordering]]:
+    return lambda run, basis="spectral", criterion="geometric": orders(results[f"{run}/{basis}"], criterion)
 
 
-def _claim(
-    results: Results, orders: Callable[..., list[Ordering]], run: str, basis: str, claimed: str
-) -> dict[str, Any]:
+def _claim(stored: Stored, claimed: str) -> dict[str, Any]:
     """Orders, whether they are the claimed one, and laws of the theory over the modes that crossed in both."""
-    compared, found = _at(results, run, basis).compared(), orders(run, basis)
+    compared, found = stored.compared(), orders(stored)
     laws = {way: law for way in WAYS if (law := compared.predicted_law(way)) and law.determinable}
     return {"found": found, "verdict": judged(claimed, found), "theory": laws}
 
@@ -151,7 +118,7 @@ def progress(results: Results, run: str) -> dict[str, Any]:
         "moving": float(np.mean(np.abs(log[-1] - log[half]) > 0.1 * np.abs(log[-1] - log[0]))),
         "returned": float(np.mean((past[:-1] & ~past[1:]).any(axis=0))),
         "last": last_passage(history, found).law("falling"),
-        "errors": [_at(results, run, basis).overlay["goodness_of_fit"] for basis in ("spectral", "fourier")],
+        "errors": [results[f"{run}/{basis}"].overlay["goodness_of_fit"] for basis in ("spectral", "fourier")],
         "seconds": results[run].about["seconds"],
     }
 
@@ -190,7 +157,7 @@ def constant_share(waves: NDArray[np.int64], side: int, token: int) -> Array:
     return np.asarray((np.abs(phase.mean(axis=-1)) ** 2).prod(axis=-1))
 
 
-def partial_correlations(order: Ordering, share: Array) -> list[Estimate]:
+def correlations(order: Ordering, share: Array) -> list[Estimate]:
     """Rank correlations of the step with variance and with ``share``, then partial ones: each at equal other quantity.
 
     Args:
@@ -198,11 +165,8 @@ def partial_correlations(order: Ordering, share: Array) -> list[Estimate]:
         share: of every mode, ``[K]``.
     """
     chosen = order.found.crossed(order.way)
-    time, variance = order.found.time[chosen], order.found.variance[chosen]
-    inverse = np.linalg.inv(np.corrcoef([stats.rankdata(values) for values in (time, variance, share[chosen])]))
-    partial = [-inverse[0, k] / math.sqrt(inverse[0, 0] * inverse[k, k]) for k in (1, 2)]
-    plain = [rank_correlation(time, variance), rank_correlation(time, share[chosen])]
-    return [*plain, *(correlation_interval(float(r), len(time), given=1) for r in partial)]
+    pair = order.found.variance[chosen], share[chosen]
+    return [rank_correlation(order.found.time[chosen], *given) for given in (pair[:1], pair[1:], pair, pair[::-1])]
 
 
 def local_limit(history: SpectralHistory, side: int, kernel_size: int) -> Array:
@@ -238,7 +202,7 @@ def ended(history: SpectralHistory, end: Array | None = None) -> list[Ordering]:
     """
     last = history.variance[-1] if end is None else end
     null = history.null_variance
-    return orderings(emergence(history.steps, history.variance, history.target, last, null_variance=null), history)
+    return _both(emergence(history.steps, history.variance, history.target, last, null_variance=null), history)
 
 
 def rate_ratio(slow: Stored, fast: Stored, predicted: bool = False) -> Estimate:

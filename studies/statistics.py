@@ -15,7 +15,7 @@ from scipy import stats
 from spectral_lightning.emergence import ModeEmergence, PowerLaw
 
 __all__ = ["WAYS", "Array", "Estimate", "Mask", "Ordering", "judged", "mean_ratio", "placed", "rank_correlation"]
-__all__ += ["correlation_interval", "resampled", "spread"]
+__all__ += ["resampled", "spread"]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -105,27 +105,28 @@ def mean_ratio(ratios: Sequence[float] | Array) -> Estimate:
     return Estimate(*np.exp([logs.mean(), interval.low, interval.high]).tolist())
 
 
-def rank_correlation(time: Array, variance: Array) -> Estimate:
-    """Spearman's correlation of two quantities of ``[K]`` modes; not determinable for less than 5 modes or all of one time.
+def rank_correlation(time: Array, variance: Array, given: Array | None = None) -> Estimate:
+    """Spearman's correlation of two quantities of ``[K]`` modes, partial at equal third quantity if given.
+
+    The interval is that of Bonett & Wright, ``tanh(atanh r +- z sqrt((1 + r^2 / 2) / (K - 3)))``, with one mode less if
+    partial. A perfect order counts as one in which two neighbours were exchanged, so that its interval is not a point. Not
+    determinable for less than 5 modes or all of one time.
 
     Args:
         time: infinite if a mode has not crossed.
         variance: or another quantity.
+        given: the third quantity.
     """
-    if len(time) < _LEAST_RANKED or (time == time[0]).all():
+    count = len(time)
+    if count < _LEAST_RANKED or (time == time[0]).all():
         return Estimate()
-    return correlation_interval(float(stats.spearmanr(time, variance).statistic), len(time))
-
-
-def correlation_interval(r: float, count: int, given: int = 0) -> Estimate:
-    """A rank correlation over ``count`` modes, partial in ``given`` other quantities, with the interval of Bonett & Wright.
-
-    ``tanh(atanh r +- z sqrt((1 + r^2 / 2) / (count - 3 - given)))``. A perfect order counts as one in which two neighbours
-    were exchanged, so that its interval is not a point.
-    """
+    r = float(stats.spearmanr(time, variance).statistic)
+    if given is not None:
+        inverse = np.linalg.inv(stats.spearmanr(np.stack([time, variance, given], axis=1)).statistic)
+        r = float(-inverse[0, 1] / math.sqrt(inverse[0, 0] * inverse[1, 1]))
     most = 1 - 12 / (count * (count**2 - 1))
     inside = min(max(r, -most), most)
-    half = stats.norm.ppf(0.975) * math.sqrt((1 + inside**2 / 2) / (count - 3 - given))
+    half = stats.norm.ppf(0.975) * math.sqrt((1 + inside**2 / 2) / (count - 3 - (given is not None)))
     low, high = np.tanh(np.arctanh(inside) + half * np.array([-1, 1])).tolist()
     return Estimate(r, min(r, low), max(r, high))
 

@@ -67,9 +67,7 @@ class Stored:
 
     @property
     def overlay(self) -> dict[str, Any]:
-        """What the prediction reports of itself: ``theory``, ``scale``, and under ``goodness_of_fit`` over the whole run
-        ``rms``, the rms log error, and ``baseline``, that of variances that never change.
-        """
+        """What the prediction reports of itself: ``theory``, ``scale`` and ``goodness_of_fit`` over the whole run."""
         found: dict[str, Any] = self.about["overlay"][self.tracker]
         return found
 
@@ -104,7 +102,7 @@ class Stored:
 
 
 Results = Mapping[str, Stored]
-"""The stored trainings of a study, ``name`` as the tracker of eigenmodes measured it, ``name/tracker`` as another did."""
+"""The stored trainings of a study by ``name/tracker``; ``name`` is short for the tracker of eigenmodes, ``spectral``."""
 
 
 def load(directory: Path, names: Sequence[str]) -> Results:
@@ -116,6 +114,6 @@ def load(directory: Path, names: Sequence[str]) -> Results:
     missing = [name for name in names if not (directory / name / "run.json").is_file()]
     if missing:
         raise FileNotFoundError(f"{directory} has no {', '.join(missing)}. Run `make results-{directory.name}`.")
-    files = [file for name in names for file in sorted((directory / name).glob("*.npz"))]
+    files = [file for name in names for file in (directory / name).glob("*.npz")]
     found = {f"{file.parent.name}/{file.stem}": Stored(file.parent, file.stem) for file in files}
-    return {key.removesuffix("/spectral"): one for key, one in found.items()}
+    return found | {name: found[f"{name}/spectral"] for name in names}
