@@ -35,16 +35,12 @@ def gaussian(results: Results) -> dict[str, Any]:
     for dim, way, criterion in product(_SEEDS, WAYS, CRITERIA):
         compared = [results[f"d{dim}_seed{seed}"].compared(criterion) for seed in _SEEDS[dim]]
         measured, predicted = [one.measured_law(way) for one in compared], [one.predicted_law(way) for one in compared]
-        laws = [law for law in measured if law.determinable]
-        theory = [law.exponent for law in predicted if law is not None and law.determinable]
         cases[dim, way, criterion] = {
             "compared": compared,
             "measured": measured,
             "predicted": predicted,
-            "laws": laws,
-            "theory": float(np.mean(theory)) if theory else None,
-            "range": float(np.ptp([law.exponent for law in laws])) if laws else 0.0,
-            "half_width": float(np.mean([(law.high - law.low) / 2 for law in laws])) if laws else 0.0,
+            "laws": [law for law in measured if law.determinable],
+            "theory": [law.exponent for law in predicted if law is not None and law.determinable],
         }
     fits = [(dim, s, results[f"d{dim}_seed{s}"].overlay["goodness_of_fit"]) for dim in _SEEDS for s in _SEEDS[dim]]
     return {"cases": cases, "seeds": _SEEDS, "fits": fits}
@@ -169,12 +165,8 @@ def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike) -> Estimate
     """Difference of the exponents of two trainings over the modes that crossed in both, with a paired interval.
 
     The difference of two least-squares slopes over the same modes is the slope of the log ratio of the times. The interval
-    is from a bootstrap over modes: it holds how differently the modes respond, not what another seed would do.
-
-    Args:
-        variance: of the data along the modes, ``[K]``.
-        child: emergence times, NaN if there is none, ``[K]``.
-        parent: those of the training it is compared with, ``[K]``.
+    is from a bootstrap over modes: it holds how differently the modes respond, not what another seed would do. All arguments
+    are ``[K]``: the data's variance, and emergence times, NaN if there is none.
     """
     ratio = np.asarray(child) / np.asarray(parent)
     both = np.isfinite(ratio) & (ratio > 0)
@@ -182,11 +174,11 @@ def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike) -> Estimate
     if len(x) < 10 or np.ptp(x) < _DECADES * np.log(10):
         return Estimate(count=len(x))
 
-    def slope(rows: Any) -> Array:
-        dx = x[rows] - x[rows].mean(axis=-1, keepdims=True)
-        return np.asarray(-(dx * y[rows]).sum(axis=-1) / (dx**2).sum(axis=-1))
+    def exponent(x: Array, y: Array) -> Array:
+        dx = x - x.mean(axis=-1, keepdims=True)
+        return np.asarray(-(dx * y).sum(axis=-1) / (dx**2).sum(axis=-1))
 
-    return replace(Estimate.of(resampled(slope, len(x), 2000)), count=len(x))
+    return replace(Estimate.of(resampled(exponent, x, y)), count=len(x))
 
 
 def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def _predictions(found: Found) -> Figure:
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     _exchanged(left, found["swaps"])
-    _whitened(middle, found["white"]["by"])
+    _whitened(middle, found["white"]["rows"])
     _shares(right, found["classes"])
     return figure
 
@@ -198,10 +198,10 @@ def _exchanged(axes: Axes, swaps: Found) -> None:
     _named(axes, "Exchanged variances", "emergence of a direction, updates", "the same direction, variances exchanged")
 
 
-def _whitened(axes: Axes, by: Mapping[str, Sequence[Found]]) -> None:
+def _whitened(axes: Axes, rows: Mapping[str, Sequence[Found]]) -> None:
     for edit, name, color in (("plain", "variances 4/k^0.75", _BLUE), ("white", "whitened", _RED)):
-        for number, row in enumerate(by[edit]):
-            time = np.sort(row["found"].time[row["found"].crossed("rising")])
+        for number, row in enumerate(rows[edit]):
+            time = np.sort(row["time"][np.isfinite(row["time"])])
             share = np.arange(1, len(time) + 1) / max(len(time), 1)
             axes.plot(time, share, drawstyle="steps-post", color=color, linewidth=1.2, label="" if number else name)
     _plain_log(axes, "x")

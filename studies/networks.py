@@ -17,18 +17,8 @@ from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralMoments
 from spectral_lightning.theory import ModewiseDynamics, Objective, Preconditioning
 
-__all__ = [
-    "SHARE",
-    "BlindMLP",
-    "EmpiricalLinearDenoiser",
-    "LogUniformNoise",
-    "ResidualLinear",
-    "SharedLayer",
-    "SharedLinear",
-    "SharedLinearDenoiser",
-    "features",
-    "unit_weight",
-]
+__all__ = ["SHARE", "BlindMLP", "EmpiricalLinearDenoiser", "LogUniformNoise", "ResidualLinear", "SharedLayer"]
+__all__ += ["SharedLinear", "SharedLinearDenoiser", "features", "unit_weight"]
 
 Array = NDArray[np.float64]
 

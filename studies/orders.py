@@ -160,9 +160,7 @@ def constant_share(waves: NDArray[np.int64], side: int, token: int) -> Array:
 def correlations(order: Ordering, share: Array) -> list[Estimate]:
     """Rank correlations of the step with variance and with ``share``, then partial ones: each at equal other quantity.
 
-    Args:
-        order: the modes of one direction, of which those that crossed count.
-        share: of every mode, ``[K]``.
+    Of the modes of one direction, those that crossed count; the share is of every mode, ``[K]``.
     """
     chosen = order.found.crossed(order.way)
     pair = order.found.variance[chosen], share[chosen]
@@ -173,12 +171,7 @@ def local_limit(history: SpectralHistory, side: int, kernel_size: int) -> Array:
     """Variance that the sampler makes of the best kernel at every noise level, ``[K]``.
 
     The best kernel depends only on the covariance of circular patches, a part of the autocovariance, which is the Fourier
-    transform of the power spectrum.
-
-    Args:
-        history: of grey images of ``side x side`` pixels in single Fourier modes.
-        side: of the images.
-        kernel_size: of the convolution, along both axes.
+    transform of the power spectrum. The history is that of grey images of ``side x side`` pixels in single Fourier modes.
     """
     waves = circular_modes(history)
     power = np.zeros((side, side))
@@ -195,10 +188,7 @@ def ended(history: SpectralHistory, end: Array | None = None) -> list[Ordering]:
     """Orders by the geometric threshold between the first variance and where the network itself ends.
 
     For a network that cannot represent the data's spectrum: its modes may never reach a threshold that refers to the data.
-
-    Args:
-        history: the measurement.
-        end: where the network would end if trained forever, ``[K]``; the last measurement if not given.
+    ``end`` is where it would end if trained forever, ``[K]``; the last measurement if not given.
     """
     last = history.variance[-1] if end is None else end
     null = history.null_variance
@@ -208,16 +198,11 @@ def ended(history: SpectralHistory, end: Array | None = None) -> list[Ordering]:
 def rate_ratio(slow: Stored, fast: Stored, predicted: bool = False) -> Estimate:
     """By how much faster one training learns: median over modes of learning rate times emergence, slow over fast.
 
-    Args:
-        slow: trained at a constant learning rate.
-        fast: the same.
-        predicted: whether to compare the tables of the theory.
+    Both are trained at a constant learning rate; measured, or predicted by the theory.
     """
-    first, second = (
-        one.history["cumulative_learning_rate"][-1] / one.history.steps[-1] * one.time(predicted)
-        for one in (slow, fast)
-    )
-    ratio = (first / second)[np.isfinite(first / second)]
+    rates = [one.history["cumulative_learning_rate"][-1] / one.history.steps[-1] for one in (slow, fast)]
+    ratio = rates[0] * slow.time(predicted) / (rates[1] * fast.time(predicted))
+    ratio = ratio[np.isfinite(ratio)]
     if len(ratio) < 10:
         return Estimate()
-    return Estimate.of(resampled(lambda rows: np.median(ratio[rows], axis=-1), len(ratio), 500))
+    return Estimate.of(resampled(lambda ratio: np.median(ratio, axis=-1), ratio, draws=500))

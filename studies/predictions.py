@@ -43,14 +43,14 @@ def predictions(results: Results) -> dict[str, Any]:
 def exchanged(before: Array, after: Array) -> dict[str, Any]:
     """Pairs of directions whose variances are exchanged, by the steps at which each emerged.
 
-    Returns:
-        ``before`` and ``after``; ``reversed``, whether the direction that came first comes second, ``[P]``; ``ratio``, the
-        time with a variance over the time that the other direction took with it, 1 if variance decides; ``apart``, the time
-        of the second direction over that of the first.
-
     Args:
         before: emergence of the first and second direction in the data as they are, ``[P, 2]``; NaN if it did not emerge.
         after: the same two directions in the edited data, ``[P, 2]``.
+
+    Returns:
+        Both; ``reversed``, whether the direction that came first comes second, ``[P]``; ``ratio``, the time with a variance
+        over the time that the other direction took with it, 1 if variance decides; ``apart``, the time of the second
+        direction over that of the first.
     """
     return {
         "before": before,
@@ -69,17 +69,14 @@ def _swaps(results: Results, prefix: str, seeds: Sequence[int], pairs: Pairs) ->
     """
     ranks = np.asarray(pairs)
     plain, swapped = ([results[f"{prefix}{edit}_seed{s}"] for s in seeds] for edit in ("plain", "swapped"))
-    measured, predicted = (
-        exchanged(
-            np.concatenate([one.time(of_theory)[ranks] for one in plain]),
-            np.concatenate([one.time(of_theory)[ranks[:, ::-1]] for one in swapped]),
-        )
-        for of_theory in (False, True)
+    before, after = (
+        [np.concatenate([one.time(kind)[order] for one in trainings]) for kind in (False, True)]
+        for trainings, order in ((plain, ranks), (swapped, ranks[:, ::-1]))
     )
     others = [np.delete(two.time() / one.time(), ranks) for one, two in zip(plain, swapped, strict=True)]
     return {
-        "measured": measured,
-        "predicted": predicted,
+        "measured": exchanged(before[0], after[0]),
+        "predicted": exchanged(before[1], after[1]),
         "seeds": np.repeat(seeds, len(pairs)),
         "variances": np.concatenate([one.history.target[ranks] for one in plain]),
         "others": [ratios[np.isfinite(ratios)] for ratios in others],
@@ -93,17 +90,12 @@ def decile_ratio(times: Sequence[Array], draws: int = 2000) -> Estimate:
     """
     if not all(len(time) and np.isfinite(time).all() for time in times):
         return Estimate()
+
+    def ratio(time: Array) -> Array:
+        return np.asarray(np.quantile(time, 0.9, axis=-1) / np.quantile(time, 0.1, axis=-1))
+
     generator = np.random.default_rng(0)
-
-    def logs(time: Array) -> Array:
-        return resampled(
-            lambda rows: np.diff(np.log(np.quantile(time[rows], [0.1, 0.9], axis=-1)), axis=0)[0],
-            len(time),
-            draws,
-            generator,
-        )
-
-    return Estimate.of(np.exp(np.mean([logs(time) for time in times], axis=0)))
+    return Estimate.of(stats.gmean([resampled(ratio, time, draws=draws, rng=generator) for time in times]))
 
 
 def noise_ratio(history: SpectralHistory, found: ModeEmergence) -> float:
@@ -121,33 +113,20 @@ def noise_ratio(history: SpectralHistory, found: ModeEmergence) -> float:
 
 def _white(results: Results) -> dict[str, Any]:
     """Spread of the emergence times of the Gaussian as it is and whitened: measured, predicted, by noise alone."""
-    rows = []
-    for edit, seed in product(("plain", "white"), SEEDS):
+    rows: dict[str, list[dict[str, Any]]] = {"plain": [], "white": []}
+    for edit, seed in product(rows, SEEDS):
         stored = results[f"{edit}_seed{seed}"]
         found = stored.compared().measured
-        time, predicted = (stored.time(of_theory)[found.eligible("rising")] for of_theory in (False, True))
-        about = {"found": found, "time": time, "predicted": predicted, "noise": noise_ratio(stored.history, found)}
-        rows.append(
-            {
-                "edit": edit,
-                "seed": seed,
-                **about,
-                "ratio": decile_ratio([time]),
-                "predicted_ratio": decile_ratio([predicted]),
-            }
-        )
-    by = {edit: [row for row in rows if row["edit"] == edit] for edit in ("plain", "white")}
-    measured, predicted = (
-        {edit: decile_ratio([row[kind] for row in of_edit]) for edit, of_edit in by.items()}
-        for kind in ("time", "predicted")
-    )
+        time, predicted = (stored.time(kind)[found.eligible("rising")] for kind in (False, True))
+        row = {"seed": seed, "time": time, "predicted": predicted, "noise": noise_ratio(stored.history, found)}
+        rows[edit].append({**row, "ratio": decile_ratio([time]), "predicted_ratio": decile_ratio([predicted])})
+    both = [{edit: decile_ratio([row[kind] for row in rows[edit]]) for edit in rows} for kind in ("time", "predicted")]
     return {
         "rows": rows,
-        "by": by,
-        "measured": measured,
-        "predicted": predicted,
-        "noise": float(np.mean([row["noise"] for row in by["white"]])),
-        "gone": 1 - np.log(measured["white"].value) / np.log(measured["plain"].value),
+        "measured": both[0],
+        "predicted": both[1],
+        "noise": float(np.mean([row["noise"] for row in rows["white"]])),
+        "gone": 1 - np.log(both[0]["white"].value) / np.log(both[0]["plain"].value),
     }
 
 
@@ -179,17 +158,12 @@ def ratio_table(times: Sequence[tuple[Array, Array]], draws: int = 2000) -> Arra
 
     The bootstrap draws ranks, the same for both classes.
     """
+
+    def ratio(high: Array, low: Array) -> Array:
+        return np.asarray(np.log(np.median(high, axis=-1) / np.median(low, axis=-1)))
+
     generator = np.random.default_rng(0)
-
-    def column(high: Array, low: Array) -> Array:
-        return resampled(
-            lambda ranks: np.log(np.median(high[ranks], axis=-1)) - np.log(np.median(low[ranks], axis=-1)),
-            len(high),
-            draws,
-            generator,
-        )
-
-    return np.stack([column(*pair) for pair in times], axis=1)
+    return np.stack([resampled(ratio, *pair, draws=draws, rng=generator) for pair in times], axis=1)
 
 
 def reversal(odds: Array, table: Array) -> Array:

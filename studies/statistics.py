@@ -79,21 +79,16 @@ class Estimate:
 
 
 def resampled(
-    statistic: Callable[[NDArray[np.int64]], ArrayLike], count: int, draws: int, rng: int | np.random.Generator = 0
+    statistic: Callable[..., ArrayLike], *samples: Array, draws: int = 2000, rng: int | np.random.Generator = 0
 ) -> Array:
-    """A statistic of all modes, then of ``draws`` samples of modes drawn with replacement, ``[1 + draws]``.
+    """A statistic of quantities of ``[K]`` modes, then of ``draws`` samples of modes with replacement, ``[1 + draws]``.
 
-    Args:
-        statistic: of modes by index, along the last axis of ``[..., count]``.
-        count: number of modes.
-        draws: of the bootstrap.
-        rng: seed or generator.
+    It is called with the quantities, modes along the last axis; all of them are of the same modes.
     """
-    modes = np.arange(count)
+    options = {"n_resamples": draws, "paired": True, "vectorized": True, "method": "percentile", "rng": rng}
     with np.errstate(invalid="ignore"):
-        options = {"n_resamples": draws, "vectorized": True, "method": "percentile", "rng": rng}
-        drawn = stats.bootstrap((modes,), lambda rows, axis: np.asarray(statistic(rows)), **options)
-    return np.append(statistic(modes), drawn.bootstrap_distribution)
+        drawn = stats.bootstrap(samples, lambda *quantities, axis: np.asarray(statistic(*quantities)), **options)
+    return np.append(statistic(*samples), drawn.bootstrap_distribution)
 
 
 def mean_ratio(ratios: Sequence[float] | Array) -> Estimate:
@@ -110,12 +105,7 @@ def rank_correlation(time: Array, variance: Array, given: Array | None = None) -
 
     The interval is that of Bonett & Wright, ``tanh(atanh r +- z sqrt((1 + r^2 / 2) / (K - 3)))``, with one mode less if
     partial. A perfect order counts as one in which two neighbours were exchanged, so that its interval is not a point. Not
-    determinable for less than 5 modes or all of one time.
-
-    Args:
-        time: infinite if a mode has not crossed.
-        variance: or another quantity.
-        given: the third quantity.
+    determinable for less than 5 modes or all of one time, which is infinite if a mode has not crossed.
     """
     count = len(time)
     if count < _LEAST_RANKED or (time == time[0]).all():
@@ -134,15 +124,13 @@ def rank_correlation(time: Array, variance: Array, given: Array | None = None) -
 def spread(time: Array, last_step: int) -> Estimate:
     """Ratio of the 90th to the 10th percentile of emergence, with a bootstrap interval over modes.
 
-    Args:
-        time: NaN if a mode has not crossed; it counts as ``last_step``, and the ratio may be a lower bound.
-        last_step: of the measurement.
+    A mode that has not crossed, of time NaN, counts as the last step, and the ratio may be a lower bound.
     """
     crossed = np.isfinite(time)
     if int(crossed.sum()) < _LEAST:
         return Estimate()
     log = np.log(np.where(crossed, time, last_step))
-    drawn = resampled(lambda rows: stats.iqr(log[rows], axis=-1, rng=(10, 90)), len(log), 500)
+    drawn = resampled(lambda log: stats.iqr(log, axis=-1, rng=(10, 90)), log, draws=500)
     return replace(Estimate.of(np.exp(drawn)), bound=bool(np.mean(~crossed) > 0.1))
 
 
