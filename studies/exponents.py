@@ -227,8 +227,6 @@ def exponent(results: Results, gaussian: Results) -> dict[str, Any]:
     return {
         "by": by,
         "rungs": rungs,
-        "ladder": LADDER,
-        "changes": CHANGES,
         "steps": LADDER | CHANGES,
         "solvable": list(tables),
         "mlp": {c: Rung(mlp, c) for c in (*CRITERIA, "arithmetic")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 from spectral_lightning.emergence import STATUS
 from spectral_lightning.spectra.files import replacing
+from studies.catalogue import NAMES
 from studies.exponents import CHANGES, CRITERIA, LADDER
 from studies.statistics import WAYS, Ordering
 
@@ -37,11 +39,11 @@ def save(figure: Figure, file: Path) -> None:
         Image.open(drawn).convert("RGB").quantize(128).save(part, format="png", optimize=True)
 
 
-def _named(axes: Axes, title: str, x: str, y: str = "", size: float = 10) -> None:
+def _named(axes: Axes, title: str, x: str, y: str = "") -> None:
     """Title on the left and names of the axes."""
     axes.set_title(title, loc="left", fontsize=10)
-    axes.set_xlabel(x, fontsize=size)
-    axes.set_ylabel(y, fontsize=size)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
 
 
 def _entry(**style: Any) -> Line2D:
@@ -49,16 +51,26 @@ def _entry(**style: Any) -> Line2D:
     return Line2D([], [], **{"linestyle": "", "markersize": 4, **style})
 
 
-def _gaussian(found: Found) -> Figure:
-    """Emergence against variance: a column for each dimension, a row for each criterion, a marker for each seed."""
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
-    grid = figure.subplots(2, len(found["seeds"]), sharex=True, sharey="row", squeeze=False)
-    for i, criterion in enumerate(CRITERIA):
-        for j, dim in enumerate(found["seeds"]):
-            names = "variance of the data along the mode" if i else "", "" if j else "emergence, updates"
-            _named(grid[i, j], f"d = {dim}, {criterion} threshold", *names)
-            _seeds(grid[i, j], {way: found["cases"][dim, way, criterion] for way in WAYS})
+def _grid(rows: Mapping[Any, str], columns: Mapping[Any, str], draw: Callable[[Axes, Any, Any], None]) -> Figure:
+    """Emergence against variance, one panel for each row and column."""
+    figure = Figure(figsize=(10 if len(columns) > 2 else 9, 6), layout="constrained")
+    grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    for i, (row, row_name) in enumerate(rows.items()):
+        for j, (column, name) in enumerate(columns.items()):
+            draw(grid[i, j], row, column)
+            grid[0, j].set_title(name, fontsize=10)
+            grid[-1, j].set_xlabel("variance of the mode", fontsize=9)
+        grid[i, 0].set_ylabel(f"{row_name}\nemergence, updates", fontsize=9)
     return figure
+
+
+def _gaussian(found: Found) -> Figure:
+    """A column for each dimension, a row for each criterion, a marker for each seed."""
+
+    def draw(axes: Axes, criterion: str, dim: int) -> None:
+        _seeds(axes, {way: found["cases"][dim, way, criterion] for way in WAYS})
+
+    return _grid({c: f"{c} threshold" for c in CRITERIA}, {dim: f"d = {dim}" for dim in found["seeds"]}, draw)
 
 
 def _seeds(axes: Axes, cases: Mapping[str, Found]) -> None:
@@ -78,21 +90,13 @@ def _seeds(axes: Axes, cases: Mapping[str, Found]) -> None:
     axes.legend(fontsize=7.5, loc="lower left", framealpha=0.8)
 
 
-def _orders(found: Found) -> Figure:
-    """Emergence against variance with fitted lines, one panel for each row and column of the study."""
-    rows, columns = found["rows"], found["columns"]
-    figure = Figure(figsize=(10 if len(columns) > 2 else 9, 6), layout="constrained")
-    grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
-    for line, (row, row_name) in zip(grid, rows.items(), strict=True):
-        for axes, column in zip(line, columns, strict=True):
-            _order(axes, found["panels"][row, column])
-        line[0].set_ylabel(f"{row_name}\nemergence, updates", fontsize=9)
-    for top, bottom, name in zip(grid[0], grid[-1], columns.values(), strict=True):
-        top.set_title(name, fontsize=10)
-        bottom.set_xlabel("variance of the mode", fontsize=9)
+def _orders(rows: str, columns: Sequence[str], found: Found) -> Figure:
+    """The orders of a study with fitted lines."""
+    networks = {key: NAMES["networks"][key] for key in columns}
+    figure = _grid(NAMES[rows], networks, lambda axes, row, column: _order(axes, found["panels"][row, column]))
     marks = [_entry(label=way, marker=_MARKER[way], color=_COLOR[way]) for way in WAYS]
     waits = _entry(label="not yet", marker="v", color="0.4", fillstyle="none")
-    line = Line2D([], [], color="black", linewidth=1, label="fitted law")
+    line = _entry(label="fitted law", linestyle="-", color="black", linewidth=1)
     figure.legend(handles=[*marks, waits, line], loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     return figure
 
@@ -153,13 +157,13 @@ def _exponent(found: Found) -> Figure:
     left.set_xlim(left=0)
     fits, at = [rung.stored.overlay["goodness_of_fit"] for rung in found["rungs"].values()], list(places.values())
     right.plot([fit["rms"] for fit in fits], at, "s", color="0.2", label="overlay")
-    style: dict[str, Any] = {"color": "0.55", "markersize": 9, "markeredgewidth": 1.6, "label": "nothing learnt"}
+    style: dict[str, Any] = {"color": "0.55", "markersize": 9, "markeredgewidth": 1.6, "label": "unchanged variances"}
     right.plot([fit["baseline"] for fit in fits], at, "|", **style)
     right.set_xscale("log")
     for axes in (left, right):
         axes.axhline((places["mlp"] + places["mlp_sgd"]) / 2, color="0.75", linewidth=0.8)
         axes.grid(axis="x", color="0.92")
-        axes.legend(fontsize=7.5, framealpha=0.9)
+        axes.legend(fontsize=7.5, framealpha=0.9, loc="upper right" if axes is left else "best")
     left.set_yticks(at, list(names.values()))
     about = "exponent of the rising modes common to all steps to the MLP, 95 %"
     _named(left, "One change at a time; below the line: away from the MLP", about)
@@ -191,7 +195,7 @@ def _exchanged(axes: Axes, swaps: Found) -> None:
         _entry(color=_RED, marker="o", label="had the larger variance"),
         _entry(color=_BLUE, marker="o", label="had the smaller variance"),
         _entry(color="0.2", marker="+", label="times exchanged exactly"),
-        Line2D([], [], color=_GRAY, linewidth=1, label="times unchanged"),
+        _entry(color=_GRAY, linestyle="-", linewidth=1, label="times unchanged"),
         *(_entry(color=_GRAY, marker=marker, label=name) for marker, name in zip("os", swaps, strict=True)),
     ]
     axes.legend(handles=handles, fontsize=6.5, framealpha=0.85)
@@ -241,8 +245,8 @@ def _plain_log(axes: Axes, which: str) -> None:
 
 FIGURES: dict[str, Callable[[Found], Figure]] = {
     "gaussian": _gaussian,
-    "patches": _orders,
-    "images": _orders,
+    "patches": partial(_orders, "bases", tuple(NAMES["networks"])),
+    "images": partial(_orders, "images", ("mlp", "unet")),
     "exponent": _exponent,
     "predictions": _predictions,
 }

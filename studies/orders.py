@@ -31,22 +31,18 @@ __all__ = ["circular_modes", "constant_share", "correlations", "ended", "images"
 __all__ += ["orders", "patches", "progress", "rate_ratio"]
 
 _SIDE, _KERNEL, _TOKEN = 16, 3, 2  # pixels along the side of a patch, of a local kernel, of a token of the transformer
+_LOCAL = ("local_conv", "local_descent")
 
 
 def images(results: Results) -> dict[str, Any]:
     """What the page says of faces and digits."""
-    networks = {name: NAMES["networks"][name] for name in ("mlp", "unet")}
-    panels = {(data, network): f"{data}_{network}" for data in NAMES["images"] for network in networks}
-    runs = {run: f"{networks[network]} on {NAMES['images'][data]}" for (data, network), run in panels.items()}
-    claimed = {run: NAMES["claimed"][network][1] for (_, network), run in panels.items()}
+    panels = {(data, network): f"{data}_{network}" for data in NAMES["images"] for network in ("mlp", "unet")}
+    runs = {run: f"{NAMES['networks'][net]} on {NAMES['images'][data]}" for (data, net), run in panels.items()}
     return {
         "runs": runs,
-        "bases": {basis: NAMES["bases"][basis] for basis in ("spectral", "fourier")},
         "orders": _all(results),
-        "claims": {run: _claim(results[run], said) for run, said in claimed.items()},
+        "claims": {run: _claim(results[run], NAMES["claimed"][network][1]) for (_, network), run in panels.items()},
         "progress": {name: progress(results, run) for run, name in runs.items()},
-        "rows": NAMES["images"],
-        "columns": networks,
         "panels": {place: orders(results[run]) for place, run in panels.items()},
         "null": STATUS.index("null mode"),
     }
@@ -54,28 +50,22 @@ def images(results: Results) -> dict[str, Any]:
 
 def patches(results: Results) -> dict[str, Any]:
     """What the page says of patches of photographs."""
-    bases, networks, controls = NAMES["bases"], NAMES["networks"], NAMES["controls"]
-    local, local_runs = results["local_conv/fourier"], ("local_conv", "local_descent")
+    bases, networks, local = NAMES["bases"], NAMES["networks"], results["local_conv/fourier"]
     limit, found = local_limit(local.history, _SIDE, _KERNEL), local.compared().measured
     able = found.direction * (limit - found.threshold) >= 0
     share = constant_share(circular_modes(local.history), _SIDE, _TOKEN)
-    limited = {run: ended(results[f"{run}/fourier"].history, limit) for run in local_runs}
+    limited = {run: ended(results[f"{run}/fourier"].history, limit) for run in _LOCAL}
     rates = results["linear_descent/fourier"], results["full_width_descent/fourier"]
     return {
-        "runs": networks,
-        "controls": controls,
-        "bases": bases,
         "orders": _all(results),
         "claims": {run: _claim(results[f"{run}/{basis}"], said) for run, (basis, said) in NAMES["claimed"].items()},
         "limits": {run: {"found": one, "verdict": judged("together", one)} for run, one in limited.items()},
-        "ends": {run: {basis: ended(results[f"{run}/{basis}"].history) for basis in bases} for run in local_runs},
+        "ends": {run: {basis: ended(results[f"{run}/{basis}"].history) for basis in bases} for run in _LOCAL},
         "reachable": {way: able[found.eligible(way)] for way in WAYS},
         "tokens": {run: correlations(orders(results[f"{run}/fourier"])[1], share) for run in networks},
         "rate": rate_ratio(*rates),
         "predicted_rate": rate_ratio(*rates, predicted=True),
-        "progress": {name: progress(results, run) for run, name in (networks | controls).items()},
-        "rows": bases,
-        "columns": networks,
+        "progress": {name: progress(results, run) for run, name in (networks | NAMES["controls"]).items()},
         "panels": {(basis, run): orders(results[f"{run}/{basis}"]) for basis in bases for run in networks},
     }
 

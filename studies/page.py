@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spectral_lightning.emergence import PowerLaw
 from spectral_lightning.spectra.files import replacing
-from studies.catalogue import STUDIES
+from studies.catalogue import NAMES, STUDIES
 from studies.exponents import exponent, gaussian
 from studies.figures import FIGURES, save
 from studies.orders import images, patches
@@ -44,7 +44,6 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-    autoescape=False,
 )
 _TEMPLATES.filters |= {
     "alpha": _alpha,
@@ -58,6 +57,7 @@ _TEMPLATES.filters |= {
     "placed": placed,
     "updates": lambda value: f"{value:.1f}" if np.isfinite(value) else "not yet",
 }
+_TEMPLATES.globals["names"] = NAMES
 
 
 def computed(store: Path = STORE) -> dict[str, Any]:
