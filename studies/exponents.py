@@ -132,8 +132,8 @@ class Rung:
 
     def overlay(self, modes: Mask | bool = True) -> PowerLaw | None:
         """The stored prediction's law over the rising modes that crossed in both."""
-        found = self.compared
-        return found.predicted and found.predicted.law("rising", found.common("rising") & modes, _DECADES)
+        predicted, both = self.compared.predicted, self.compared.common("rising") & modes
+        return None if predicted is None else predicted.law("rising", both, _DECADES)
 
     def theory(self, modes: Mask | bool = True) -> PowerLaw | None:
         """The law of the step's own theory over the modes that rose, not limited to the steps trained."""

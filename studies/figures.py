@@ -155,16 +155,16 @@ def _exponent(found: Found) -> Figure:
     left.plot([], [], "x", color="0.15", label="theory of the step")
     left.plot([], [], "+", color="0.15", label="overlay, if the step has no theory")
     left.set_xlim(left=0)
-    fits, at = [rung.stored.overlay["goodness_of_fit"] for rung in found["rungs"].values()], list(places.values())
-    right.plot([fit["rms"] for fit in fits], at, "s", color="0.2", label="overlay")
+    fits, rows = [rung.stored.overlay["goodness_of_fit"] for rung in found["rungs"].values()], list(places.values())
+    right.plot([fit["rms"] for fit in fits], rows, "s", color="0.2", label="overlay")
     style: dict[str, Any] = {"color": "0.55", "markersize": 9, "markeredgewidth": 1.6, "label": "unchanged variances"}
-    right.plot([fit["baseline"] for fit in fits], at, "|", **style)
+    right.plot([fit["baseline"] for fit in fits], rows, "|", **style)
     right.set_xscale("log")
     for axes in (left, right):
         axes.axhline((places["mlp"] + places["mlp_sgd"]) / 2, color="0.75", linewidth=0.8)
         axes.grid(axis="x", color="0.92")
         axes.legend(fontsize=7.5, framealpha=0.9, loc="upper right" if axes is left else "best")
-    left.set_yticks(at, list(names.values()))
+    left.set_yticks(rows, list(names.values()))
     about = "exponent of the rising modes common to all steps to the MLP, 95 %"
     _named(left, "One change at a time; below the line: away from the MLP", about)
     _named(right, "What the overlay misses", "rms error of log variance")

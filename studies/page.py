@@ -19,7 +19,7 @@ from studies.predictions import predictions
 from studies.statistics import Estimate, mean_ratio, placed
 from studies.store import ROOT, STORE, load
 
-__all__ = ["computed", "page", "readme", "write"]
+__all__ = ["computed", "macros", "page", "readme", "write"]
 
 _MARKS = ("<!-- results: made by `make results` -->", "<!-- end of results -->")
 
@@ -85,6 +85,11 @@ def computed(store: Path = STORE) -> dict[str, Any]:
 def page(found: Mapping[str, Any]) -> str:
     """The page, in Markdown."""
     return _TEMPLATES.get_template("page.md.j2").render(found)
+
+
+def macros() -> Any:
+    """The templates' macros, which hold the rules of the verdicts."""
+    return _TEMPLATES.get_template("macros.md.j2").module
 
 
 def readme(found: Mapping[str, Any], text: str) -> str:

@@ -49,7 +49,8 @@ class Estimate:
         if np.isnan(drawn).any():
             return cls()
         with np.errstate(invalid="ignore"):  # between infinite draws
-            return cls(float(drawn[0]), *map(float, np.quantile(drawn[1:], [0.025, 0.975])))
+            low, high = np.quantile(drawn[1:], [0.025, 0.975]).tolist()
+        return cls(float(drawn[0]), low, high)
 
     @property
     def determinable(self) -> bool:

@@ -9,11 +9,12 @@ from spectral_lightning.datamodules import GaussianDataModule
 from spectral_lightning.sampling import heun
 from spectral_lightning.spectra import SpectralHistory
 from studies.catalogue import STUDIES
-from studies.exponents import CHANGES, LADDER, change, exponent, placed, rungs
+from studies.exponents import CHANGES, LADDER, change, exponent
+from studies.statistics import placed
 from studies.store import STORE, load
-from tests.support.stored_orders import store
+from tests.support.stored_orders import arrays, level, passages, store
 
-STEPS = (*LADDER, *CHANGES)
+STEPS = {**LADDER, **CHANGES}
 RUNS = [run.name for run in STUDIES["exponent"]]
 
 
@@ -50,13 +51,6 @@ def test_no_change_from_few_modes_or_a_narrow_range():
     assert not change(np.geomspace(1, 5, 40), 1 / lam, 1 / lam).determinable
 
 
-def test_steps_are_trainings_and_parents_are_steps():
-    keys = [step.key for step in STEPS]
-    assert {step.name for step in STEPS} == {*RUNS, "mlp"}
-    assert len(set(keys)) == len(keys)
-    assert all(step.parent in keys[:i] for i, step in enumerate(STEPS) if i)
-
-
 def made(directory, alpha, factor=1.0, seed=0, trackers=("spectral",)):
     """A training whose modes pass their geometric threshold at ``100 lambda^-alpha``, and a prediction that is later."""
     lam, start = np.geomspace(10, 0.02, 128), np.full(128, 0.25)
@@ -74,29 +68,28 @@ def made(directory, alpha, factor=1.0, seed=0, trackers=("spectral",)):
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory):
     place, alphas = tmp_path_factory.mktemp("store"), {"linear": 1.0, "linear_edm": 0.5, "shared_adam": 0.9}
-    trackers = {"mlp_samplers": ("spectral", "open_end")}
-    results = {
-        name: made(place / name, alphas.get(name, 0.7), seed=seed, trackers=trackers.get(name, ("spectral",)))
-        for seed, name in enumerate(RUNS)
-    }
-    seeds = {f"d128_seed{seed}": made(place / str(seed), 0.7, 2.0, 100 + seed) for seed in range(3)}
-    return exponent(results, seeds)
+    results, trackers = {}, {"mlp_samplers": ("spectral", "open_end")}
+    for seed, name in enumerate(RUNS):
+        results |= made(place / name, alphas.get(name, 0.7), seed=seed, trackers=trackers.get(name, ("spectral",)))
+    for seed in range(3):
+        results |= made(place / f"d128_seed{seed}", 0.7, 2.0, 100 + seed)
+    return exponent(results, results)
 
 
 def test_the_page_says_what_was_put_in(synthetic):
-    assert synthetic["edm_verdict"] == "confirmed"
-    first = synthetic["way"][0]
-    assert (first.key, synthetic["way_apart"]) == ("linear_edm_unweighted", True)
-    assert synthetic["by"]["geometric"]["moved"][first.key].value == pytest.approx(-0.3, abs=0.05)
-    assert synthetic["rungs"]["mlp"].measured("geometric").exponent == pytest.approx(0.7, abs=0.03)
-    assert synthetic["rungs"]["mlp"].overlay("geometric").exponent == pytest.approx(0.7, abs=0.03)
-    assert "shared_adam" in synthetic["by"]["geometric"]["raised"]
-    assert {"linear_edm_unweighted", "linear_edm", "deep_linear"} <= set(synthetic["by"]["geometric"]["lowered"])
-    assert synthetic["by"]["geometric"]["spread"] < 0.05
+    by, rungs = synthetic["by"]["geometric"], synthetic["rungs"]
+    assert synthetic["edm"].value == pytest.approx(-0.5, abs=0.05)
+    assert synthetic["way"][0] == "linear_edm_unweighted"
+    assert by["moved"]["linear_edm_unweighted"].value == pytest.approx(-0.3, abs=0.05)
+    laws = rungs["mlp"].measured(), rungs["mlp"].overlay()
+    assert [law.exponent for law in laws] == pytest.approx([0.7, 0.7], abs=0.03)
+    assert "shared_adam" in by["raised"]
+    assert {"linear_edm_unweighted", "linear_edm", "deep_linear"} <= set(by["lowered"])
+    assert by["spread"] < 0.05
 
 
 def test_a_value_is_placed_by_the_intervals(synthetic):
-    laws = [synthetic["rungs"][key].measured("geometric") for key in ("linear", "linear_edm")]
+    laws = [synthetic["rungs"][key].measured() for key in ("linear", "linear_edm")]
     assert [placed(laws[:1], value) for value in (0.5, 1.0, 1.5)] == ["above", "agrees with", "below"]
     assert [placed(laws, value) for value in (0.5, 0.75)] == ["scatters about", "about"]
 
@@ -105,63 +98,47 @@ def test_a_value_is_placed_by_the_intervals(synthetic):
 
 
 @pytest.fixture(scope="module")
-def results():
-    return load(STORE / "exponent", RUNS)
+def found():
+    return exponent(load(STORE / "exponent", RUNS), load(STORE / "gaussian", [f"d128_seed{s}" for s in range(3)]))
 
 
-@pytest.fixture(scope="module")
-def found(results):
-    return rungs(results, load(STORE / "gaussian", ["d128_seed0"])["d128_seed0"])
-
-
-def crossing(steps, table, level):
-    """First passage of a rising trajectory, straight in log-log between records."""
-    for i in range(1, len(steps)):
-        if table[i - 1] < level <= table[i]:
-            part = math.log(level / table[i - 1]) / math.log(table[i] / table[i - 1])
-            return steps[i - 1] * (steps[i] / steps[i - 1]) ** part if steps[i - 1] else part * steps[i]
-    return math.nan
+def tables(key):
+    return arrays("gaussian", "d128_seed0") if key == "mlp" else arrays("exponent", *key.split("/"))
 
 
 @pytest.mark.parametrize("criterion", ["geometric", "harmonic"])
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.key)
-def test_stored_exponents_by_another_route(found, step, criterion):
-    rung = found[step.key]
-    with np.load(rung.stored.directory / f"{step.tracker}.npz") as arrays:
-        steps, table = arrays["step"], arrays["variance"].astype(float)
-        start, end, lam = table[0], arrays["fixed_point"], arrays["target"]
-    far = end > 2 * start
-    level = np.sqrt(start * end) if criterion == "geometric" else 2 / (1 / start + 1 / end)
-    time = np.array([crossing(steps, table[:, k], level[k]) for k in np.flatnonzero(far)])
-    good, law = np.isfinite(time), rung.measured(criterion)
-    slope = np.polyfit(np.log(lam[far][good]), np.log(time[good]), 1)[0]
-    back = sum(
-        bool((table[steps >= t, k] < level[k]).any()) for t, k in zip(time, np.flatnonzero(far), strict=True) if t > 0
-    )
-    determinable = step.name != "mlp_x0"  # its modes go back
-    assert (back > 0.05 * good.sum()) is not determinable
+@pytest.mark.parametrize("key", STEPS)
+def test_stored_exponents_by_another_route(found, key, criterion):
+    stored = tables(key)
+    far = stored["fixed_point"] > 2 * stored["variance"][0]
+    table, end, lam = stored["variance"][:, far], stored["fixed_point"][far], stored["target"][far]
+    time = passages(stored["step"], table, end, criterion)
+    good, law = np.isfinite(time), found["by"][criterion]["rungs"][key].measured()
+    slope = np.polyfit(np.log(lam[good]), np.log(time[good]), 1)[0]
+    below = table < level(table[0], end, criterion)
+    back = sum(below[stored["step"] >= t, k].any() for k, t in enumerate(time) if t > 0)
+    determinable = key != "mlp_x0"  # its modes go back
+    assert (back > 0.05 * good.sum()) == (not determinable)
     assert (law.count, law.total, law.determinable) == (good.sum(), far.sum(), determinable)
     assert law.exponent == pytest.approx(-slope if determinable else math.nan, abs=1e-6, nan_ok=True)
 
 
-@pytest.mark.parametrize("step", [step for step in STEPS if step.name != "mlp"], ids=lambda step: step.key)
-def test_stored_errors_of_the_overlay_by_another_route(found, step):
-    with np.load(found[step.key].stored.directory / f"{step.tracker}.npz") as arrays:
-        measured, theory = (arrays[name].astype(float) for name in ("variance", "predicted_variance"))
-        end = arrays["fixed_point"]
+@pytest.mark.parametrize("key", STEPS)
+def test_stored_errors_of_the_overlay_by_another_route(found, key):
+    stored = tables(key)
+    measured, end, steps = stored["variance"], stored["fixed_point"], np.isin(stored["step"], stored["predicted_step"])
     far = (end > 2 * measured[0]) | (measured[0] > 2 * end)
-    error = np.log(measured[1:, far] / theory[1:, far])  # step 0 is not predicted
+    error = np.log(measured[steps][1:, far] / stored["predicted_variance"][1:, far])  # step 0 is not predicted
+    rms = found["rungs"][key].stored.overlay["goodness_of_fit"]["rms"]
     # Both tables are rounded to single precision, by 6e-8 at most.
-    assert found[step.key].about["goodness_of_fit"]["rms"] == pytest.approx(
-        np.sqrt((error**2).mean()), rel=1e-6, abs=1e-7
-    )
+    assert rms == pytest.approx(np.sqrt((error**2).mean()), rel=1e-6, abs=1e-7)
 
 
 def test_the_exact_steps_lie_on_their_theory_put_together_anew(found):
     for name in ("linear", "linear_edm_unweighted", "linear_edm", "linear_edm_zero", "linear_density"):
-        assert found[name].share < 1e-3
-        measured, theory = found[name].measured("geometric"), found[name].theory("geometric")
-        assert theory.exponent == pytest.approx(measured.exponent, abs=0.02)
+        rung = found["rungs"][name]
+        assert rung.share < 1e-3
+        assert rung.theory().exponent == pytest.approx(rung.measured().exponent, abs=0.02)
 
 
 def test_what_the_linear_step_misses_is_the_mean_of_the_samples():
@@ -169,24 +146,23 @@ def test_what_the_linear_step_misses_is_the_mean_of_the_samples():
     rows = GaussianDataModule(dim=128, seed=0).train_rows.data.double().numpy()
     lam, modes = np.linalg.eigh(np.cov(rows.T, bias=True))
     mean = modes.T @ rows.mean(0)
-    with np.load(STORE / "exponent" / "linear" / "spectral.npz") as file:
-        arrays = dict(file)
-    wrong = np.log(arrays["variance"] / arrays["predicted_variance"])
+    stored = arrays("exponent", "linear")
+    wrong = np.log(stored["variance"] / stored["predicted_variance"])
     row = int((wrong**2).sum(1).argmax())
     maps = {}
-    for sigma in arrays["levels"]:
+    for sigma in stored["levels"]:
         corner = np.diag(lam + sigma**2) + np.outer(mean, mean)
         second = np.block([[corner, mean[:, None]], [mean[None], np.ones((1, 1))]])
         values, vectors = np.linalg.eigh(second)
         best = np.hstack([np.diag(lam) + np.outer(mean, mean), mean[:, None]]) @ vectors / values
         start = np.hstack([0.1 * np.eye(128), np.zeros((128, 1))]) @ vectors
-        left = (1 - 2 * 1.5e-4 * values) ** int(arrays["step"][row])
+        left = (1 - 2 * 1.5e-4 * values) ** int(stored["step"][row])
         maps[float(sigma)] = (best + (start - best) * left) @ vectors.T
 
     def denoise(z, sigma):
         return z @ maps[sigma][:, :128].T + maps[sigma][:, 128]
 
-    out = heun(denoise, np.vstack([80 * np.eye(128), np.zeros(128)]), [*map(float, arrays["levels"]), 0.0])
+    out = heun(denoise, np.vstack([80 * np.eye(128), np.zeros(128)]), [*map(float, stored["levels"]), 0.0])
     variance = ((out[:-1] - out[-1]) ** 2).sum(0)[::-1]
-    right = np.log(arrays["variance"][row] / variance)
+    right = np.log(stored["variance"][row] / variance)
     assert np.sqrt((right**2).mean()) < 1e-4 < np.sqrt((wrong[row] ** 2).mean())

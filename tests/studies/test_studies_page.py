@@ -14,6 +14,7 @@ from studies.figures import FIGURES, save
 from studies.orders import patches
 from studies.running import is_done
 from studies.store import ROOT, STORE, load
+from tests.support.stored_orders import arrays, passages
 
 RUNS = [(study, run) for study, runs in STUDIES.items() for run in runs]
 
@@ -80,31 +81,14 @@ def test_a_figure_is_small_and_keeps_its_colours(tmp_path, found):
         assert np.abs(pixels - list(bytes.fromhex(color))).sum(1).min() < 12
 
 
-def passages(steps, variance, level, rising):
-    """First passage by a loop: straight lines of log variance over log step, over the step itself before step one."""
-    found = np.full(len(level), np.nan)
-    for k in range(len(level)):
-        beyond = variance[:, k] >= level[k] if rising[k] else variance[:, k] <= level[k]
-        if not beyond.any():
-            continue
-        i = int(np.flatnonzero(beyond)[0])
-        share = np.log(level[k] / variance[i - 1, k]) / np.log(variance[i, k] / variance[i - 1, k])
-        found[k] = steps[i - 1] * (steps[i] / steps[i - 1]) ** share if steps[i - 1] else share * steps[i]
-    return found
-
-
 @pytest.mark.parametrize("criterion", ["geometric", "harmonic"])
 @pytest.mark.parametrize("way", ["rising", "falling"])
 @pytest.mark.parametrize("run", [run.name for run in STUDIES["gaussian"]])
 def test_exponents_of_experiment_one_by_another_route(run, way, criterion):
-    with np.load(STORE / "gaussian" / run / "spectral.npz", allow_pickle=False) as file:
-        arrays = dict(file)
-    steps, variance = arrays["step"].astype(float), arrays["variance"].astype(float)
-    start, end, lam = variance[0], arrays["fixed_point"], arrays["target"]
-    rising = end > start
-    chosen = (np.maximum(start / end, end / start) > 2) & (rising == (way == "rising"))
-    level = np.sqrt(start * end) if criterion == "geometric" else 2 / (1 / start + 1 / end)
-    time = passages(steps, variance, level, rising)
+    stored = arrays("gaussian", run)
+    start, end, lam = stored["variance"][0], stored["fixed_point"], stored["target"]
+    chosen = (np.maximum(start / end, end / start) > 2) & ((end > start) == (way == "rising"))
+    time = passages(stored["step"], stored["variance"], end, criterion)
     keep = chosen & np.isfinite(time)
     law = load(STORE / "gaussian", [run])[run].compared(criterion).measured_law(way)
     line = stats.linregress(np.log(lam[keep]), np.log(time[keep]))

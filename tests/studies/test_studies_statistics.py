@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.orders import orderings
+from studies.orders import orders
 from studies.statistics import Estimate, judged, mean_ratio, rank_correlation, resampled, spread
 from tests.support.stored_orders import emergence_by_law, history, store
 
 
 def falling(directory, time, variance):
-    stored = store(directory, {"spectral": history(variance, time)})
-    return orderings(stored.compared().measured, stored.history())[1]
+    return orders(store(directory, {"spectral": history(variance, time)})[directory.name])[1]
 
 
 def lawful(directory, count, exponent, prefactor=40.0, scatter=0.05):
@@ -41,7 +40,7 @@ def test_modes_of_exponent_zero_that_are_apart_are_not_together(tmp_path):
 def test_modes_that_wait_keep_an_order_from_being_called_together(tmp_path):
     """The quick half alone would lie together."""
     found = falling(tmp_path / "a", np.where(np.arange(40) < 20, 40.0, 1e9), np.geomspace(0.4, 0.004, 40))
-    assert found.crossed == "20 of 40"
+    assert (found.law.count, found.law.total) == (20, 40)
     assert found.spread.bound
     assert found.verdict != "together"
     assert found.rank.value < -0.8
@@ -113,6 +112,6 @@ def test_mean_ratio_has_the_interval_of_a_t_distribution():
 
 def test_the_interval_of_a_resampled_mean_is_that_of_its_standard_error():
     values = np.random.default_rng(4).normal(size=400)
-    found = Estimate.of(resampled(lambda rows: values[rows].mean(axis=-1), 400, 2000))
+    found = Estimate.of(resampled(lambda drawn: drawn.mean(axis=-1), values))
     assert found.value == values.mean()
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.05)  # 2,000 draws

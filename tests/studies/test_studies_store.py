@@ -24,21 +24,21 @@ def test_a_table_is_read_back_to_single_precision(tmp_path):
     write_tables(tmp_path / "spectral.npz", history, prediction)
     found = Stored(tmp_path)
     for name in ("variance", "standard_error", "initial_gain"):
-        np.testing.assert_allclose(found.history()[name], history[name], rtol=6e-8)
+        np.testing.assert_allclose(found.history[name], history[name], rtol=6e-8)
     for name in ("step", "target", "fixed_point", "levels", "num_samples", "cumulative_learning_rate"):
-        np.testing.assert_array_equal(found.history()[name], history[name])
-    assert "mean_deviation" not in found.history()
-    assert found.history().metadata == history.metadata
-    assert found.prediction().steps.tolist() == [0, 1, 2, 3]
-    np.testing.assert_allclose(found.prediction().variance, prediction.variance, rtol=6e-8)
-    np.testing.assert_array_equal(SpectralHistory.load(tmp_path / "spectral.npz").variance, found.history().variance)
+        np.testing.assert_array_equal(found.history[name], history[name])
+    assert "mean_deviation" not in found.history
+    assert found.history.metadata == history.metadata
+    assert found.prediction.steps.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(found.prediction.variance, prediction.variance, rtol=6e-8)
+    np.testing.assert_array_equal(SpectralHistory.load(tmp_path / "spectral.npz").variance, found.history.variance)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e300])
 def test_a_range_beyond_single_precision_stays_in_double(tmp_path, scale):
     write_tables(tmp_path / "spectral.npz", measured(scale))
-    np.testing.assert_array_equal(Stored(tmp_path).history().variance, measured(scale).variance)
-    assert Stored(tmp_path).prediction() is None
+    np.testing.assert_array_equal(Stored(tmp_path).history.variance, measured(scale).variance)
+    assert Stored(tmp_path).prediction is None
 
 
 def test_results_that_are_missing_are_named(tmp_path):

@@ -1,11 +1,11 @@
-"""Stored trainings whose emergence is known."""
+"""Stored trainings whose emergence is known, and emergence by a route of its own: loops and NumPy."""
 
 import json
 
 import numpy as np
 
 from spectral_lightning.spectra import SpectralHistory
-from studies.store import Stored, write_tables
+from studies.store import STORE, load, write_tables
 
 STEPS = np.append(0, np.unique(np.round(10 ** (np.arange(0, 31) / 10)).astype(int)))  # 0, and 1 to 1000
 START = 1.2
@@ -40,7 +40,7 @@ def rewritten(table, rows):
 
 
 def store(directory, measured, predicted=None):
-    """A training with trackers by name, and predictions beside them."""
+    """A training with trackers by name, of which one is ``spectral``, and predictions beside them: results of a study."""
     directory.mkdir(parents=True)
     for name, table in measured.items():
         write_tables(directory / f"{name}.npz", table, (predicted or {}).get(name))
@@ -51,7 +51,7 @@ def store(directory, measured, predicted=None):
     }
     document = {"seconds": 60.0, "tracking_seconds": 6.0, "overlay": dict.fromkeys(measured, about)}
     (directory / "run.json").write_text(json.dumps(document))
-    return Stored(directory)
+    return load(directory.parent, [directory.name])
 
 
 def half_plane(side):
@@ -60,3 +60,27 @@ def half_plane(side):
     kept = [k for k in waves if k <= ((-k[0]) % side, (-k[1]) % side)]
     signed = [tuple(c - side if c > side // 2 else c for c in k) for k in kept]
     return [f"k={k}" for k in signed], np.array(kept)
+
+
+def arrays(study, name, tracker="spectral"):
+    """What is stored of a training, tables in double precision."""
+    with np.load(STORE / study / name / f"{tracker}.npz", allow_pickle=False) as file:
+        return {key: value.astype(float) if value.dtype == np.float32 else value for key, value in file.items()}
+
+
+def level(start, end, criterion="geometric"):
+    """The threshold of a criterion, written out."""
+    return np.sqrt(start * end) if criterion == "geometric" else 2 / (1 / start + 1 / end)
+
+
+def passages(steps, table, end, criterion="geometric"):
+    """First crossings, in straight lines of log variance over log step, from step 0 over the step; NaN without one."""
+    found = np.full(len(end), np.nan)
+    for k, (curve, threshold) in enumerate(zip(table.T, level(table[0], end, criterion), strict=True)):
+        sign = np.sign(end[k] - curve[0])
+        for i in range(1, len(steps)):
+            if sign * (curve[i] - threshold) >= 0:
+                part = np.log(threshold / curve[i - 1]) / np.log(curve[i] / curve[i - 1])
+                found[k] = steps[i - 1] * (steps[i] / steps[i - 1]) ** part if steps[i - 1] else part * steps[i]
+                break
+    return found
