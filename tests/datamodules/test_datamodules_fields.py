@@ -1,4 +1,4 @@
-"""Stationary Gaussian fields: circulance, spectrum, channels and moments, by the fast Fourier transform of NumPy."""
+"""Stationary Gaussian fields: spectrum, channels and moments, by NumPy and the definition."""
 
 import numpy as np
 import pytest
@@ -56,17 +56,6 @@ def test_spectrum_and_covariance_are_those_of_the_formula(size, exponent, cutoff
     np.testing.assert_allclose(covariance.diagonal(), np.repeat(np.diag(CHANNELS), np.prod(size)) * scale, rtol=1e-12)
 
 
-@pytest.mark.parametrize("size", SIZES[1:])
-def test_covariance_does_not_change_under_any_shift(size):
-    data = field(size, channels=2, channel_covariance=[[1.0, 0.9], [0.9, 2.0]])
-    covariance = data.population.covariance.numpy().reshape(2, *size, 2, *size)
-    dims = len(size)
-    for shift in np.ndindex(*size):
-        axes = (*range(1, 1 + dims), *range(2 + dims, 2 + 2 * dims))
-        np.testing.assert_allclose(np.roll(covariance, shift + shift, axes), covariance, rtol=0, atol=1e-14)
-    assert np.ptp(covariance) > 0.5
-
-
 def test_population_modes_are_eigenvectors_in_descending_order():
     data = field([6, 4], channels=3, channel_covariance=CHANNELS)
     population = data.population
@@ -78,26 +67,6 @@ def test_population_modes_are_eigenvectors_in_descending_order():
         atol=1e-13 * float(population.variance[0]),
     )
     assert (np.diff(population.variance) <= 0).all()
-
-
-@pytest.mark.parametrize("size", [[16], [8, 6]])
-@pytest.mark.parametrize("exponent", [0.0, 2.0])
-def test_variance_per_frequency_of_samples(size, exponent):
-    data = field(size, exponent=exponent, channels=2, mean=[1.0, -2.0], num_samples=5_000)
-    x = data.train_rows.data.double().numpy() - np.array([1.0, -2.0]).reshape(2, *[1] * len(size))
-    axes = tuple(range(2, 2 + len(size)))
-    power = (np.abs(np.fft.fftn(x, axes=axes, norm="ortho")) ** 2).mean((0, 1))
-    # 10,000 draws of a real number at least: five standard errors of its variance are 5 sqrt(2 / 10000), 7 %
-    np.testing.assert_allclose(power, data.spectrum, rtol=5 * (2 / 10_000) ** 0.5)
-    if exponent == 0:
-        np.testing.assert_allclose(data.spectrum, np.ones(size), rtol=1e-14)  # white noise is flat
-
-
-def test_spectrum_is_isotropic_in_pixels():
-    spectrum = field([32, 16], exponent=2.0, cutoff=0.5).spectrum
-    # 4 cycles over 32 pixels and 2 over 16 are the same wavelength
-    np.testing.assert_allclose(spectrum[4, 0], spectrum[0, 2], rtol=1e-14)
-    np.testing.assert_allclose(spectrum[8, 0] / spectrum[4, 0], (16 + 0.25) / (64 + 0.25), rtol=1e-13)
 
 
 def test_samples_follow_mean_and_channel_covariance():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import pdist
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import multivariate_normal
 
 from spectral_lightning.datamodules import MixtureDataModule, SpectrumChoice
 
@@ -125,9 +125,8 @@ def test_rotations():
     np.testing.assert_allclose(first @ second, second @ first, rtol=0, atol=1e-13)  # the same modes: they commute
     _, modes = np.linalg.eigh(first)
     modes = modes[:, ::-1]
-    np.testing.assert_allclose(
-        modes.T @ second @ modes, np.diag([0.5, 2.0, 1.0, 0.25]), rtol=0, atol=1e-13
-    )  # k goes with k
+    # k goes with k
+    np.testing.assert_allclose(modes.T @ second @ modes, np.diag([0.5, 2.0, 1.0, 0.25]), rtol=0, atol=1e-13)
     first, second = (own.populations[c].moments[1].numpy() for c in (0, 1))
     assert np.abs(first @ second - second @ first).max() > 0.01
     np.testing.assert_allclose(np.linalg.eigvalsh(second), [0.25, 0.5, 1.0, 2.0], rtol=1e-12)
@@ -152,25 +151,6 @@ def test_bayes_rule_against_scipy(rotation):
     error = float((data.classify(x) != data.train_rows.labels).double().mean())
     predicted = 1 - np.exp(expected).max(1)
     assert abs(error - predicted.mean()) < 4 * 0.5 / 2000**0.5
-
-
-@pytest.mark.parametrize("weights", [[1.0, 1.0], [9.0, 1.0]])
-def test_error_rate_of_a_separated_pair_is_the_closed_form(weights):
-    data = MixtureDataModule(
-        6,
-        weights,
-        spectra=SpectrumChoice("power_law", exponent=0.0, scale=2.0),
-        separation=3.0,
-        num_samples=50_000,
-        num_val_samples=0,
-    )
-    # Two classes of one covariance 2 I, a distance 3 apart: a threshold on the line between them.
-    w, distance = np.array(weights) / sum(weights), 3.0 / np.sqrt(2.0)
-    shift = np.log(w[0] / w[1]) / distance
-    expected = w[0] * norm.cdf(-distance / 2 - shift) + w[1] * norm.cdf(-distance / 2 + shift)
-    rows = data.train_rows
-    error = float((data.classify(rows.data) != rows.labels).double().mean())
-    assert abs(error - expected) < 4 * (expected / 50_000) ** 0.5  # four standard errors
 
 
 def test_classifier_is_stable_far_away_and_with_null_modes():

@@ -52,17 +52,8 @@ def decoded(batches):
 @pytest.mark.parametrize(("size", "stride", "cell"), [(8, 4, None), (8, 3, 20), (7, 2, 11)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_no_pixel_is_shared_and_the_guard_is_kept(coded_folder, guard, size, stride, cell, seed):
-    data = PatchDataModule(
-        coded_folder,
-        size=size,
-        stride=stride,
-        cell=cell,
-        guard=guard,
-        seed=seed,
-        color=True,
-        standardize=False,
-        batch_size=2,
-    )
+    where = {"size": size, "stride": stride, "cell": cell, "guard": guard, "seed": seed}
+    data = PatchDataModule(coded_folder, **where, color=True, standardize=False, batch_size=2)
     train, val = decoded([data.train_rows.data]), decoded(data.val_dataloader())
     assert set(train[:, 0].tolist()) == set(val[:, 0].tolist()) == {0, 1, 2}  # both kinds from every photograph
     assert len(train.unique(dim=0)) == len(train)
@@ -194,38 +185,24 @@ def test_photographs_that_do_not_fit(arguments):
         PatchDataModule(**arguments).setup()
 
 
-def fill(folder, content):
-    """One file of a kind that cannot be cut into patches."""
-    if content == "nothing":
-        (folder / "notes.txt").write_text("no picture")
-    elif content == "no image":
-        (folder / "broken.png").write_bytes(b"not an image")
-    elif content == "cut short":
-        pixels = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "cut.jpg")
-        (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:5000])
-    elif content == "float":
-        Image.fromarray(np.zeros((200, 200), np.float32)).save(folder / "float.tif")
-    elif content == "one brightness":
-        Image.new("L", (200, 200), 7).save(folder / "flat.png")
-    else:
-        coordinates(*content, 0).save(folder / "small.png")
+BAD = {
+    "notes.txt": (b"no picture", "`folder` must hold images"),
+    "wide.png": (coordinates(10, 40, 0), "`size` must be at most the sides of the photograph, .*'wide.png'"),
+    "small.png": (coordinates(40, 40, 0), "`cell` and `guard` must leave windows .*'small.png'"),
+    "broken.png": (b"not an image", "Every image must be readable, got .*broken.png"),
+    "cut.jpg": (Image.effect_noise((200, 200), 50), "Every image must be readable, got .*cut.jpg"),
+    "float.tif": (Image.fromarray(np.zeros((200, 200), np.float32)), "Every image must be readable, got .*float.tif"),
+    "flat.png": (Image.new("L", (200, 200), 7), "Images must vary in every channel"),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("nothing", "`folder` must hold images"),
-        ((10, 40), "`size` must be at most the sides of the photograph, .*'small.png'"),
-        ((40, 40), "`cell` and `guard` must leave windows .*'small.png'"),
-        ("no image", "Every image must be readable, got .*broken.png"),
-        ("cut short", "Every image must be readable, got .*cut.jpg"),
-        ("float", "Every image must be readable, got .*float.tif"),
-        ("one brightness", "Images must vary in every channel"),
-    ],
-)
-def test_bad_folder(tmp_path, content, message):
-    fill(tmp_path, content)
+@pytest.mark.parametrize("name", BAD)
+def test_bad_folder(tmp_path, name):
+    content, message = BAD[name]
+    path = tmp_path / name
+    path.write_bytes(content) if isinstance(content, bytes) else content.save(path)
+    if name == "cut.jpg":
+        path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match=message):
         PatchDataModule(str(tmp_path)).setup()
 

@@ -124,12 +124,6 @@ def test_protocols():
     assert conditional().num_classes == 3
     assert DiffusionModule(Recorder()).num_classes is None
 
-    class Plain(nn.Module):
-        def denoise(self, z, sigma):
-            return z
-
-    assert not isinstance(Plain(), SupportsConditionalDenoise)
-
 
 @pytest.mark.parametrize(
     ("labels", "message"),

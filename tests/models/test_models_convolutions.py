@@ -1,4 +1,4 @@
-"""The convolutional denoisers: layout of kernel and bias, padding, the N-fold speed-up, and the spectrum they end at."""
+"""The convolutional denoisers: layout of kernel and bias, padding, and the spectrum they end at."""
 
 import numpy as np
 import pytest
@@ -6,22 +6,7 @@ import torch
 
 from spectral_lightning.models import CircularConvPerLevel, FullWidthConvDenoiser, LocalConvDenoiser, LocalConvPerLevel
 from spectral_lightning.theory import GaussianData
-from tests.support.solvable_training import (
-    EDM,
-    F64,
-    LEVELS,
-    PLAIN,
-    SAMPLER,
-    along,
-    covariance_of,
-    descend,
-    descent,
-    fourier_modes,
-    generated,
-    lagged_covariance,
-    made,
-    perturb,
-)
+from tests.support import solvable_training as st
 
 SHAPES = [(7,), (2, 4), (2, 4, 3)]
 ZEROS = {"padding": "zeros"}
@@ -32,9 +17,9 @@ every_family = pytest.mark.parametrize("family", ["full_width", "local"])
 def mean_of(shape, family):
     """For local kernels the same at all pixels of a channel, as the theory of one bias per pixel requires."""
     if family == "full_width":
-        return torch.randn(int(np.prod(shape)), generator=torch.Generator().manual_seed(3), dtype=F64)
+        return torch.randn(int(np.prod(shape)), generator=torch.Generator().manual_seed(3), dtype=st.F64)
     channels = 1 if len(shape) == 1 else shape[0]
-    return torch.tensor([0.9, -0.6], dtype=F64)[:channels].repeat_interleave(int(np.prod(shape)) // channels)
+    return torch.tensor([0.9, -0.6], dtype=st.F64)[:channels].repeat_interleave(int(np.prod(shape)) // channels)
 
 
 def naive(x, kernel, bias, first, padding):
@@ -62,8 +47,8 @@ def naive(x, kernel, bias, first, padding):
 )
 def test_the_network_is_the_convolution_of_the_formula(channels, size, options, bias):
     kind = CircularConvPerLevel if options is None else LocalConvPerLevel
-    network = perturb(kind(channels, size, [1.0, 2.0], bias=bias, **options or {}).double(), 1.0)
-    x = torch.randn(channels, *size, generator=torch.Generator().manual_seed(1), dtype=F64)
+    network = st.perturb(kind(channels, size, [1.0, 2.0], bias=bias, **options or {}).double(), 1.0)
+    x = torch.randn(channels, *size, generator=torch.Generator().manual_seed(1), dtype=st.F64)
     kernel, added = network.weight[1].detach().numpy(), np.zeros((channels, *size))
     if bias is not None:
         added = added + network.bias[1].detach().numpy()
@@ -78,35 +63,34 @@ def kernel_and_bias(module):
     """Of the denoiser: those of the network scaled, with ``c_skip`` at offset zero."""
     p, net, dims = module.preconditioning, module.network, len(module.size)
     weights = net.weight.detach().numpy()
-    kernel = np.stack([p.c_out(s) * p.c_in(s) * w for s, w in zip(LEVELS, weights, strict=True)])
+    kernel = np.stack([p.c_out(s) * p.c_in(s) * w for s, w in zip(st.LEVELS, weights, strict=True)])
     zero = 0 if isinstance(module, FullWidthConvDenoiser) else module.kernel_size // 2
     for c in range(module.channels):
-        kernel[(slice(None), c, c, *(zero,) * dims)] += [p.c_skip(s) for s in LEVELS]
-    out = np.array([p.c_out(s) for s in LEVELS]).reshape(-1, 1, *(1,) * dims)
-    added = np.zeros((len(LEVELS), module.channels, *module.size))
+        kernel[(slice(None), c, c, *(zero,) * dims)] += [p.c_skip(s) for s in st.LEVELS]
+    out = np.array([p.c_out(s) for s in st.LEVELS]).reshape(-1, 1, *(1,) * dims)
+    added = np.zeros((len(st.LEVELS), module.channels, *module.size))
     return kernel, added if net.bias is None else added + net.bias.detach().numpy() * out
 
 
 @every_family
 @every_shape
 @pytest.mark.parametrize(
-    ("bias", "preconditioning"), [(None, EDM), ("shared", EDM), ("per_pixel", EDM), ("shared", PLAIN)]
+    ("bias", "preconditioning"), [(None, st.EDM), ("shared", st.EDM), ("per_pixel", st.EDM), ("shared", st.PLAIN)]
 )
 def test_kernel_and_bias_are_the_theorys_at_every_step(family, shape, bias, preconditioning):
     """Offsets, their sign and the order of channels: random covariance with a mean, where a mirrored kernel is another."""
-    options = {"mean": mean_of(shape, family), "covariance": lagged_covariance(shape), "relative": 0.2, "init": 0.1}
-    module = made(family, shape, bias=bias, preconditioning=preconditioning, **options)
+    options = {"mean": mean_of(shape, family), "covariance": st.lagged_covariance(shape), "relative": 0.2, "init": 0.1}
+    module = st.made(family, shape, bias=bias, preconditioning=preconditioning, **options)
     theory, steps = module.curves(), [0, 1, 20, 80]
-    for step, (kernel, added) in zip(steps, descend(module, steps, kernel_and_bias), strict=True):
-        np.testing.assert_allclose(kernel, theory.kernel(step, LEVELS), rtol=1e-8, atol=1e-10)
-        expected = theory.bias(step, LEVELS)
+    for step, (kernel, added) in zip(steps, st.descend(module, steps, kernel_and_bias), strict=True):
+        np.testing.assert_allclose(kernel, theory.kernel(step, st.LEVELS), rtol=1e-8, atol=1e-10)
+        expected = theory.bias(step, st.LEVELS)
         expected = np.broadcast_to(expected.reshape(*expected.shape, *(1,) * (added.ndim - expected.ndim)), added.shape)
         np.testing.assert_allclose(added, expected, rtol=1e-8, atol=1e-10)
     if module.channels > 1:  # sharp: neither the transposed nor the mirrored kernel would do
         assert np.abs(kernel - np.swapaxes(kernel, 1, 2)).max() > 0.02
-        mirrored = np.roll(
-            np.flip(kernel, tuple(range(3, kernel.ndim))), family == "full_width", tuple(range(3, kernel.ndim))
-        )
+        axes = tuple(range(3, kernel.ndim))
+        mirrored = np.roll(np.flip(kernel, axes), family == "full_width", axes)
         assert np.abs(kernel - mirrored).max() > 0.02
     assert bias is None or np.abs(added).max() > 0.01
 
@@ -114,38 +98,8 @@ def test_kernel_and_bias_are_the_theorys_at_every_step(family, shape, bias, prec
 @every_shape
 @pytest.mark.parametrize("bias", [None, "shared", "per_pixel"])
 def test_stable_learning_rate_of_a_local_kernel_is_the_theorys_on_a_circle(shape, bias):
-    module = made("local", shape, mean=mean_of(shape, "local"), bias=bias, preconditioning=EDM)
-    assert module.stable_learning_rate() == pytest.approx(module.curves().stable_learning_rate(LEVELS), rel=1e-10)
-
-
-def crossings(steps, variance, level):
-    """Time at which each mode's log variance passes its level, linear between the steps."""
-    time = []
-    for curve, mark in zip(np.log(variance).T, np.log(level), strict=True):
-        gap = (curve - mark) * np.sign(mark - curve[0])
-        at = np.flatnonzero(gap >= 0)[0]
-        time.append(steps[at - 1] + gap[at - 1] / (gap[at - 1] - gap[at]) * (steps[at] - steps[at - 1]))
-    return np.array(time)
-
-
-@pytest.mark.slow
-def test_weight_sharing_speeds_learning_up_by_the_number_of_pixels():
-    """Same stationary data, rate and start: every mode emerges N times sooner than in the one-layer denoiser."""
-    pixels = 6
-    spectrum = 1.5 / np.maximum(np.abs(np.fft.fftfreq(pixels) * pixels), 0.7)
-    waves = np.exp(2j * np.pi * np.outer(np.arange(pixels), np.arange(pixels)) / pixels) / pixels**0.5
-    covariance = torch.tensor((waves * spectrum @ waves.conj().T).real)
-    modes, variance = fourier_modes(covariance, 1, (pixels,))
-    np.testing.assert_allclose(variance, spectrum, rtol=1e-12)
-    options = {"covariance": covariance, "init": 0.05, "preconditioning": PLAIN, "optimizer": descent(3e-4)}
-    times = {}
-    for family, longest, bias in (("full_width", 450, None), ("linear", 450 * pixels, False)):
-        steps = np.unique(np.linspace(0, longest, 91).round().astype(int))
-        module = made(family, (pixels,), bias=bias, **options)
-        table = np.array(descend(module, steps, lambda m: along(modes, generated(m))))
-        times[family] = crossings(steps, table, np.sqrt(table[0] * variance))
-    np.testing.assert_allclose(times["linear"] / times["full_width"], pixels, rtol=0.02)
-    assert times["full_width"].max() > 1.5 * times["full_width"].min() > 15
+    module = st.made("local", shape, mean=mean_of(shape, "local"), bias=bias, preconditioning=st.EDM)
+    assert module.stable_learning_rate() == pytest.approx(module.curves().stable_learning_rate(st.LEVELS), rel=1e-10)
 
 
 PIXELS, WIDTH = 12, 3
@@ -158,12 +112,12 @@ def limit_spectrum():
     offsets = np.arange(WIDTH) - WIDTH // 2
     patch = np.array([[FIELD[0, abs(a - b)] for b in offsets] for a in offsets])
     gain = {}
-    for s in LEVELS:
+    for s in st.LEVELS:
         kernel = np.linalg.solve(s**2 * np.eye(WIDTH) + patch, patch[:, WIDTH // 2])
         waves = np.cos(2 * np.pi * np.outer(np.arange(PIXELS), offsets) / PIXELS)
         gain[s] = waves @ kernel
-    z = np.full(PIXELS, SAMPLER.start)
-    for s, following in zip(SAMPLER.sigmas[:-1], SAMPLER.sigmas[1:], strict=True):
+    z = np.full(PIXELS, st.SAMPLER.start)
+    for s, following in zip(st.SAMPLER.sigmas[:-1], st.SAMPLER.sigmas[1:], strict=True):
         slope = (1 - gain[s]) * z / s
         ahead = z + (following - s) * slope
         if following > 0:
@@ -175,13 +129,15 @@ def limit_spectrum():
 @pytest.mark.slow
 def test_the_spectrum_a_local_kernel_ends_at_is_the_theorys_and_not_the_datas():
     covariance = torch.tensor(FIELD)
-    modes, variance = fourier_modes(covariance, 1, (PIXELS,))
+    modes, variance = st.fourier_modes(covariance, 1, (PIXELS,))
     np.testing.assert_allclose(variance, SPECTRUM, rtol=1e-12)
     ends = {}
     for family in ("local", "full_width"):
-        module = made(family, (PIXELS,), covariance=covariance, relative=0.95, preconditioning=EDM)
-        (ends[family],) = descend(module, [1500], lambda m: along(modes, generated(m)))
-        np.testing.assert_allclose(ends[family], module.curves().generated_variance(np.inf, sampler=SAMPLER), rtol=1e-4)
+        module = st.made(family, (PIXELS,), covariance=covariance, relative=0.95, preconditioning=st.EDM)
+        (ends[family],) = st.descend(module, [1500], lambda m: st.along(modes, st.generated(m)))
+        np.testing.assert_allclose(
+            ends[family], module.curves().generated_variance(np.inf, sampler=st.SAMPLER), rtol=1e-4
+        )
     np.testing.assert_allclose(ends["local"], limit_spectrum(), rtol=1e-4)
     # The wide kernel, through the same sampler, holds the spectrum; the small one misses most of it.
     assert (np.abs(ends["local"] / ends["full_width"] - 1) > 0.1).sum() >= PIXELS / 2
@@ -193,20 +149,20 @@ def test_zero_padding_is_declared_and_learns_another_kernel():
     declared = LocalConvDenoiser([4], padding="zeros").departures()
     assert [("padded with zeros" in d.text, d.affects_clock) for d in declared] == [(True, False)]
     assert len(LocalConvDenoiser([4], padding="zeros", objective="samples").departures()) == 2
-    options, ends = {"covariance": torch.tensor(FIELD), "relative": 0.5, "preconditioning": EDM}, []
+    options, ends = {"covariance": torch.tensor(FIELD), "relative": 0.5, "preconditioning": st.EDM}, []
     for padding in ("circular", "zeros"):
-        module = made("local", (PIXELS,), padding=padding, **options)
-        ends += descend(module, [100], lambda m: m.network.weight.detach().numpy())
+        module = st.made("local", (PIXELS,), padding=padding, **options)
+        ends += st.descend(module, [100], lambda m: m.network.weight.detach().numpy())
     assert 0.005 < np.abs(ends[0] - ends[1]).max() < 0.3
 
 
 def test_the_theory_is_solved_on_the_data_of_the_module():
     shape = (2, 3, 2)
     mean = mean_of(shape, "full_width")
-    module = made("full_width", shape, mean=mean, bias="shared", relative=0.5)
+    module = st.made("full_width", shape, mean=mean, bias="shared", relative=0.5)
     assert (module.channels, module.size) == (2, (3, 2))
-    data = GaussianData(covariance_of(shape).numpy(), mean.numpy(), size=(3, 2), channels=2)
-    np.testing.assert_array_equal(module.curves().kernel(7, LEVELS), module.dynamics().on(data).kernel(7, LEVELS))
+    data = GaussianData(st.covariance_of(shape).numpy(), mean.numpy(), size=(3, 2), channels=2)
+    np.testing.assert_array_equal(module.curves().kernel(7, st.LEVELS), module.dynamics().on(data).kernel(7, st.LEVELS))
     module.set_moments(torch.zeros(12), 2 * torch.eye(12))
     np.testing.assert_allclose(module.curves().variance, 2.0, rtol=1e-12)
 

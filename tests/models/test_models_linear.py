@@ -12,34 +12,19 @@ from spectral_lightning.diffusion import GridNoise, LogNormalNoise, UniformTimeN
 from spectral_lightning.models import AffinePerLevel, LinearDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Preconditioning
+from tests.support import solvable_training as st
 from tests.support.nonlinear_training import QUIET
-from tests.support.solvable_training import (
-    EDM,
-    F64,
-    LEVELS,
-    PLAIN,
-    SHAPE,
-    along,
-    basis,
-    covariance_of,
-    descend,
-    descent,
-    made,
-    maps,
-    perturb,
-    theory_of,
-)
 
-MEAN = torch.linspace(-1, 1, 8, dtype=F64)
+MEAN = torch.linspace(-1, 1, 8, dtype=st.F64)
 NOISE = LogNormalNoise(-0.5, 0.8)
-OFTEN = np.exp(-((np.log(LEVELS) + 0.5) ** 2) / (2 * 0.8**2))  # the density of ln sigma written out, 1 on average
+OFTEN = np.exp(-((np.log(st.LEVELS) + 0.5) ** 2) / (2 * 0.8**2))  # the density of ln sigma written out, 1 on average
 OFTEN = OFTEN / OFTEN.mean()
 KINDS = ("edm", "none", "velocity", "variance_preserving")
 every_kind = pytest.mark.parametrize("kind", KINDS)
-PRECONDITIONING = pytest.mark.parametrize("preconditioning", [EDM, PLAIN], ids=["edm", "none"])
+PRECONDITIONING = pytest.mark.parametrize("preconditioning", [st.EDM, st.PLAIN], ids=["edm", "none"])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("dtype", [torch.float32, st.F64])
 def test_levels_of_the_sampler_are_found_in_either_precision(dtype):
     sampler = Sampler(num_steps=40)
     net = AffinePerLevel(1, sampler.levels)
@@ -51,7 +36,7 @@ def test_levels_of_the_sampler_are_found_in_either_precision(dtype):
 @pytest.mark.parametrize("sigma", [2.0, 8.004, 1.001, 1e-9])
 def test_another_level_is_refused_naming_the_grid(sigma):
     with pytest.raises(ValueError, match=rf"`sigma` must be one of the levels .* 8, 1, 0\.2, got {sigma:.6g}\."):
-        LinearDenoiser(3, sigmas=[8.0, 1.0, 0.2]).denoise(torch.zeros(2, 3), torch.tensor([1.0, sigma], dtype=F64))
+        LinearDenoiser(3, sigmas=[8.0, 1.0, 0.2]).denoise(torch.zeros(2, 3), torch.tensor([1.0, sigma], dtype=st.F64))
 
 
 def test_levels_are_the_samplers_unless_given():
@@ -63,31 +48,17 @@ def test_levels_are_the_samplers_unless_given():
 
 @every_kind
 def test_wiener_filter_is_the_minimum(kind):
-    module = made("linear", mean=MEAN, preconditioning=Preconditioning(kind, sigma_data=0.7))
-    p, eye, covariance = module.preconditioning, torch.eye(8, dtype=F64), covariance_of()
+    module = st.made("linear", mean=MEAN, preconditioning=Preconditioning(kind, sigma_data=0.7))
+    p, eye, covariance = module.preconditioning, torch.eye(8, dtype=st.F64), st.covariance_of()
     with torch.no_grad():
-        for i, s in enumerate(LEVELS):
+        for i, s in enumerate(st.LEVELS):
             optimum = covariance @ torch.linalg.inv(covariance + s**2 * eye)
             module.network.weight[i] = (optimum - p.c_skip(s) * eye) / (p.c_out(s) * p.c_in(s))
             module.network.bias[i] = (eye - optimum) @ MEAN / p.c_out(s)
     module.expected_loss().backward()
-    scale = sum(p.loss_weight(s) for s in LEVELS)
+    scale = sum(p.loss_weight(s) for s in st.LEVELS)
     for parameter in module.parameters():
         np.testing.assert_allclose(parameter.grad, 0, atol=1e-11 * scale)
-
-
-@every_kind
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-@pytest.mark.parametrize("init", [0.0, 1.0])
-def test_descent_is_the_one_layer_recursion(kind, reduction, init):
-    preconditioning = Preconditioning(kind, sigma_data=0.7)
-    module = made("linear", relative=0.4, preconditioning=preconditioning, reduction=reduction, init=init)
-    steps, (modes, _) = [0, 1, 7, 60], basis("linear")
-    gains = np.array(descend(module, steps, lambda m: modes.T @ maps(m)[0] @ modes))
-    expected = theory_of(module).weight(steps, LEVELS)[..., None] * np.eye(8)
-    np.testing.assert_allclose(gains, expected, rtol=1e-9, atol=1e-11)  # 60 steps of rounding in float64
-    assert np.abs(gains[-1] - gains[0]).max() > 0.1
-    assert not module.network.bias.any()
 
 
 def test_stable_learning_rate_without_preconditioning():
@@ -102,52 +73,40 @@ def test_stable_learning_rate_without_preconditioning():
 def test_a_density_of_noise_levels_weighs_the_exact_loss(preconditioning, reduction):
     """Against the losses of one level each, by the module without a density."""
     options = {"mean": MEAN, "preconditioning": preconditioning, "reduction": reduction}
-    module = perturb(made("linear", init=0.4, noise=NOISE, **options))
+    module = st.perturb(st.made("linear", init=0.4, noise=NOISE, **options))
     total = 0.0
-    for i, (sigma, weight) in enumerate(zip(LEVELS, OFTEN, strict=True)):
-        single = made("linear", sigmas=[sigma], **options)
+    for i, (sigma, weight) in enumerate(zip(st.LEVELS, OFTEN, strict=True)):
+        single = st.made("linear", sigmas=[sigma], **options)
         with torch.no_grad():
             single.network.weight.copy_(module.network.weight[i : i + 1])
             single.network.bias.copy_(module.network.bias[i : i + 1])
         total += weight * single.expected_loss().item()
     assert module.expected_loss().item() == pytest.approx(total, rel=1e-12)
-    assert made("linear", noise=UniformTimeNoise(0.4)).noise.probabilities[0] == 0  # 2 lies above 0.6 / 0.4
+    assert "RelativeDensity(LogNormalNoise(mean=-0.5, std=0.8), 6 levels)" in repr(module.dynamics())
+    assert st.made("linear", noise=UniformTimeNoise(0.4)).noise.probabilities[0] == 0  # 2 lies above 0.6 / 0.4
 
 
-@PRECONDITIONING
-@pytest.mark.parametrize("init", [0.0, 0.4])
-def test_descent_under_a_density_is_the_recursion_with_its_rates(preconditioning, init):
+@every_kind
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("init", [0.0, 1.0])
+@pytest.mark.parametrize("noise", [None, NOISE], ids=["equal", "density"])
+def test_descent_is_the_recursion_of_the_formula_and_of_the_theory(kind, reduction, init, noise):
     """``psi_t = psi* + (psi_0 - psi*) (1 - 2 eta p f (lambda + sigma^2))^t``, written out, and the module's theory."""
-    module = made("linear", relative=0.4, init=init, preconditioning=preconditioning, noise=NOISE)
-    rate, p, (modes, lam) = module.initial_learning_rate(), preconditioning, basis("linear")
-    (gains,) = descend(module, [25], lambda m: along(modes, maps(m)[0]))
-    theory = theory_of(module).weight(25, LEVELS)
-    for i, (s, weight) in enumerate(zip(LEVELS, OFTEN, strict=True)):
+    p, steps, (modes, lam) = Preconditioning(kind, sigma_data=0.7), [0, 1, 60], st.basis("linear")
+    module = st.made("linear", relative=0.4, preconditioning=p, reduction=reduction, init=init, noise=noise)
+    rate = module.initial_learning_rate() / (8 if reduction == "mean" else 1)
+    gains = np.array(st.descend(module, steps, lambda m: modes.T @ st.maps(m)[0] @ modes))
+    theory = st.theory_of(module).weight(steps, st.LEVELS)
+    for i, (s, weight) in enumerate(zip(st.LEVELS, OFTEN if noise else np.ones(len(st.LEVELS)), strict=True)):
         factor = 1 - 2 * rate * weight * p.loss_weight(s) * (p.c_out(s) * p.c_in(s)) ** 2 * (lam + s**2)
         optimum = lam / (lam + s**2)
-        naive = optimum + (p.c_skip(s) + p.c_out(s) * p.c_in(s) * init - optimum) * factor**25
-        np.testing.assert_allclose(gains[i], naive, rtol=1e-9, atol=1e-11)  # 25 steps of rounding in float64
-        np.testing.assert_allclose(theory[i], naive, rtol=1e-9, atol=1e-11)
-    plain = made("linear", init=init, preconditioning=preconditioning, optimizer=descent(rate))
-    assert np.abs(theory / theory_of(plain).weight(25, LEVELS) - 1).max() > 0.05
-
-
-def test_samples_under_a_density_have_the_theorys_clock():
-    """One step on a very large batch: levels are drawn as often as the theory's rates say."""
-    options = {"init": 0.1, "objective": "samples", "sigmas": [1.5, 0.8, 0.4], "noise": NOISE}
-    module = made("linear", preconditioning=EDM, optimizer=descent(0.02), **options)
-    torch.manual_seed(0)
-    data = torch.randn(300_000, 8, dtype=F64) @ torch.linalg.cholesky(covariance_of()).T
-    modes, _ = basis("linear")
-    before, optimizer = along(modes, maps(module)[0]), module.configure_optimizers()
-    module.loss(data.reshape(-1, *SHAPE)).backward()
-    optimizer.step()
-    moved = along(modes, maps(module)[0]) - before
-    curves = theory_of(module)
-    expected = curves.weight(1, module.sigma_grid) - curves.weight(0, module.sigma_grid)
-    # 45,000 samples at least a level: about 1 % of the largest move of a level
-    assert (np.abs(moved - expected).max(1) / np.abs(expected).max(1) < 0.04).all()
-    assert "RelativeDensity(LogNormalNoise(mean=-0.5, std=0.8), 3 levels)" in repr(module.dynamics())
+        start = p.c_skip(s) + p.c_out(s) * p.c_in(s) * init
+        naive = optimum + (start - optimum) * factor ** np.array(steps)[:, None]
+        # 60 steps of rounding in float64
+        np.testing.assert_allclose(gains[:, i], naive[..., None] * np.eye(8), rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(theory[:, i], naive, rtol=1e-9, atol=1e-11)
+    assert np.abs(gains[-1] - gains[0]).max() > 0.1
+    assert not module.network.bias.any()
 
 
 def test_moments_must_fit_and_must_be_there():
@@ -159,10 +118,10 @@ def test_moments_must_fit_and_must_be_there():
 
 
 def test_only_descent_on_the_exact_loss_is_held_to_its_limit():
-    loader = DataLoader(torch.zeros(8, *SHAPE), batch_size=4)
+    loader = DataLoader(torch.zeros(8, *st.SHAPE), batch_size=4)
     for options in (
         {"optimizer": functools.partial(torch.optim.Adam, lr=10.0)},
-        {"objective": "samples", "optimizer": descent(1e-3)},
+        {"objective": "samples", "optimizer": st.descent(1e-3)},
         {"relative": 0.99},
     ):
-        Trainer(max_steps=2, precision="64-true", **QUIET).fit(made("linear", **options), loader)
+        Trainer(max_steps=2, precision="64-true", **QUIET).fit(st.made("linear", **options), loader)
