@@ -58,7 +58,7 @@ EDITS = [
 ]
 
 
-@pytest.mark.parametrize(("edit", "new"), EDITS)
+@pytest.mark.parametrize(("edit", "new"), EDITS, ids=[type(edit).__name__ for edit, _ in EDITS])
 def test_samples_and_moments_are_those_of_the_formula(samples, edit, new):
     fitted = edit.fit(samples)
     edited = fitted(samples)

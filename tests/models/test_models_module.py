@@ -60,7 +60,7 @@ def test_denoise_is_its_formula(kind, shape):
 
 @pytest.mark.parametrize("kind", COEFFICIENTS)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, torch.zeros(len(x))), lambda x: [x]])
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, None), lambda x: [x]], ids=["plain", "tuple", "list"])
 def test_training_step_is_the_naive_loss(kind, reduction, wrap, monkeypatch):
     module = DiffusionModule(Net(), Preconditioning(kind, sigma_data=0.7), LogNormalNoise(-0.5, 0.9), reduction)
     logged = {}
