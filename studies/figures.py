@@ -163,7 +163,7 @@ def _exponent(found: Found) -> Figure:
     for axes in (left, right):
         axes.axhline((places["mlp"] + places["mlp_sgd"]) / 2, color="0.75", linewidth=0.8)
         axes.grid(axis="x", color="0.92")
-        axes.legend(fontsize=7.5, framealpha=0.9, loc="upper right" if axes is left else "best")
+    figure.legend(loc="outside upper center", ncols=6, fontsize=8, frameon=False)
     left.set_yticks(rows, list(names.values()))
     about = "exponent of the rising modes common to all steps to the MLP, 95 %"
     _named(left, "One change at a time; below the line: away from the MLP", about)

@@ -1,18 +1,19 @@
-"""What explains the exponent: the statistics by other routes, on synthetic tables and on what is stored."""
+"""What explains the exponent: the statistics by other routes, on synthetic times and on what is stored."""
 
 import math
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from spectral_lightning.datamodules import GaussianDataModule
 from spectral_lightning.sampling import heun
-from spectral_lightning.spectra import SpectralHistory
 from studies.catalogue import STUDIES
 from studies.exponents import CHANGES, LADDER, change, exponent
 from studies.statistics import placed
 from studies.store import STORE, load
-from tests.support.stored_orders import arrays, level, passages, store
+from tests.support.stored_orders import arrays, level, passages
 
 STEPS = {**LADDER, **CHANGES}
 RUNS = [run.name for run in STUDIES["exponent"]]
@@ -51,47 +52,10 @@ def test_no_change_from_few_modes_or_a_narrow_range():
     assert not change(np.geomspace(1, 5, 40), 1 / lam, 1 / lam).determinable
 
 
-def made(directory, alpha, factor=1.0, seed=0, trackers=("spectral",)):
-    """A training whose modes pass their geometric threshold at ``100 lambda^-alpha``, and a prediction that is later."""
-    lam, start = np.geomspace(10, 0.02, 128), np.full(128, 0.25)
-    passed = 100 * lam**-alpha * np.exp(0.05 * np.random.default_rng(seed).standard_normal(128))
-    tables = []
-    for when in (passed, passed * factor):
-        history = SpectralHistory({"target": lam, "fixed_point": lam, "null": np.zeros(128, bool)})
-        for step in [0, *np.unique(np.geomspace(1, 30_000, 90).round())]:
-            share = (step / when) ** 2 / (1 + (step / when) ** 2)
-            history.append(step=int(step), variance=start ** (1 - share) * lam**share)
-        tables.append(history)
-    return store(directory, dict.fromkeys(trackers, tables[0]), dict.fromkeys(trackers, tables[1]))
-
-
-@pytest.fixture(scope="module")
-def synthetic(tmp_path_factory):
-    place, alphas = tmp_path_factory.mktemp("store"), {"linear": 1.0, "linear_edm": 0.5, "shared_adam": 0.9}
-    results, trackers = {}, {"mlp_samplers": ("spectral", "open_end")}
-    for seed, name in enumerate(RUNS):
-        results |= made(place / name, alphas.get(name, 0.7), seed=seed, trackers=trackers.get(name, ("spectral",)))
-    for seed in range(3):
-        results |= made(place / f"d128_seed{seed}", 0.7, 2.0, 100 + seed)
-    return exponent(results, results)
-
-
-def test_the_page_says_what_was_put_in(synthetic):
-    by, rungs = synthetic["by"]["geometric"], synthetic["rungs"]
-    assert synthetic["edm"].value == pytest.approx(-0.5, abs=0.05)
-    assert synthetic["way"][0] == "linear_edm_unweighted"
-    assert by["moved"]["linear_edm_unweighted"].value == pytest.approx(-0.3, abs=0.05)
-    laws = rungs["mlp"].measured(), rungs["mlp"].overlay()
-    assert [law.exponent for law in laws] == pytest.approx([0.7, 0.7], abs=0.03)
-    assert "shared_adam" in by["raised"]
-    assert {"linear_edm_unweighted", "linear_edm", "deep_linear"} <= set(by["lowered"])
-    assert by["spread"] < 0.05
-
-
-def test_a_value_is_placed_by_the_intervals(synthetic):
-    laws = [synthetic["rungs"][key].measured() for key in ("linear", "linear_edm")]
-    assert [placed(laws[:1], value) for value in (0.5, 1.0, 1.5)] == ["above", "agrees with", "below"]
-    assert [placed(laws, value) for value in (0.5, 0.75)] == ["scatters about", "about"]
+def test_a_value_is_placed_by_the_intervals():
+    above, about = SimpleNamespace(low=0.9, high=1.1), SimpleNamespace(low=0.4, high=0.6)
+    assert [placed([above], value) for value in (0.5, 1.0, 1.5)] == ["above", "agrees with", "below"]
+    assert [placed([above, about], value) for value in (0.5, 0.75)] == ["scatters about", "about"]
 
 
 # What is stored, by NumPy alone.
@@ -121,6 +85,30 @@ def test_stored_exponents_by_another_route(found, key, criterion):
     assert (back > 0.05 * good.sum()) == (not determinable)
     assert (law.count, law.total, law.determinable) == (good.sum(), far.sum(), determinable)
     assert law.exponent == pytest.approx(-slope if determinable else math.nan, abs=1e-6, nan_ok=True)
+
+
+def rising(key, criterion):
+    """Times of all modes, NaN for those that do not rise."""
+    stored = tables(key)
+    far = stored["fixed_point"] > 2 * stored["variance"][0]
+    return np.where(far, passages(stored["step"], stored["variance"], stored["fixed_point"], criterion), np.nan)
+
+
+@pytest.mark.parametrize("criterion", ["geometric", "harmonic"])
+def test_stored_changes_by_another_route(found, criterion):
+    by, time = found["by"][criterion], {key: rising(key, criterion) for key in STEPS}
+    common, log = np.isfinite([time[key] for key in LADDER]).all(axis=0), np.log(tables("mlp")["target"])
+    assert (by["common"] == common).all()
+    moved = {}
+    for parent, child in [*pairwise(LADDER), *(("mlp", key) for key in CHANGES if key != "mlp_x0")]:
+        both = common if child in LADDER else np.isfinite(time[child] + time[parent])
+        slopes = [np.polyfit(log[both], np.log(time[key][both]), 1)[0] for key in (child, parent)]
+        moved[child] = slopes[1] - slopes[0]
+        assert by["moved"][child].value == pytest.approx(moved[child], abs=1e-6)
+    assert not by["moved"]["mlp_x0"].determinable
+    shown = {key for key, one in by["moved"].items() if (one.low > 0 or one.high < 0) and abs(moved[key]) >= 0.02}
+    groups = [{key for key in shown if moved[key] > 0}, {key for key in shown if moved[key] < 0}, moved.keys() - shown]
+    assert [set(by[group]) for group in ("raised", "lowered", "left")] == groups
 
 
 @pytest.mark.parametrize("key", STEPS)
