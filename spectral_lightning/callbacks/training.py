@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -17,15 +17,6 @@ from torch.optim import Optimizer
 __all__ = ["LightningTraining"]
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-
-
-@runtime_checkable
-class _LimitsTime(Protocol):
-    """Lightning's ``Timer``, which ``max_time`` adds to the callbacks."""
-
-    def time_elapsed(self) -> float: ...
-
-    def time_remaining(self) -> float | None: ...
 
 
 class LightningTraining:
@@ -84,7 +75,7 @@ class LightningTraining:
 
     def last_step(self) -> int | None:
         """Planned number of optimizer updates, by the limit that is reached first."""
-        ends = [self._by_time(c) for c in self.callbacks if isinstance(c, _LimitsTime)]
+        ends = [self._by_time(c) for c in self.callbacks if hasattr(c, "time_remaining")]
         planned, most = self.trainer.estimated_stepping_batches, self.trainer.max_steps
         if math.isfinite(planned):
             # The estimate counts batches; under manual optimization, global_step counts every optimizer's updates.
@@ -92,11 +83,13 @@ class LightningTraining:
             ends.append(max(self.step, int(planned) * (1 if planned == most else manual)))
         return min((end for end in ends if end is not None), default=None)
 
-    def _by_time(self, timer: _LimitsTime) -> int | None:
-        elapsed, remaining = timer.time_elapsed(), timer.time_remaining()
+    def _by_time(self, timer: Any) -> int | None:
+        """Projected step at which a ``Timer``, which ``max_time`` adds to the callbacks, ends the training."""
+        elapsed, remaining = float(timer.time_elapsed()), timer.time_remaining()
         if remaining is None or elapsed <= 0:
             return None
-        return round(self.step * (elapsed + max(remaining, 0.0)) / elapsed)
+        end = self.step * (elapsed + max(float(remaining), 0.0)) / elapsed
+        return round(end)
 
     def root(self) -> Path | None:
         """The logger's directory; None on ranks other than 0 and under ``fast_dev_run``. Every rank must call it."""

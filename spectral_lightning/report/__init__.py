@@ -1,9 +1,7 @@
 """Figures, logger sinks, result files, the summary table, and reports on the theory alone."""
 
-from spectral_lightning.report.figures import emergence_figure, overlay_figure
+from spectral_lightning.report.figures import emergence_figure, gain_figure, group_figure, overlay_figure
 from spectral_lightning.report.files import RunFiles, free_directory, latest_run
-from spectral_lightning.report.gain_figure import gain_figure
-from spectral_lightning.report.group_figure import group_figure
 from spectral_lightning.report.sinks import LoggerSinks
 from spectral_lightning.report.summary import summarise, summary_table
 from spectral_lightning.report.theory.command import draw_paper_figures, draw_theory, print_exponents

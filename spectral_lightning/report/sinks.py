@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,31 +16,6 @@ from PIL import Image
 from spectral_lightning.spectra.files import replacing
 
 __all__ = ["LoggerSinks"]
-
-
-@runtime_checkable
-class _AddsImages(Protocol):
-    def add_image(self, tag: str, img_tensor: Any, global_step: int, *, dataformats: str) -> None: ...
-
-
-@runtime_checkable
-class _LaysOutScalars(Protocol):
-    def add_custom_scalars(self, layout: Any) -> None: ...
-
-
-@runtime_checkable
-class _LogsImages(Protocol):
-    def log_image(self, key: str, images: list[Any], step: int | None = None) -> None: ...
-
-
-@runtime_checkable
-class _OfARun(Protocol):
-    run_id: str
-
-
-@runtime_checkable
-class _StoresImages(Protocol):
-    def log_image(self, run_id: str, image: Any, *, key: str, step: int) -> None: ...
 
 
 class LoggerSinks:
@@ -82,7 +57,7 @@ class LoggerSinks:
         self._layout_written = True
         for logger in self.loggers:
             experiment = logger.experiment
-            if isinstance(experiment, _LaysOutScalars):
+            if hasattr(experiment, "add_custom_scalars"):
                 experiment.add_custom_scalars(self._layout)
 
     def figure(self, tag: str, figure: Figure, step: int) -> None:
@@ -91,11 +66,11 @@ class LoggerSinks:
         pixels = _pixels(figure)
         for logger in self.loggers:
             experiment = logger.experiment
-            if isinstance(experiment, _AddsImages):
+            if hasattr(experiment, "add_image"):
                 experiment.add_image(tag, pixels, step, dataformats="HWC")
-            elif isinstance(logger, _LogsImages):
+            elif hasattr(logger, "log_image"):
                 logger.log_image(tag, [pixels], step=step)
-            elif isinstance(logger, _OfARun) and isinstance(experiment, _StoresImages):
+            elif hasattr(logger, "run_id") and hasattr(experiment, "log_image"):
                 experiment.log_image(str(logger.run_id), pixels, key=tag, step=step)
         if self.figure_dir is not None:
             self.figure_dir.mkdir(parents=True, exist_ok=True)

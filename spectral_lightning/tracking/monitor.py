@@ -206,14 +206,23 @@ class SpectralMonitor:
 
         Raises:
             RuntimeError: if the monitor has already followed an update.
+            ValueError: if only one of the two monitors was given an ``optimizer``.
         """
         if self._training.step > 0:
             raise RuntimeError("`load_state_dict` must be called before the first update that the monitor follows.")
+        saved = dict(state_dict.get("session", {}))
+        if "history" in saved:
+            knew = "cumulative_learning_rate" in SpectralHistory.from_state_dict(saved["history"])
+            if knew != self.session.knows_rates:
+                raise ValueError(
+                    f"`state_dict` was saved {'with' if knew else 'without'} an `optimizer` to follow, but this monitor was "
+                    f"made {'without' if knew else 'with'} one. Make it as before, so that all rows have the same clock."
+                )
         fresh = self.session.started
         if fresh and self.session.results.files is not None:
             rmtree(self.session.results.files.path, ignore_errors=True)  # it holds only the untrained network
         self._training.step = int(state_dict.get("step", 0))
-        self.session.load_state_dict(dict(state_dict.get("session", {})))
+        self.session.load_state_dict(saved)
         for observer in self.session.observers:
             observer.load_state_dict(dict(state_dict.get("observers", {}).get(observer.label, {})))
         if fresh:

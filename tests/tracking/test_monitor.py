@@ -136,6 +136,9 @@ def test_resumed_equals_uninterrupted(tmp_path, hooks):
     assert [p.name for p in (tmp_path / "parts").iterdir()] == ["spectral"]
     with pytest.raises(RuntimeError, match="load_state_dict"):
         parts.load_state_dict(whole.state_dict())
+    network, optimizer = begin()
+    with pytest.raises(ValueError, match="optimizer"):
+        monitor(network, tmp_path, None if hooks else optimizer).load_state_dict(whole.state_dict())
 
 
 def test_an_error_of_the_loop_leaves_whole_files_and_is_seen(tmp_path):

@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from torch import Tensor, nn
 
 from spectral_lightning.diffusion import SupportsConditionalDenoise
 from spectral_lightning.spectra import Basis, Groups, ModeStatistics, Ranks, group_moments, group_sums
 
-__all__ = ["Classes", "HasClasses", "HasClassifier", "check_null_class", "find_classes"]
+__all__ = ["Classes", "check_null_class", "find_classes"]
 
 Classifier = Callable[[Tensor], Tensor]
-
-
-@runtime_checkable
-class HasClasses(Protocol):
-    """A datamodule that knows how many classes it has."""
-
-    num_classes: int
-
-
-@runtime_checkable
-class HasClassNames(Protocol):
-    """A datamodule that names its classes."""
-
-    class_names: list[str]
-
-
-@runtime_checkable
-class HasClassifier(Protocol):
-    """A datamodule that can classify samples."""
-
-    def classify(self, x: Tensor) -> Tensor:
-        """The class ``[B]`` of every sample ``[B, *S]``."""
-        ...
-
-
-@runtime_checkable
-class DropsClasses(Protocol):
-    """A class-conditional module that states how often it trains without a label."""
-
-    num_classes: int | None
-    class_dropout: float
 
 
 def check_null_class(module: nn.Module) -> None:
@@ -52,7 +21,7 @@ def check_null_class(module: nn.Module) -> None:
     Raises:
         ValueError: if the module never trains its null class.
     """
-    if isinstance(module, DropsClasses) and module.num_classes is not None and module.class_dropout == 0:
+    if getattr(module, "num_classes", None) is not None and getattr(module, "class_dropout", None) == 0:
         raise ValueError(
             f"{type(module).__name__} is trained under labels only, but would be measured without one, on a null class that "
             "is never trained. Train with `class_dropout` above 0, measure with per_class=True and without `track_gain`, or "
@@ -102,7 +71,7 @@ def find_classes(
 
     Args:
         module: the module being trained.
-        datamodule: the Trainer's datamodule, if any.
+        datamodule: the Trainer's datamodule, which may have ``classify(x)``, ``num_classes`` and ``class_names``.
         classify: the user's classifier.
         num_classes: the user's number of classes.
         takes_labels: whether the resolved denoiser accepts a condition.
@@ -114,19 +83,18 @@ def find_classes(
     knows = isinstance(module, SupportsConditionalDenoise) and isinstance(module.num_classes, int)
     conditional = knows or (takes_labels and num_classes is not None)
     if classify is None and not conditional:
-        if not isinstance(datamodule, HasClassifier):
+        classify = getattr(datamodule, "classify", None)
+        if classify is None:
             raise ValueError(
                 f"`per_class` needs a model that is conditioned on classes, which {type(module).__name__} is not, or a "
                 "`classify` that maps samples [B, *S] to classes [B]. Pass one, or use a datamodule with `classify(x)`; if "
                 "`denoiser` is an Adapter or takes labels as a third argument, pass `num_classes`."
             )
-        classify = datamodule.classify
     if classify is None and knows:
         num_classes = module.num_classes  # type: ignore[assignment]
-    elif num_classes is None and isinstance(datamodule, HasClasses):
-        num_classes = datamodule.num_classes
+    elif num_classes is None:
+        num_classes = getattr(datamodule, "num_classes", None)
     if num_classes is None:
         raise ValueError("`num_classes` must be given with `classify`. Pass the number of classes it distinguishes.")
-    named = isinstance(datamodule, HasClassNames) and len(datamodule.class_names) == num_classes
-    names = [str(n) for n in datamodule.class_names] if named else [str(n) for n in range(num_classes)]
-    return Classes(tuple(names), classify)
+    names = getattr(datamodule, "class_names", ())
+    return Classes(tuple(map(str, names if len(names) == num_classes else range(num_classes))), classify)

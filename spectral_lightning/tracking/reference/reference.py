@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,16 +32,9 @@ from spectral_lightning.tracking.reference.source import find_data
 from spectral_lightning.tracking.settings import Reference
 from spectral_lightning.tracking.training import Training
 
-__all__ = ["HasShape", "ReferenceReader", "population_basis", "saved_basis", "shared_basis"]
+__all__ = ["ReferenceReader"]
 
 _NOT_THE_USERS = {*vars(nn.Module()), "trainer", "_trainer", "_fabric", "_device_mesh"}
-
-
-@runtime_checkable
-class HasShape(Protocol):
-    """A datamodule that states the shape of one example."""
-
-    shape: tuple[int, ...]
 
 
 class ReferenceReader:
@@ -174,8 +167,7 @@ def population_basis(datamodule: Any, recipe: BasisRecipe) -> Basis:
             f"got {type(datamodule).__name__}. Use moments='sample'."
         )
     mean, covariance = datamodule.population_moments()
-    shape = tuple(datamodule.shape) if isinstance(datamodule, HasShape) else (len(mean),)
-    return recipe.make(mean, covariance, shape, "the population")
+    return recipe.make(mean, covariance, tuple(getattr(datamodule, "shape", (len(mean),))), "the population")
 
 
 def shared_basis(ranks: Ranks, basis: Basis) -> Basis:
