@@ -6,6 +6,9 @@ RUNS := runs
 WORKERS ?= 2 # processes that share the tests
 JOBS ?= 2 # trainings that run at a time, each on one thread
 
+# The tests start dozens of processes; without bytecode, each would compile all its imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast test-lowest lint format results tensorboard clean
 
 # uv resolves in seconds; pip can take minutes.

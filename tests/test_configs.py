@@ -1,6 +1,6 @@
 """Every configuration states its purpose, parses, and trains a step in process with its own model, data and callbacks.
 
-What is reduced, and nothing else: batches of 32, 8 latents, samplers of 3 steps, 2,000 patches of photographs. The
+What is reduced, and nothing else: batches of 8, 8 latents, samplers of 3 steps, 2,000 patches of photographs. The
 configurations of the paper's size (``LARGE``) also read a few images in the real format on disk, at 8x8 pixels, with a
 network of the same class and arguments but few channels, uncompiled, on one device; their networks are built in full on
 the meta device.
@@ -56,7 +56,7 @@ def reduced(document, name):
     """The document at the cost of a test; see the top of this file."""
     document["trainer"].update(accelerator="cpu", fast_dev_run=1)
     model, data = document["model"]["init_args"], document["data"]["init_args"]
-    data["batch_size"] = min(32, data["batch_size"])
+    data["batch_size"] = min(8, data["batch_size"])
     if document["data"]["class_path"].endswith("PatchDataModule"):
         data["max_patches"] = 2_000
     for tracker in trackers(document):
