@@ -159,10 +159,6 @@ def test_wrong_callables_are_named(denoiser, message):
         self_check(denoiser, CLEAN)
 
 
-def test_the_exact_denoiser_passes():
-    self_check(wiener, CLEAN)
-
-
 def test_untrained_reversed_time_is_named():
     """A flow's formula with its two shares exchanged, before the network has learnt anything."""
 
@@ -283,10 +279,6 @@ def test_examples_that_see_each_other(mixing):
         self_check(lambda z, s: wiener(mixing(z), s), CLEAN)
 
 
-def test_one_sigma_for_all_is_fine_where_they_are_equal():
-    self_check(lambda z, s: wiener(z, s[:1].expand(len(z))), CLEAN)
-
-
 def test_rounding_of_half_precision_passes():
     class Rounded(nn.Module):
         def __init__(self):
@@ -306,12 +298,9 @@ def test_conditions_go_with_their_examples():
         seen.append((len(z), condition.tolist()))
         return wiener(z, sigma) + 0 * condition[:, None]
 
-    self_check(denoiser, CLEAN, condition=torch.arange(64))
+    self_check(denoiser, CLEAN, condition=torch.arange(64))  # the exact denoiser passes
     assert {(n, tuple(c)) for n, c in seen if n == 1} == {(1, (i,)) for i in range(4)}
     assert all(len(c) == n for n, c in seen)
-
-
-def test_one_example_is_not_enough():
     with pytest.raises(ValueError, match="`clean`"):
         self_check(wiener, CLEAN[:1])
 

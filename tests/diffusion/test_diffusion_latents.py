@@ -86,17 +86,7 @@ def test_bad_arguments(arguments, argument):
         Latents(**{"count": 8, "dim": 4, **arguments})
 
 
-def test_independent_latents_may_be_odd_in_number():
-    assert Latents(7, 4, "independent").rows(0, 7).shape == (7, 4)
-
-
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (0, 9), (8, 9), (3, 3), (5, 2)])
 def test_rows_outside_the_set_are_refused(start, stop):
     with pytest.raises(ValueError, match="`start` and `stop`"):
         Latents(8, 4).rows(start, stop)
-
-
-def test_conditions_go_with_antithetic_pairs():
-    rows = torch.tensor([7, 8, 9])
-    assert Latents.condition(rows, 0, 8).tolist() == [7, 7, 8, 8, 9, 9, 7, 7]
-    assert torch.equal(Latents.condition(rows, 3, 6), Latents.condition(rows, 0, 8)[3:6])

@@ -39,15 +39,6 @@ def test_threshold_broadcasts_and_lies_between_start_and_end(criterion):
     assert np.all((level <= high)[away])
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_means_are_symmetric_and_scale(criterion):
-    initial, target = np.array([0.1, 2.0, 30.0]), np.array([5.0, 0.3, 29.0])
-    np.testing.assert_allclose(threshold(target, initial, criterion), threshold(initial, target, criterion), rtol=1e-15)
-    np.testing.assert_allclose(
-        threshold(7 * initial, 7 * target, criterion), 7 * threshold(initial, target, criterion), rtol=1e-14
-    )
-
-
 @pytest.mark.parametrize(
     "criterion", ["median", "", "Geometric", 0, 1, 0.0, 1.0, -0.5, 2.0, math.nan, None, True, (0.5,)]
 )

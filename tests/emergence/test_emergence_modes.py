@@ -66,11 +66,6 @@ def test_target_defaults_to_the_data_and_may_differ():
     np.testing.assert_array_equal(biased.variance, [4.0])
 
 
-def test_unknown_start_is_not_given_a_number():
-    found = emergence([1, 16], [[NAN], [1.0]], [1.0], criterion="arithmetic")
-    assert np.isnan([found.initial[0], found.threshold[0], found.time[0]]).all()
-
-
 def test_initial_of_the_measurement_decides_on_zone_and_direction():
     """A prediction starts elsewhere, keeps its own threshold, and leaves out the modes the measurement leaves out."""
     table, lam = np.array([[0.01, 0.6, 100.0], [1.0, 1.0, 1.0]]), np.ones(3)
@@ -79,6 +74,7 @@ def test_initial_of_the_measurement_decides_on_zone_and_direction():
     told = emergence([1, 16], table, lam, initial=[0.7, 0.01, 50.0])
     assert [STATUS[i] for i in told.status] == ["gray zone", "crossed", "crossed"]
     np.testing.assert_array_equal(told.direction, [1, 1, -1])
+    np.testing.assert_array_equal(told.eligible("rising"), [False, True, False])
     np.testing.assert_array_equal(told.threshold, alone.threshold)
     np.testing.assert_array_equal(told.initial, [0.7, 0.01, 50.0])
     np.testing.assert_allclose(told.time[2], alone.time[2], rtol=1e-15)
@@ -124,16 +120,6 @@ def test_modes_that_did_not_cross_are_counted():
     assert law.total == 24
     assert law.count == np.sum((tau <= 30) & (power > 0)) == np.sum(found.crossed("rising"))
     assert 0 < law.count < 24
-
-
-def test_gray_and_null_modes_are_not_in_the_law():
-    steps, table, lam, target, *_ = _family()
-    found = emergence(steps, table, lam, target, null_variance=lam[3])
-    np.testing.assert_array_equal(np.flatnonzero(~found.eligible("rising")[:24]), range(4))
-    assert found.law("rising").total == 20
-    start = table[0].copy()
-    start[:6] = target[:6] * 0.9
-    assert emergence(steps, table, lam, target, initial=start).law("rising").total == 18
 
 
 def test_no_records_leave_everything_undefined():

@@ -62,15 +62,6 @@ def test_exact_where_log_variance_is_linear_in_the_step_from_zero(rate):
     np.testing.assert_allclose(time, truth, rtol=1e-12)
 
 
-def test_zero_variance_is_interpolated_linearly():
-    """From 0 to 4 over 8 steps the level 1 is met after a quarter; from 4 to 0 after three quarters."""
-    time = first_passage([0, 8], [[0.0, 4.0], [4.0, 0.0]], [1.0, 1.0], [1, -1])
-    np.testing.assert_allclose(time, [2.0, 6.0], rtol=1e-15)
-    # Later on a quarter of the way in log step.
-    time = first_passage([1, 16], [[0.0], [4.0]], [1.0], [1])
-    np.testing.assert_allclose(time, [2.0], rtol=1e-14)
-
-
 def _relaxation_error(per_decade, initial, target, level):
     """Largest relative error of the passage of exponential relaxations with rates over three decades."""
     rates = np.geomspace(1e-3, 1, 151)
@@ -89,23 +80,6 @@ def test_relaxations_are_found_to_second_order_in_the_grid(initial, target, leve
     coarse, fine = (_relaxation_error(count, initial, target, level) for count in (10, 40))
     assert coarse < 0.02  # the distance of two records is 26 %
     assert 10 < coarse / fine < 24  # four times the records, a sixteenth of the error
-
-
-def test_passage_is_the_same_for_the_reciprocal():
-    """log variance decides: 1/v falls where v rises."""
-    rng = np.random.default_rng(3)
-    steps, values = np.arange(8.0), np.exp(rng.standard_normal((8, 40)).cumsum(axis=0))
-    level, sign = values[0] * 2, np.ones(40)
-    up = first_passage(steps, values, level, sign)
-    assert np.isfinite(up).sum() > 10
-    np.testing.assert_allclose(first_passage(steps, 1 / values, 1 / level, -sign), up, rtol=1e-12)
-
-
-def test_time_scales_with_the_steps():
-    values = np.exp(np.random.default_rng(4).standard_normal((9, 30)).cumsum(axis=0))
-    steps, level = np.arange(9.0), values[0] * 1.5
-    slow = first_passage(1000 * steps, values, level, np.ones(30))
-    np.testing.assert_allclose(slow, 1000 * first_passage(steps, values, level, np.ones(30)), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

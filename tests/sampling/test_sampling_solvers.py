@@ -1,6 +1,6 @@
 """Solvers against the exact probability flow of a Gaussian, in value and in order of convergence."""
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ def _exact_scale(variance, low, high):
     return np.sqrt((low**2 + variance) / (high**2 + variance))
 
 
-def _algorithm_1(denoiser, x, levels):
-    """Karras et al. 2022, algorithm 1 without noise injection, as it is printed."""
+def _algorithm_1(denoiser, x, levels, second_order):
+    """Karras et al. 2022, algorithm 1 without noise injection, as it is printed; without its correction, Euler's."""
     for i in range(len(levels) - 1):
         t, t_next = levels[i], levels[i + 1]
         d = (x - denoiser(x, t)) / t
         x_next = x + (t_next - t) * d
-        if t_next != 0:
+        if second_order and t_next != 0:
             d_prime = (x_next - denoiser(x_next, t_next)) / t_next
             x_next = x + (t_next - t) * (d / 2 + d_prime / 2)
         x = x_next
@@ -47,66 +47,19 @@ def test_order_of_convergence(solver):
     assert np.max(errors[-1]) < {"euler": 0.03, "heun": 2e-4}[solver]
 
 
+@pytest.mark.parametrize("solver", sorted(SOLVERS))
+@pytest.mark.parametrize("steps", [2, 12])
 @pytest.mark.parametrize("final", ["zero", "sigma_min"])
-def test_heun_is_algorithm_1(final):
+def test_solvers_are_algorithm_1(solver, steps, final):
     def denoiser(x, sigma):
         return np.tanh(x / (1 + sigma)) + 0.1 * np.cos(sigma)
 
-    sampler = Sampler("heun", num_steps=12, final=final)
+    sampler = Sampler(solver, num_steps=steps, final=final)
     start = np.random.default_rng(0).standard_normal((5, 3)) * 80
     # Two orders of the same operations: rounding only, amplified by the cancellation of 80 down to 1.
-    expected = _algorithm_1(denoiser, start, sampler.sigmas)
+    expected = _algorithm_1(denoiser, start, sampler.sigmas, solver == "heun")
     np.testing.assert_allclose(sampler(denoiser, start), expected, rtol=1e-11, atol=1e-12)
-
-
-def test_euler_is_the_product_of_its_step_factors():
-    sampler = Sampler("euler", num_steps=9, final="sigma_min")
-    factor = 1.0
-    for a, b in zip(sampler.sigmas[:-1], sampler.sigmas[1:], strict=True):
-        factor *= 1 + (b - a) * a / (a * a + 0.3)  # dz/dsigma = sigma z / (sigma^2 + lambda)
-    assert sampler(_gaussian(0.3), 2.0) == pytest.approx(2 * factor, rel=1e-13)
-
-
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
-@pytest.mark.parametrize("final", ["zero", "sigma_min"])
-def test_mean_is_carried_along_exactly(solver, final):
-    """An affine denoiser about mu moves only the deviation from mu, by the factor of the centred one."""
-    mu, lam = np.array([3.0, -2.0]), np.array([0.5, 4.0])
-    sampler = Sampler(solver, num_steps=15, final=final)
-    start = np.array([80.0, -40.0])
-    moved = sampler(lambda z, s: mu + (lam / (lam + s**2)) * (z - mu), start)
-    centred = sampler(_gaussian(lam), start - mu)
-    np.testing.assert_allclose(moved, mu + centred, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
-@pytest.mark.parametrize("steps", [2, 5, 18, 20, 64])
-def test_denoiser_zero_scales_with_sigma_and_ends_at_exactly_zero(solver, steps):
-    """D = 0 gives z proportional to sigma, which both methods integrate without error; the last step to 0 is Euler."""
-    start = np.random.default_rng(steps).standard_normal(1000) * 80
-    ended = Sampler(solver, num_steps=steps, final="sigma_min")(lambda z, _: 0 * z, start)
-    # One step from 80 to 0.002 cancels: rounding is amplified by 80 / 0.002 or a few times that.
-    np.testing.assert_allclose(ended, start * (0.002 / 80), rtol=1e-9, atol=0)
-    assert np.all(Sampler(solver, num_steps=steps, final="zero")(lambda z, _: 0 * z, start) == 0)
-
-
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
-def test_last_step_to_zero_returns_the_denoised_state(solver):
-    """An Euler step from sigma to 0 is z + (D - z), to the last bit but rounding."""
-    seen = []
-
-    def denoiser(z, sigma):
-        seen.append(np.sin(z) * sigma)
-        return seen[-1]
-
-    result = SOLVERS[solver](denoiser, np.linspace(-3, 3, 7), [2.0, 0.5, 0.0])
-    np.testing.assert_allclose(result, seen[-1], rtol=1e-14, atol=1e-15)
-
-
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
-def test_identity_denoiser_leaves_the_state_alone(solver):
-    start = np.random.default_rng(1).standard_normal(50)
-    np.testing.assert_array_equal(Sampler(solver)(lambda z, _: z, start), start)
+    assert final == "sigma_min" or (sampler(lambda z, _: 0 * z, start) == 0).all()  # to the bit
 
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
@@ -124,13 +77,11 @@ def test_torch_numpy_and_floats_give_the_same_numbers(solver, final):
     np.testing.assert_allclose(tensors.numpy(), floats, rtol=1e-13, atol=0)
 
 
+@dataclass
 class _OnlyArithmetic:
     """A state that knows + - * / and nothing else."""
 
-    __slots__ = ("value",)
-
-    def __init__(self, value):
-        self.value = value
+    value: float
 
     def __add__(self, other):
         return _OnlyArithmetic(self.value + other.value)
@@ -172,26 +123,11 @@ def test_denoiser_gets_plain_floats():
 
 @pytest.mark.parametrize(
     ("steps", "low", "high", "smallest", "largest"),
-    [(20, 1e-3, 1e2, 0.019, 0.21), (20, 1e-4, 1e-4, 0.26, 0.262), (64, 1e-4, 1e2, -0.0165, 0.0135)],
+    [(20, 1e-3, 1e2, 0.020, 0.209), (20, 1e-4, 1e-4, 0.261, 0.261), (64, 1e-4, 1e2, -0.015, 0.012)],
     ids=["20 steps", "20 steps, 1e-4", "64 steps"],
 )
 def test_bias_of_the_sampler_with_the_exact_denoiser(steps, low, high, smallest, largest):
     """Why thresholds use the sampler's fixed point: 2-21 % at 20 Heun steps, 26 % at 1e-4, about 1 % at 64 steps."""
     lam = np.geomspace(low, high, 31)
     bias = Sampler(num_steps=steps)(_gaussian(lam), np.full(31, 80.0)) ** 2 / lam - 1
-    assert smallest < bias.min() <= bias.max() < largest
-    if smallest < 0:  # the bounds are the facts themselves, so they must not be loose
-        assert bias.min() < -0.01
-        assert bias.max() > 0.01
-    else:
-        assert bias.min() < smallest + 0.002
-        assert bias.max() > largest - 0.003
-
-
-def test_path_passes_the_exact_solution_on_the_way():
-    """Restarting halfway is the same as going on: the solver has no memory."""
-    levels = Sampler(num_steps=30).sigmas
-    half = heun(_gaussian(1.0), 80.0, levels[:16])
-    assert heun(_gaussian(1.0), half, levels[15:]) == heun(_gaussian(1.0), 80.0, levels)
-    # 15 of 30 steps, down to sigma = 3: second-order error of these steps, 1 %.
-    assert half == pytest.approx(80 * math.sqrt((1 + levels[15] ** 2) / (1 + 80**2)), rel=0.01)
+    assert (bias.min(), bias.max()) == pytest.approx((smallest, largest), abs=0.002)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.spectra import FourierBasis, ModeStatistics
+from spectral_lightning.spectra import FourierBasis
 from spectral_lightning.theory import FullWidthConvolution, GaussianData, Objective
 from tests.support.bases import moments, pixels_of
 
@@ -28,16 +28,6 @@ def naive_spectral_matrix(covariance, shape, k):
     for x, y in itertools.product(range(len(pixels)), repeat=2):
         out += wave[x] * np.conj(wave[y]) * folded[:, x, :, y] / len(pixels)
     return out
-
-
-def stationary(size, seed=0):
-    """A random circulant covariance on a line or a torus, and the autocovariance it repeats."""
-    rng = np.random.default_rng(seed)
-    filtered = np.fft.fftn(rng.standard_normal(size))
-    auto = np.fft.ifftn(np.abs(filtered) ** 2).real
-    pixels = list(itertools.product(*map(range, size)))
-    pick = [[auto[tuple((a - b) % n for a, b, n in zip(x, y, size, strict=True))] for y in pixels] for x in pixels]
-    return np.array(pick), auto
 
 
 @pytest.mark.parametrize("bands", [None, 2])
@@ -128,33 +118,9 @@ def test_bands_by_counting(shape, bands):
 
 
 @pytest.mark.parametrize("bands", [None, 3])
-@pytest.mark.parametrize("shape", [(9,), (2, 8), (1, 4, 6)])
-def test_white_noise_is_flat(shape, bands):
-    d = math.prod(shape)
-    basis = FourierBasis.from_moments(torch.ones(d), 2.5 * torch.eye(d), shape, bands)
+def test_white_noise_is_flat(bands):
+    basis = FourierBasis.from_moments(torch.ones(24), 2.5 * torch.eye(24), (1, 4, 6), bands)
     np.testing.assert_allclose(basis.variance, 2.5, rtol=1e-13)
-    noise = torch.randn(4000, d, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 2.5**0.5 + 1
-    statistics = ModeStatistics.empty(20, basis.observables)
-    for block, part in enumerate(noise.split(200)):
-        statistics.add(block, basis.project(part.reshape(-1, *shape)))
-    off = (statistics.variance() - 2.5).abs()
-    assert (off < 4 * statistics.moment_error(4000)).all()
-    # The error of m observables of Gaussian noise is 2.5 sqrt(2 / (4000 m))
-    expected = 2.5 * (2 / (4000 * basis.multiplicity)) ** 0.5
-    np.testing.assert_allclose(statistics.moment_error(4000), expected, rtol=0.12)
-    np.testing.assert_allclose(statistics.block_error(), expected, rtol=0.7)  # of 20 blocks
-
-
-@pytest.mark.parametrize("size", [(8,), (9,), (4, 6), (5, 5)])
-def test_a_circulant_covariance_is_diagonal(size):
-    covariance, auto = stationary(size)
-    shape = size if len(size) == 1 else (1, *size)
-    basis = FourierBasis.from_moments(torch.zeros(len(covariance)), torch.from_numpy(covariance), shape)
-    spectrum = np.fft.fftn(auto).real
-    np.testing.assert_allclose(basis.variance, [spectrum[tuple(k)] for k in basis.wavevector.tolist()], atol=1e-11)
-    w = basis.vectors.numpy()
-    variance = basis.variance[basis.mode_of].numpy()
-    np.testing.assert_allclose(w.T @ covariance @ w, np.diag(variance), atol=1e-11)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -167,11 +133,6 @@ def test_theory_index_finds_the_modes_of_the_theory(shape):
     assert len(set(index.tolist())) == len(index)
     flat = np.ravel_multi_index(tuple(np.mod(basis.wavevector.numpy(), size).T), size)
     np.testing.assert_array_equal(index // channels, flat)
-
-
-@pytest.mark.parametrize(("shape", "frequency"), [((8,), [0, 1, 2, 3, 4]), ((1, 2, 4), [0, 1, 2, 2, 5**0.5, 8**0.5])])
-def test_frequencies_count_cycles_along_the_longest_side(shape, frequency):
-    np.testing.assert_allclose(sorted(basis_of(shape).frequency.tolist()), frequency, rtol=1e-14)
 
 
 def test_labels():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_lightning.spectra import ModeStatistics, PatchBasis
+from spectral_lightning.spectra import PatchBasis
 from spectral_lightning.theory import GaussianData, LocalConvolution, Objective
 from tests.support.bases import SHAPE, moments, pixels_of
 
@@ -74,26 +74,6 @@ def test_project_is_the_naive_projection_position_by_position(shape, size, strid
     np.testing.assert_allclose(basis.pool(basis.project(torch.from_numpy(x)).square()), pooled, rtol=1e-11)
 
 
-@pytest.mark.parametrize("boundary", ["circular", "valid"])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("pixels", "size"), [((9,), 4), ((5, 6), 3)])
-def test_patches_of_a_stationary_field_have_its_autocovariance(pixels, size, stride, boundary):
-    rng = np.random.default_rng(0)
-    auto = np.fft.ifftn(np.abs(np.fft.fftn(rng.standard_normal(pixels))) ** 2).real
-
-    def between(points):
-        return np.array([[auto[tuple(np.subtract(a, b) % pixels)] for b in points] for a in points])
-
-    covariance = between(list(itertools.product(*map(range, pixels))))
-    patch = between(list(itertools.product(range(size), repeat=len(pixels))))
-    shape = pixels if len(pixels) == 1 else (1, *pixels)
-    basis = PatchBasis.from_moments(
-        torch.zeros(len(covariance)), torch.from_numpy(covariance), shape, size, stride, boundary
-    )
-    v = basis.vectors.numpy()
-    np.testing.assert_allclose(v.T @ patch @ v, np.diag(basis.variance), atol=1e-11)  # whatever the positions
-
-
 @pytest.mark.parametrize("shape", [(8,), (2, 7), (1, 4, 5), (2, 4, 3)])
 def test_patch_covariance_is_that_of_the_local_convolution(shape):
     covariance, sigma = moments(shape)[1], 0.8
@@ -105,26 +85,6 @@ def test_patch_covariance_is_that_of_the_local_convolution(shape):
     centres = [3 ** len(pixels) * c + 3 ** len(pixels) // 2 for c in range(channels)]
     expected = ((v * (variance / (variance + sigma**2))) @ v.T)[centres]
     np.testing.assert_allclose(theory.kernel(np.inf, sigma).reshape(channels, -1), expected, atol=1e-10)
-
-
-def test_white_noise_is_flat():
-    basis = PatchBasis.from_moments(torch.ones(48), 3 * torch.eye(48), (3, 4, 4), 2)
-    np.testing.assert_allclose(basis.variance, 3, rtol=1e-14)
-
-
-def test_samples_have_the_components_variances():
-    shape = (1, 4, 5)
-    mean, covariance = moments(shape)
-    basis = PatchBasis.from_moments(mean, covariance, shape, 3)
-    draws = torch.randn(6000, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x = mean + draws @ torch.linalg.cholesky(covariance).T
-    statistics = ModeStatistics.empty(1, basis.observables)
-    for part in x.split(1000):
-        statistics.add(0, basis.project(part.reshape(-1, *shape)))
-    off = (statistics.variance() - basis.variance).abs() / statistics.moment_error(6000)
-    assert (off < 3.5).all()
-    assert off.max() > 0.3
-    assert (statistics.moment_error(6000) < 0.1 * basis.variance).all()
 
 
 def test_labels_and_description():

@@ -79,19 +79,6 @@ def test_shapes_that_do_not_match(modes, variance, mean):
         PCABasis(modes, variance, mean, (4,))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_project_is_the_naive_projection(dtype):
-    mean, covariance, _ = moments(4)
-    basis = PCABasis.from_moments(mean, covariance, 3, shape=(1, 2, 2))
-    x = torch.randn(5, 1, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
-    expected = [
-        [sum(float(basis.modes[i, k]) * (float(row.flatten()[i]) - float(mean[i])) for i in range(4)) for k in range(3)]
-        for row in x
-    ]
-    np.testing.assert_allclose(basis.project(x), expected, rtol=1e-12, atol=1e-14)
-    assert basis.project(x).dtype == torch.float64
-
-
 def test_null_modes_are_those_without_variance():
     mean, covariance, _ = moments(6, null=2)
     basis = PCABasis.from_moments(mean, covariance)

@@ -16,6 +16,14 @@ def plain(k):
     return Observables(torch.arange(k))
 
 
+MODE_OF = [1, 0, 1, 2, 2, 2]
+
+
+def members(replicates):
+    """Observables of every mode: coordinates 0 and 2 are mode 1, coordinate 1 mode 0, coordinates 3 to 5 mode 2."""
+    return [[r * 6 + m for r in range(replicates) for m in range(6) if MODE_OF[m] == k] for k in range(3)]
+
+
 def gathered(x, blocks=3, parts=1, observables=None):
     statistics = ModeStatistics.empty(blocks, observables or plain(x.shape[1]))
     for b, block in enumerate(np.array_split(x, blocks)):
@@ -25,41 +33,29 @@ def gathered(x, blocks=3, parts=1, observables=None):
 
 
 @pytest.mark.parametrize("parts", [1, 7])
-@pytest.mark.parametrize("blocks", [1, 3, 10])
-def test_moments_and_alignment_are_brute_force(blocks, parts):
-    x = observations()
-    statistics = gathered(x, blocks, parts)
-    covariance = np.cov(x.T, ddof=0)
-    # Sums of 90 numbers of order ten in float64
-    np.testing.assert_allclose(statistics.mean, x.mean(0), rtol=1e-13)
-    np.testing.assert_allclose(statistics.variance(), x.var(0), rtol=1e-12)
-    np.testing.assert_allclose(statistics.variance(unbiased=True), x.var(0, ddof=1), rtol=1e-12)
-    np.testing.assert_allclose(
-        statistics.alignment(), (np.diag(covariance) ** 2).sum() / (covariance**2).sum(), rtol=1e-12
-    )
-    assert statistics.total == 90
+@pytest.mark.parametrize("blocks", [3, 9])
+@pytest.mark.parametrize("replicates", [0, 1, 4])
+def test_moments_and_errors_are_brute_force(replicates, blocks, parts):
+    """Without replicates each mode has one observable: its deviation has a sign, its fourth moment is central."""
+    single = not replicates
+    x = observations(k=6 * replicates or 4, mean=-0.6)
+    own = [[k] for k in range(4)] if single else members(replicates)
+    statistics = gathered(x, blocks, parts, None if single else Observables(torch.tensor(MODE_OF), replicates))
     assert statistics.count.tolist() == [90 // blocks] * blocks
-
-
-def test_alignment_is_one_where_modes_are_uncorrelated():
-    x = np.repeat(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]]), 5, 0) + 3
-    assert gathered(x, 1).alignment() == pytest.approx(1.0, rel=1e-14)
-    assert gathered(x @ np.array([[1.0, 1.0], [1.0, -1.0]]), 1).alignment() < 0.9
-
-
-def test_block_error_is_the_scatter_of_blocks():
-    x = observations()
-    about = (x - x.mean(0)) ** 2
-    blocks = np.array([block.mean(0) for block in np.array_split(about, 9)])
-    np.testing.assert_allclose(gathered(x, 9).block_error(), blocks.std(0, ddof=1) / 3, rtol=1e-11)
-
-
-@pytest.mark.parametrize("mean", [0.0, 5.0])
-def test_moment_error_is_the_fourth_central_moments(mean):
-    x = observations(mean=mean)
-    central = x - x.mean(0)
-    expected = np.sqrt(((central**4).mean(0) - (central**2).mean(0) ** 2) / 45)
-    np.testing.assert_allclose(gathered(x).moment_error(45), expected, rtol=1e-9)
+    # Sums of 90 numbers of order ten in float64
+    np.testing.assert_allclose(statistics.mean, x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(statistics.variance(), [x[:, o].var(0).mean() for o in own], rtol=1e-12)
+    np.testing.assert_allclose(statistics.variance(True), [x[:, o].var(0, ddof=1).mean() for o in own], rtol=1e-12)
+    about = np.stack([((x - x.mean(0))[:, o] ** 2).mean(1) for o in own], 1)
+    pooled = about if single else np.stack([(x[:, o] ** 2).mean(1) for o in own], 1)
+    np.testing.assert_allclose(statistics.moment_error(45), pooled.std(0) / 45**0.5, rtol=1e-9)
+    of_blocks = np.stack([part.mean(0) for part in np.array_split(about, blocks)])
+    np.testing.assert_allclose(statistics.block_error(), of_blocks.std(0, ddof=1) / blocks**0.5, rtol=1e-10)
+    deviation = x.mean(0) if single else [(x[:, o].mean(0) ** 2).mean() ** 0.5 for o in own]
+    np.testing.assert_allclose(statistics.deviation, deviation, rtol=1e-12)
+    covariance = np.mean([np.cov(part.T, ddof=0) for part in np.split(x, replicates or 1, axis=1)], 0)
+    share = (np.diag(covariance) ** 2).sum() / (covariance**2).sum()
+    np.testing.assert_allclose(statistics.alignment(), share, rtol=1e-11)
 
 
 @pytest.mark.parametrize("mean", [0.0, 3.0])
@@ -76,14 +72,6 @@ def test_block_error_covers_the_truth(mean):
     true_error = statistics.variance().numpy().std()
     # A shifted mean must not inflate the error; 2000 columns give the mean error to 2 %
     np.testing.assert_allclose(statistics.block_error().numpy().mean(), true_error, rtol=0.08)
-
-
-def test_moment_error_covers_the_truth():
-    x = np.random.default_rng(2).standard_normal((400, 2000)) * 1.7
-    statistics = gathered(x, 1)
-    z = (statistics.variance().numpy() - 1.7**2) / statistics.moment_error(400).numpy()
-    assert 0.93 < np.mean(np.abs(z) < 1.96) < 0.965  # 95 %, standard error 0.5 %
-    np.testing.assert_allclose(statistics.moment_error(400).numpy().mean(), 1.7**2 * (2 / 400) ** 0.5, rtol=0.02)
 
 
 def test_empty_blocks_change_nothing():
@@ -123,14 +111,6 @@ def test_reduce_adds_every_field():
     assert statistics.non_finite == 8
 
 
-# Modes with several observables: coordinates 0 and 2 are mode 1, coordinate 1 mode 0, coordinates 3 to 5 mode 2.
-MODE_OF = [1, 0, 1, 2, 2, 2]
-
-
-def members(replicates):
-    return [[r * 6 + m for r in range(replicates) for m in range(6) if MODE_OF[m] == k] for k in range(3)]
-
-
 @pytest.mark.parametrize("replicates", [1, 4])
 def test_pooling_is_the_average_over_a_modes_observables(replicates):
     observables = Observables(torch.tensor(MODE_OF), replicates)
@@ -162,49 +142,3 @@ def test_one_observable_each_is_not_touched():
 def test_bad_observables(mode_of, replicates, argument):
     with pytest.raises(ValueError, match=f"`{argument}`"):
         Observables(torch.tensor(mode_of), replicates)
-
-
-@pytest.mark.parametrize("replicates", [1, 4])
-@pytest.mark.parametrize("blocks", [1, 9])
-def test_pooled_moments_are_brute_force(replicates, blocks):
-    x = observations(k=6 * replicates)
-    statistics = gathered(x, blocks, 2, Observables(torch.tensor(MODE_OF), replicates))
-    own = members(replicates)
-    np.testing.assert_allclose(statistics.mean, x.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(statistics.variance(), [x[:, o].var(0).mean() for o in own], rtol=1e-12)
-    np.testing.assert_allclose(statistics.variance(True), [x[:, o].var(0, ddof=1).mean() for o in own], rtol=1e-12)
-    pooled = np.stack([(x[:, o] ** 2).mean(1) for o in own], 1)
-    np.testing.assert_allclose(statistics.moment_error(45), pooled.std(0) / 45**0.5, rtol=1e-10)
-    about = np.stack([((x - x.mean(0))[:, o] ** 2).mean(1) for o in own], 1)
-    of_blocks = np.stack([part.mean(0) for part in np.array_split(about, blocks)])
-    if blocks > 1:
-        np.testing.assert_allclose(statistics.block_error(), of_blocks.std(0, ddof=1) / 3, rtol=1e-10)
-    np.testing.assert_allclose(statistics.deviation, [(x[:, o].mean(0) ** 2).mean() ** 0.5 for o in own], rtol=1e-12)
-    each = [np.cov(part.T, ddof=0) for part in np.split(x, replicates, axis=1)]
-    covariance = np.mean(each, 0)
-    share = (np.diag(covariance) ** 2).sum() / (covariance**2).sum()
-    np.testing.assert_allclose(statistics.alignment(), share, rtol=1e-11)
-
-
-def test_deviation_keeps_its_sign_where_modes_have_one_observable():
-    x = observations(mean=-0.6)
-    np.testing.assert_allclose(gathered(x).deviation, x.mean(0), rtol=1e-13)
-    assert (x.mean(0) < 0).any()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("replicates", [1, 5])
-def test_pooled_errors_are_those_of_simulation(replicates):
-    rng = np.random.default_rng(3)
-    # Observables that are strongly correlated, as the patches of one image are
-    n, runs, mixing = 80, 200, rng.standard_normal((6 * replicates, 6 * replicates)) / 2 + 1
-    values, by_block, by_moment = [], [], []
-    for _ in range(runs):
-        x = rng.standard_normal((n, 6 * replicates)) @ mixing
-        statistics = gathered(x, 16, 1, Observables(torch.tensor(MODE_OF), replicates))
-        values.append(statistics.variance().numpy())
-        by_block.append(statistics.block_error().numpy() ** 2)
-        by_moment.append(statistics.moment_error(n).numpy() ** 2)
-    true = np.std(values, 0)  # known to 5 % from 200 runs
-    np.testing.assert_allclose(np.mean(by_block, 0) ** 0.5, true, rtol=0.2)
-    np.testing.assert_allclose(np.mean(by_moment, 0) ** 0.5, true, rtol=0.2)

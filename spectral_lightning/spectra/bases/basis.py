@@ -107,9 +107,11 @@ class Basis(ABC):
     Attributes:
         kind: what the modes are, in words.
         vectors: as given, float64 on the CPU; so are ``mean`` and ``variance``.
-        observables: which observables belong to which mode; R is ``replicates``, the mode of every column ``mode_of``, the
-            number of observables of every mode ``multiplicity``.
         positions: as given.
+        observables: which observables belong to which mode.
+        replicates: R, how often the columns are observed in one sample.
+        mode_of: the mode of every column, ``[M]``, int64.
+        multiplicity: number of observables of every mode, ``[K]``, int64: R times its columns.
         dim: number of coordinates d of one example.
         null: modes without variance, ``[K]``, bool.
     """
