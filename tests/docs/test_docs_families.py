@@ -4,10 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from spectral_lightning import datamodules, models, spectra, theory
-from spectral_lightning.cli import main
 from spectral_lightning.diffusion import default_noise
 from spectral_lightning.theory import Preconditioning
 
@@ -81,61 +79,3 @@ def test_classes_that_are_named_exist():
         if found := re.match(r"`(\w+)\((.*)\)`", row[1]):
             fields = getattr(spectra, found.group(1)).__dataclass_fields__
             assert set(found.group(2).split(", ")) <= set(fields)
-
-
-def test_the_callbacks_shown_are_part_of_the_configuration_named():
-    (name,) = re.findall(r"In `(configs/\S+\.yaml)`:", PAGE)
-    shown = yaml.safe_load(PAGE.split("```yaml\n")[2].split("```")[0])["callbacks"]
-    found = yaml.safe_load((ROOT / name).read_text())["trainer"]["callbacks"]
-    given = [(c["class_path"], c["init_args"]) for c in found if "init_args" in c]
-    for callback in shown:
-        assert any(
-            callback["class_path"] == path and callback["init_args"].items() <= args.items() for path, args in given
-        )
-
-
-@pytest.fixture
-def printed(tmp_path, monkeypatch, capsys):
-    """Runs ``fit --print_config`` on the demo with a network; gives the exit code, the configuration and the error."""
-
-    def run(network, *arguments):
-        monkeypatch.chdir(tmp_path)
-        document = yaml.safe_load((ROOT / "configs" / "natural_patches_mlp.yaml").read_text())
-        document["model"]["init_args"]["network"] = network
-        Path("config.yaml").write_text(yaml.safe_dump(document))
-        with pytest.raises(SystemExit) as ended:
-            main(["fit", "--config=config.yaml", *arguments, "--print_config"])
-        output = capsys.readouterr()
-        return ended.value.code, yaml.safe_load(output.out), output.err
-
-    return run
-
-
-SMALL_MLP = {"embedding": 16, "width": 24}
-
-
-def test_the_command_line_keeps_what_both_networks_have(printed):
-    network = {"class_path": "spectral_lightning.models.ResidualMLP", "init_args": SMALL_MLP}
-    _, config, _ = printed(network, "--model.network=UNet", "--model.network.dropout=0.5")
-    assert config["model"]["init_args"]["shape"] == [1, 16, 16]
-    kept = config["model"]["init_args"]["network"]
-    assert kept["class_path"].split(".")[-1] == "UNet"
-    assert (kept["init_args"]["width"], kept["init_args"]["dropout"], "embedding" in kept["init_args"]) == (
-        24,
-        0.5,
-        False,
-    )
-
-
-def test_a_file_with_arguments_of_another_network_is_refused(printed):
-    code, _, error = printed({"class_path": "spectral_lightning.models.UNet", "init_args": SMALL_MLP})
-    assert code != 0
-    assert "embedding" in error
-
-
-def test_the_yaml_shown_makes_the_network(printed):
-    shown = yaml.safe_load(PAGE.split("```yaml\n")[1].split("```")[0])["model"]
-    module = getattr(models, shown["class_path"].split(".")[-1])
-    code, config, _ = printed(shown["init_args"]["network"])
-    assert (code, config["model"]["init_args"]["network"]["init_args"]["width"]) == (0, 32)
-    assert module is models.DiffusionModule

@@ -54,18 +54,6 @@ def test_exponents_are_computed_from_the_history(run):
     assert f"by step {STEPS[-1]}" in first
 
 
-def test_a_shorter_history_counts_fewer_modes(run):
-    short = SpectralHistory({"target": TARGET, "fixed_point": TARGET})
-    whole = history()
-    for index in range(20):
-        short.append(**whole.row(index))
-    short.save(run / "history.npz")
-    text = text_of(run)
-    crossed = int(row(text, "crossed / eligible").split("│")[3].split("/")[0])
-    assert 0 < crossed < 20
-    assert f"by step {STEPS[19]}" in text
-
-
 def test_a_killed_run_is_read_from_its_growing_history(run):
     whole = text_of(run)
     (run / "history.npz").unlink()

@@ -10,6 +10,7 @@ from spectral_lightning.spectra import PCABasis
 from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 from tests.support.flat import flat_tracker
 from tests.support.gaussian_images import covariance, images
+from tests.support.tiny_training import same, trainer
 
 STEPS = 10
 SCHEDULE = [0, 1, 3, 10]  # two per factor of ten
@@ -36,21 +37,11 @@ def fitted(path, make, callbacks, steps=STEPS, data=None, labels=None):
     """The module after training from one fixed seed, and its Trainer."""
     pl.seed_everything(0, verbose=False)  # the coupling of optimal transport draws from NumPy
     module = make()
-    trainer = pl.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=str(path),
-        callbacks=list(callbacks),
-    )
+    run = trainer(path, callbacks, max_steps=steps)
     tensors = [images(256) if data is None else data, *([] if labels is None else [labels])]
-    trainer.fit(module, DataLoader(TensorDataset(*tensors), batch_size=16, shuffle=True))
-    assert trainer.global_step == steps
-    return module, trainer
+    run.fit(module, DataLoader(TensorDataset(*tensors), batch_size=16, shuffle=True))
+    assert run.global_step == steps
+    return module, run
 
 
 def attached_run(tmp_path, monkeypatch, make, callbacks, line, **options):
@@ -61,8 +52,8 @@ def attached_run(tmp_path, monkeypatch, make, callbacks, line, **options):
     drawn = torch.random.get_rng_state()
     tracked, tracked_trainer = fitted(tmp_path / "tracked", make, callbacks, **options)
     assert torch.equal(torch.random.get_rng_state(), drawn)
-    _same(plain.state_dict(), tracked.state_dict())
-    _same(_moments(plain_trainer), _moments(tracked_trainer))
+    assert same(plain, tracked)
+    assert same(_moments(plain_trainer), _moments(tracked_trainer))
     history = callbacks[0].history
     assert history.steps.tolist() == SCHEDULE
     assert np.isfinite(history.variance).all()
@@ -79,12 +70,6 @@ def attached_run(tmp_path, monkeypatch, make, callbacks, line, **options):
 def _moments(trainer):
     state = trainer.optimizers[0].state_dict()["state"]
     return {f"{i}.{name}": value for i, one in state.items() for name, value in one.items()}
-
-
-def _same(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
 
 
 def posterior_mean(z, sigma):
