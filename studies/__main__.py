@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from jsonargparse import auto_cli
 
-from studies import running
-from studies.catalogue import chosen
+from studies import trainings
 from studies.page import write
 
 
@@ -18,7 +17,7 @@ def run(names: Sequence[str] = (), jobs: int = 2) -> None:
         names: studies; all of them by default.
         jobs: trainings at a time, each on one thread.
     """
-    running.run_all(chosen(names), jobs)
+    trainings.run_all(trainings.chosen(names), jobs)
     write()
 
 
@@ -28,7 +27,7 @@ def adopt(names: Sequence[str] = ()) -> None:
     Args:
         names: studies; all of them by default.
     """
-    running.adopt(chosen(names))
+    trainings.adopt(trainings.chosen(names))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from spectral_lightning.prediction import Comparison
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning
-from studies.catalogue import NAMES
 from studies.networks import SharedLayer, unit_weight
 from studies.statistics import WAYS, Array, Estimate, Mask, resampled
 from studies.store import Results, Stored
+from studies.trainings import NAMES
 
 __all__ = ["CHANGES", "CRITERIA", "LADDER", "Rung", "change", "exponent", "gaussian"]
 
@@ -84,17 +84,11 @@ def _table(theory: LearningDynamics, history: SpectralHistory) -> tuple[Array, A
 
 @dataclass(frozen=True)
 class Rung:
-    """A step of the ladder by one criterion of emergence.
-
-    Attributes:
-        stored: its result.
-        criterion: of emergence.
-        table: steps and variances of the step's own theory, if it has one.
-    """
+    """A step of the ladder by one criterion of emergence."""
 
     stored: Stored
     criterion: str
-    table: tuple[Array, Array] | None = None
+    table: tuple[Array, Array] | None = None  # steps and variances of the step's own theory, if it has one
 
     @cached_property
     def compared(self) -> Comparison:

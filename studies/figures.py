@@ -17,9 +17,9 @@ from PIL import Image
 
 from spectral_lightning.emergence import STATUS
 from spectral_lightning.spectra.files import replacing
-from studies.catalogue import NAMES
 from studies.exponents import CHANGES, CRITERIA, LADDER
 from studies.statistics import WAYS, Ordering
+from studies.trainings import NAMES
 
 __all__ = ["FIGURES", "save"]
 
@@ -109,8 +109,8 @@ def _order(axes: Axes, found: Sequence[Ordering]) -> None:
         style: dict[str, Any] = {
             "color": _COLOR[one.way],
             "marker": _MARKER[one.way],
-            "markersize": 2.6,
             "linestyle": "",
+            "markersize": 2.6,
         }
         variance, law, crossed = one.found.variance, one.law, one.found.crossed(one.way)
         waiting = one.found.eligible(one.way) & ~crossed

@@ -165,23 +165,16 @@ class SharedLayer(ModewiseDynamics):
     def _features(self, sigma: Array) -> Array:
         return np.asarray(features(torch.as_tensor(np.log(sigma)), self.share))
 
-    def _quadratic(self, variance: Array) -> tuple[Array, Array]:
-        """``2 eta M`` and ``2 eta v`` of modes of the given variances, ``[K, J, J]`` and ``[K, J]``."""
-        sigma, lam = self._levels, variance[:, None]
-        rate = self._probability * self.objective.rate(sigma, lam + sigma**2)
-        optimum = self.objective.network_gain(sigma, lam / (lam + sigma**2))
-        phi = self._features(sigma)
-        second = np.einsum("km,mi,mj->kij", rate, phi, phi, optimize=True)
-        return second, np.asarray((rate * optimum) @ phi)
-
     def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
         """Gain of the denoiser, arguments broadcast; see :class:`ModewiseDynamics`."""
         unique, index = np.unique(variance, return_inverse=True)
-        index = index.reshape(variance.shape)
-        second, first = self._quadratic(unique)
-        values, vectors = np.linalg.eigh(second)
+        index, levels, lam = index.reshape(variance.shape), self._levels, unique[:, None]
+        rate = self._probability * self.objective.rate(levels, lam + levels**2)
+        optimum = self.objective.network_gain(levels, lam / (lam + levels**2))
+        phi = self._features(levels)
+        values, vectors = np.linalg.eigh(np.einsum("km,mi,mj->kij", rate, phi, phi, optimize=True))  # of 2 eta M
         values = np.maximum(values, 0.0)  # rounding of directions that no noise level sees
-        along = np.einsum("kji,kj->ki", vectors, first)
+        along = np.einsum("kji,kj->ki", vectors, (rate * optimum) @ phi)  # 2 eta v
         end = np.divide(along, values, out=np.zeros(along.shape), where=values > 1e-14 * values.max())
         left = self.objective.remaining(np.asarray(time)[..., None], values[index])
         gains = np.einsum("...ji,...i->...j", vectors[index], end[index] * (1 - left), optimize=True)

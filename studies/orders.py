@@ -15,7 +15,6 @@ from spectral_lightning.emergence import STATUS, ModeEmergence, emergence, first
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import GaussianData, LocalConvolution, Objective
-from studies.catalogue import NAMES
 from studies.statistics import (
     WAYS,
     Array,
@@ -26,6 +25,7 @@ from studies.statistics import (
     resampled,
 )
 from studies.store import Results, Stored
+from studies.trainings import NAMES
 
 __all__ = ["circular_modes", "constant_share", "correlations", "ended", "images", "last_passage", "local_limit"]
 __all__ += ["orders", "patches", "progress", "rate_ratio"]

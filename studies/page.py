@@ -11,13 +11,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spectral_lightning.emergence import PowerLaw
 from spectral_lightning.spectra.files import replacing
-from studies.catalogue import NAMES, STUDIES
 from studies.exponents import exponent, gaussian
 from studies.figures import FIGURES, save
 from studies.orders import images, patches
 from studies.predictions import predictions
 from studies.statistics import Estimate, mean_ratio, placed
 from studies.store import ROOT, STORE, load
+from studies.trainings import NAMES, STUDIES
 
 __all__ = ["computed", "macros", "page", "readme", "write"]
 

@@ -69,14 +69,15 @@ def _swaps(results: Results, prefix: str, seeds: Sequence[int], pairs: Pairs) ->
     """
     ranks = np.asarray(pairs)
     plain, swapped = ([results[f"{prefix}{edit}_seed{s}"] for s in seeds] for edit in ("plain", "swapped"))
-    before, after = (
-        [np.concatenate([one.time(kind)[order] for one in trainings]) for kind in (False, True)]
-        for trainings, order in ((plain, ranks), (swapped, ranks[:, ::-1]))
-    )
+
+    def pairs_of(predicted: bool) -> dict[str, Any]:
+        before, after = ([one.time(predicted) for one in trainings] for trainings in (plain, swapped))
+        return exchanged(np.concatenate([t[ranks] for t in before]), np.concatenate([t[ranks[:, ::-1]] for t in after]))
+
     others = [np.delete(two.time() / one.time(), ranks) for one, two in zip(plain, swapped, strict=True)]
     return {
-        "measured": exchanged(before[0], after[0]),
-        "predicted": exchanged(before[1], after[1]),
+        "measured": pairs_of(False),
+        "predicted": pairs_of(True),
         "seeds": np.repeat(seeds, len(pairs)),
         "variances": np.concatenate([one.history.target[ranks] for one in plain]),
         "others": [ratios[np.isfinite(ratios)] for ratios in others],

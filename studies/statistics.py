@@ -14,8 +14,18 @@ from scipy import stats
 
 from spectral_lightning.emergence import ModeEmergence, PowerLaw
 
-__all__ = ["WAYS", "Array", "Estimate", "Mask", "Ordering", "judged", "mean_ratio", "placed", "rank_correlation"]
-__all__ += ["resampled", "spread"]
+__all__ = [
+    "WAYS",
+    "Array",
+    "Estimate",
+    "Mask",
+    "Ordering",
+    "judged",
+    "mean_ratio",
+    "placed",
+    "rank_correlation",
+    "resampled",
+]
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -27,21 +37,13 @@ _SPREAD = "flat, yet spread"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval.
+    """A number with its 95 % interval."""
 
-    Attributes:
-        value: NaN if not determinable.
-        low: lower end; infinite if the interval is open there.
-        high: upper end; the same.
-        bound: whether the value is only a lower bound.
-        count: modes it rests on; 0 if not stated.
-    """
-
-    value: float = math.nan
-    low: float = math.nan
+    value: float = math.nan  # if not determinable
+    low: float = math.nan  # infinite if the interval is open there, as is the other end
     high: float = math.nan
-    bound: bool = False
-    count: int = 0
+    bound: bool = False  # whether the value is only a lower bound
+    count: int = 0  # modes it rests on, if stated
 
     @classmethod
     def of(cls, drawn: Array) -> Self:
@@ -122,19 +124,6 @@ def rank_correlation(time: Array, variance: Array, given: Array | None = None) -
     return Estimate(r, min(r, low), max(r, high))
 
 
-def spread(time: Array, last_step: int) -> Estimate:
-    """Ratio of the 90th to the 10th percentile of emergence, with a bootstrap interval over modes.
-
-    A mode that has not crossed, of time NaN, counts as the last step, and the ratio may be a lower bound.
-    """
-    crossed = np.isfinite(time)
-    if int(crossed.sum()) < _LEAST:
-        return Estimate()
-    log = np.log(np.where(crossed, time, last_step))
-    drawn = resampled(lambda log: stats.iqr(log, axis=-1, rng=(10, 90)), log, draws=500)
-    return replace(Estimate.of(np.exp(drawn)), bound=bool(np.mean(~crossed) > 0.1))
-
-
 def placed(laws: Sequence[PowerLaw], value: float) -> str:
     """How intervals lie to a value."""
     sides = {"below" if law.high < value else "above" if law.low > value else "agrees with" for law in laws}
@@ -145,17 +134,11 @@ def placed(laws: Sequence[PowerLaw], value: float) -> str:
 
 @dataclass(frozen=True)
 class Ordering:
-    """The order in which the modes of one direction emerged.
+    """The order in which the modes of one direction emerged."""
 
-    Attributes:
-        found: emergence of all modes.
-        way: ``"rising"`` or ``"falling"``.
-        last_step: of the measurement.
-    """
-
-    found: ModeEmergence
-    way: str
-    last_step: int
+    found: ModeEmergence  # of all modes
+    way: str  # "rising" or "falling"
+    last_step: int  # of the measurement
 
     @cached_property
     def law(self) -> PowerLaw:
@@ -170,8 +153,17 @@ class Ordering:
 
     @cached_property
     def spread(self) -> Estimate:
-        """Ratio of the 90th to the 10th percentile of the step."""
-        return spread(self.found.time[self.found.eligible(self.way)], self.last_step)
+        """Ratio of the 90th to the 10th percentile of the step, with a bootstrap interval over modes.
+
+        A mode that has not crossed counts as the last step, and the ratio may be a lower bound.
+        """
+        time = self.found.time[self.found.eligible(self.way)]
+        crossed = np.isfinite(time)
+        if crossed.sum() < _LEAST:
+            return Estimate()
+        log = np.log(np.where(crossed, time, self.last_step))
+        drawn = resampled(lambda log: stats.iqr(log, axis=-1, rng=(10, 90)), log, draws=500)
+        return replace(Estimate.of(np.exp(drawn)), bound=bool(np.mean(~crossed) > 0.1))
 
     @cached_property
     def verdict(self) -> str:

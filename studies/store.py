@@ -49,14 +49,9 @@ def _single(array: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Stored:
-    """What one tracker measured in one training, and the prediction beside it.
+    """What one tracker measured in one training, and the prediction beside it."""
 
-    Attributes:
-        directory: of the training.
-        tracker: name of the tracker.
-    """
-
-    directory: Path
+    directory: Path  # of the training
     tracker: str = "spectral"
 
     @cached_property

@@ -9,10 +9,10 @@ import pytest
 
 from spectral_lightning.datamodules import GaussianDataModule
 from spectral_lightning.sampling import heun
-from studies.catalogue import STUDIES
 from studies.exponents import CHANGES, LADDER, change, exponent
 from studies.statistics import placed
 from studies.store import STORE, load
+from studies.trainings import STUDIES
 from tests.support.stored_orders import arrays, level, passages
 
 STEPS = {**LADDER, **CHANGES}

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from studies import orders
-from studies.catalogue import NAMES, STUDIES
 from studies.store import STORE, load
+from studies.trainings import NAMES, STUDIES
 from tests.support.stored_orders import START, arrays, emergence_by_law, half_plane, history, passages, rewritten, store
 
 

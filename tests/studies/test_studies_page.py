@@ -9,11 +9,10 @@ from PIL import Image
 from scipy import stats
 
 from studies import page
-from studies.catalogue import STUDIES
 from studies.figures import FIGURES, save
 from studies.orders import patches
-from studies.running import is_done
 from studies.store import ROOT, STORE, load
+from studies.trainings import STUDIES, is_done
 from tests.support.stored_orders import arrays, passages
 
 RUNS = [(study, run) for study, runs in STUDIES.items() for run in runs]

@@ -8,11 +8,11 @@ from spectral_lightning.datamodules import GaussianDataModule, SwapVariances
 from spectral_lightning.emergence import emergence
 from spectral_lightning.spectra import SpectralHistory
 from studies import predictions
-from studies.catalogue import STUDIES
 from studies.page import macros
 from studies.predictions import GAUSSIAN_PAIRS, PHOTOGRAPH_PAIRS, SEEDS, SHARES, exchanged
 from studies.statistics import Estimate
 from studies.store import STORE, load
+from studies.trainings import STUDIES
 from tests.support.stored_orders import arrays, passages
 
 

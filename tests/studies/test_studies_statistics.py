@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from studies.orders import orders
-from studies.statistics import Estimate, judged, mean_ratio, rank_correlation, resampled, spread
+from studies.statistics import Estimate, judged, mean_ratio, rank_correlation, resampled
 from tests.support.stored_orders import emergence_by_law, history, store
 
 
@@ -92,14 +92,13 @@ def test_a_perfect_order_of_few_modes_has_an_interval(count):
     assert perfect.high == pytest.approx(nearly.high, abs=1e-9)
 
 
-def test_spread_is_the_ratio_of_percentiles_or_a_bound():
-    time = np.exp(np.random.default_rng(3).normal(size=200))
+def test_spread_is_the_ratio_of_percentiles(tmp_path):
+    time = 40 * np.exp(0.5 * np.random.default_rng(3).normal(size=200))
     low, high = np.exp(np.percentile(np.log(time), [10, 90]))
-    found = spread(time, 1000)
-    assert found.value == pytest.approx(high / low, rel=1e-12)
-    assert found.low == pytest.approx(found.value * np.exp(-1.96 * 2 * 0.121), rel=0.15)  # its error for a Gaussian
+    found = falling(tmp_path / "a", time, np.geomspace(0.4, 0.004, 200)).spread
+    assert found.value == pytest.approx(high / low, rel=1e-5)
+    assert found.low == pytest.approx(found.value * np.exp(-1.96 * 0.121), rel=0.15)  # its error for a Gaussian
     assert not found.bound
-    assert spread(np.where(time > np.median(time), np.nan, time), 1000).bound
 
 
 def test_mean_ratio_has_the_interval_of_a_t_distribution():

@@ -14,9 +14,9 @@ from lightning.pytorch import LightningDataModule, LightningModule
 
 from spectral_lightning.cli import main
 from spectral_lightning.cli.training import SpectralCLI
-from studies import running
-from studies.catalogue import STUDIES, Run, chosen
+from studies import trainings
 from studies.store import ROOT, load
+from studies.trainings import STUDIES, Run, chosen
 
 
 def small(name="small", steps=6, **changes):
@@ -49,7 +49,7 @@ def in_process(arguments, log):
 
 
 def run(place, *runs, training=in_process):
-    running.run_all({"tried": runs}, 1, place / "store", place / "work", training)
+    trainings.run_all({"tried": runs}, 1, place / "store", place / "work", training)
     return load(place / "store" / "tried", [one.name for one in runs])
 
 
@@ -96,19 +96,19 @@ def test_every_training_is_accepted_by_the_command_line_and_measured_in_eigenmod
 def test_a_class_that_moves_changes_no_fingerprint_and_everything_else_does():
     one = {"a": {"class_path": "studies.networks.Net", "weight": "spectral_lightning.x.f"}, "b": 1}
     moved = {"b": 1, "a": {"class_path": "experiments.Net", "weight": "spectral_lightning.f"}}
-    assert running.fingerprint(one) == running.fingerprint(moved)
+    assert trainings.fingerprint(one) == trainings.fingerprint(moved)
     for change in ({"b": 2}, {"a": {"class_path": "studies.networks.Other"}}, {"c": "torch.optim.SGD"}):
-        assert running.fingerprint({**one, **change}) != running.fingerprint(one)
+        assert trainings.fingerprint({**one, **change}) != trainings.fingerprint(one)
 
 
 def test_results_are_adopted_for_a_configuration_in_which_settings_were_renamed(tmp_path, capsys):
     place, before = tmp_path / "tried" / "small", small(steps=7).configuration()
     place.mkdir(parents=True)
     (place / "config.yaml").write_text(yaml.safe_dump(before))
-    (place / "run.json").write_text(json.dumps({"configuration": running.fingerprint(before), "seconds": 1.0}))
-    assert (running.is_done(small(steps=7), place), running.is_done(small(), place)) == (True, False)
-    running.adopt({"tried": [small(), small("never_trained")]}, tmp_path)
-    assert running.is_done(small(), place)
+    (place / "run.json").write_text(json.dumps({"configuration": trainings.fingerprint(before), "seconds": 1.0}))
+    assert (trainings.is_done(small(steps=7), place), trainings.is_done(small(), place)) == (True, False)
+    trainings.adopt({"tried": [small(), small("never_trained")]}, tmp_path)
+    assert trainings.is_done(small(), place)
     assert not (tmp_path / "tried" / "never_trained").exists()
     assert yaml.safe_load((place / "config.yaml").read_text()) == before
     said = capsys.readouterr().out
@@ -133,7 +133,7 @@ def test_a_training_that_fails_is_named_once_the_others_have_ended(tmp_path):
     broken = small("broken", **{"model.init_args.optimizer.init_args.lr": 1e9})
     with pytest.raises(RuntimeError, match="tried/broken"):
         run(tmp_path, broken, small("whole"))
-    assert running.is_done(small("whole"), tmp_path / "store" / "tried" / "whole")
+    assert trainings.is_done(small("whole"), tmp_path / "store" / "tried" / "whole")
     assert not (tmp_path / "store" / "tried" / "broken").exists()
     [log] = (tmp_path / "work" / "tried" / "broken").glob("*/training.log")
     assert "ValueError" in log.read_text()
@@ -143,15 +143,15 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from lightning.pytorch import Trainer
-from studies import running
-from tests.studies.test_studies_running import run, small
+from studies import trainings
+from tests.studies.test_studies_trainings import run, small
 
 def dies(self, *_args, before=Trainer.save_checkpoint, **_options):
     if self.global_step == 20:
         os.kill(os.getpid(), signal.SIGKILL)
     before(self, *_args, **_options)
 
-Trainer.save_checkpoint, running._EVERY = dies, 10
+Trainer.save_checkpoint, trainings._EVERY = dies, 10
 run(Path(sys.argv[1]), small(steps=30))
 """
 
@@ -162,7 +162,7 @@ def test_a_killed_training_ends_bit_equal_to_a_whole_one(tmp_path):
     ended = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path / "cut")], cwd=ROOT, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert not (tmp_path / "cut" / "store").exists()
-    mark = running.fingerprint(small(steps=30).configuration())
+    mark = trainings.fingerprint(small(steps=30).configuration())
     checkpoint = tmp_path / "cut" / "work" / "tried" / "small" / mark / "last.ckpt"
     assert torch.load(checkpoint, weights_only=False)["global_step"] == 10
     given = []

@@ -1,7 +1,8 @@
-"""Trainings: run, resumed where they were interrupted, stored once they end."""
+"""Trainings: files of ``configs/`` with the changes that ``trainings.yaml`` makes in them, run, resumed, stored once they end."""
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -12,22 +13,87 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from spectral_lightning.spectra import SpectralHistory
-from studies.catalogue import Run, Studies
 from studies.store import ROOT, STORE, write_tables
 
-__all__ = ["WORK", "adopt", "fingerprint", "is_done", "run_all", "train"]
+__all__ = ["NAMES", "STUDIES", "WORK", "Run", "adopt", "chosen", "fingerprint", "is_done", "run_all", "train"]
 
+_HERE = Path(__file__).parent
 WORK = ROOT / "runs" / "results"
 _EVERY = 200  # steps between checkpoints: what an interruption costs at most
 
-_console = Console(markup=False, highlight=False)
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a configuration and its changes.
+
+    Given are ``config``, the name of a file in ``configs/`` without ``.yaml``; ``trackers``, the arguments of each tracker,
+    whose ``overlay`` holds those of the prediction, or False for none; and values by dotted key, such as
+    ``{"trainer.max_steps": 10}``, each of which replaces what was there.
+    """
+
+    name: str  # unique in its study
+    given: Mapping[str, Any]
+
+    def configuration(self) -> dict[str, Any]:
+        """The whole configuration, as ``spectral-lightning fit --config`` reads it.
+
+        Raises:
+            ValueError: for a change inside something that is not a table.
+        """
+        changes = {**self.given, "trainer.callbacks": self._callbacks()}
+        del changes["trackers"]
+        whole: dict[str, Any] = yaml.safe_load((ROOT / "configs" / f"{changes.pop('config')}.yaml").read_text())
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            place: Any = whole
+            for parent in parents:
+                place = place.setdefault(parent, {}) if isinstance(place, dict) else None
+            if not isinstance(place, dict):
+                raise ValueError(f"`changes` must name entries of tables, got {key!r}. Give the list as a whole.")
+            place[last] = copy.deepcopy(value)
+        return whole
+
+    def _callbacks(self) -> list[dict[str, Any]]:
+        found = []
+        for one in self.given["trackers"]:
+            about = {name: value for name, value in one.items() if name != "overlay"}
+            found.append({"class_path": "spectral_lightning.callbacks.SpectralTracker", "init_args": about})
+            if one.get("overlay") is not False:
+                overlay = {"tracker": one["name"], "figures_per_decade": 1, **one.get("overlay", {})}
+                found.append({"class_path": "spectral_lightning.callbacks.AnalyticOverlay", "init_args": overlay})
+        return found
+
+
+Studies = Mapping[str, Sequence[Run]]
+
+STUDIES: Studies = {
+    study: [Run(name, given) for name, given in runs.items()]
+    for study, runs in yaml.safe_load((_HERE / "trainings.yaml").read_text()).items()
+    if not study.startswith(".")
+}
+"""The trainings of every study by name, the longest ones first."""
+
+NAMES: dict[str, dict[str, Any]] = yaml.safe_load((_HERE / "names.yaml").read_text())
+"""What the page calls them."""
+
+
+def chosen(names: Sequence[str]) -> Studies:
+    """The named studies, or all of them.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    unknown = sorted(set(names) - set(STUDIES))
+    if unknown:
+        raise ValueError(f"`names` must be among {', '.join(STUDIES)}, got {', '.join(unknown)}.")
+    return {name: STUDIES[name] for name in names or STUDIES}
 
 
 def fingerprint(configuration: Mapping[str, Any]) -> str:
@@ -57,7 +123,7 @@ def adopt(studies: Studies, store: Path = STORE) -> None:
             before, after = (stored / "config.yaml").read_text(), _yaml(run.configuration())
             names = str(stored.relative_to(store)), "now"
             for line in difflib.unified_diff(before.splitlines(), after.splitlines(), *names, n=1, lineterm=""):
-                _console.print(line)
+                print(line)
             _about(run, stored, json.loads((stored / "run.json").read_text()))
 
 
@@ -93,11 +159,11 @@ def run_all(
     def failed(run: Run, place: str) -> Path | None:
         # A directory for each configuration: a checkpoint of another one is not continued from.
         directory = work / place / fingerprint(run.configuration())
-        _console.print(f"started: {place}")
+        print(f"started: {place}")
         fine = training(_prepared(run, directory), directory / "training.log")
         if fine:
             _keep(run, directory / "log", store / place)
-        _console.print(f"{'done' if fine else 'failed'}: {place}")
+        print(f"{'done' if fine else 'failed'}: {place}")
         return None if fine else directory
 
     places = [(run, f"{name}/{run.name}") for name, runs in studies.items() for run in runs]
