@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -52,34 +53,23 @@ def check(
         ) from error
 
 
-def check_again(
-    probe: SpectralProbe,
-    denoiser: Denoiser,
-    device: torch.device,
-    dtype: torch.dtype,
-    condition: Tensor | None,
-    last: int,
-    step: int,
-) -> None:
+def check_again(look: Callable[[], None], last: int, step: int, first_rank: bool = True) -> None:
     """Check again at steps 100, 1000, ...: the output of an untrained network does not reveal a wrong convention.
 
     A mistake found by then only warns: it affects the measurement, not the training.
 
     Args:
-        probe: basis, sampler and latents.
-        denoiser: as for :func:`check`.
-        device: as for :func:`check`.
-        dtype: as for :func:`check`.
-        condition: as for :func:`check`.
+        look: calls :func:`check`.
         last: step of the last measurement.
         step: step of this one.
+        first_rank: whether this process warns.
     """
     if step < _FIRST or not _AGAIN.due(last, step):
         return
     try:
-        check(probe, denoiser, device, dtype, condition)
+        look()
     except (TypeError, ValueError) as error:
-        if probe.ranks.rank == 0:
+        if first_rank:
             warnings.warn(
                 f"What is measured at step {step} is probably not the model: {error} The training is not affected, but all "
                 "variances measured in this run are wrong. Correct `denoiser`, then resume or start again.",

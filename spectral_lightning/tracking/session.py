@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from spectral_lightning.diffusion import state_dtype
+from spectral_lightning.diffusion import Denoiser, state_dtype
 from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.spectra import (
     Basis,
@@ -288,8 +288,7 @@ class Session:
                     sums = self._sums(samples or [])
                     gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
                     if not any(int(part.non_finite) for part in sums):  # NaN and infinity reveal no convention
-                        looked = (probe, denoiser, training.device, self._dtype, self._looked_at)
-                        check_again(*looked, self.last_step, step)
+                        check_again(partial(self._look, denoiser), self.last_step, step, probe.ranks.rank == 0)
                 if attempt.failed:
                     return
                 # Kept until the next measurement, for sessions that measure after this one.
@@ -403,7 +402,7 @@ class Session:
         wanted = self.history is None and probe.sampler is not None
         with self.cost.of("sampling"):
             with together(probe.ranks), self.model.held(training.module) as denoiser:
-                check(probe, denoiser, training.device, self._dtype, self._looked_at)
+                self._look(denoiser)
                 sums = self._gain_sums() if wanted else None
             if sums is not None:
                 gain = probe.gain_of(sums)
@@ -420,11 +419,11 @@ class Session:
             about["groups"] = list(self.groups.names)
         return probe.history(None if gain is None else gain.numpy(), static, **about)
 
-    @property
-    def _looked_at(self) -> Tensor | None:
-        """The condition for checking the denoiser: all labels in turn, or the user's."""
+    def _look(self, denoiser: Denoiser) -> None:
+        """Check the denoiser, under all labels in turn or the user's condition."""
         labels = [g for g in self.labels if g is not None]
-        return torch.tensor(labels) if labels else self.settings.sampling.condition
+        condition = torch.tensor(labels) if labels else self.settings.sampling.condition
+        check(self.probe, denoiser, self.training.device, self._dtype, condition)
 
     def _open(self) -> None:
         """Open the files, start the observers, and write the history so far."""
