@@ -159,11 +159,11 @@ def run_all(
     def failed(run: Run, place: str) -> Path | None:
         # A directory for each configuration: a checkpoint of another one is not continued from.
         directory = work / place / fingerprint(run.configuration())
-        print(f"started: {place}")
+        print(f"started: {place}", flush=True)
         fine = training(_prepared(run, directory), directory / "training.log")
         if fine:
             _keep(run, directory / "log", store / place)
-        print(f"{'done' if fine else 'failed'}: {place}")
+        print(f"{'done' if fine else 'failed'}: {place}", flush=True)
         return None if fine else directory
 
     places = [(run, f"{name}/{run.name}") for name, runs in studies.items() for run in runs]

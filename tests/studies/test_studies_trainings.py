@@ -35,7 +35,7 @@ def small(name="small", steps=6, **changes):
 
 
 def in_process(arguments, log):
-    """Trains here: a process of its own would spend most of its time importing."""
+    """Trains here: another process would spend most of its time importing."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

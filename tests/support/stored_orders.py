@@ -1,4 +1,4 @@
-"""Stored trainings whose emergence is known, and emergence by a route of its own: loops and NumPy."""
+"""Stored trainings whose emergence is known, and emergence computed independently, by loops in NumPy."""
 
 import json
 
