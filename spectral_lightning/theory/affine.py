@@ -13,10 +13,9 @@ from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory.curves import Curves
 from spectral_lightning.theory.dynamics import LearningDynamics
 from spectral_lightning.theory.solving.axes import checked
-from spectral_lightning.theory.solving.blocks import Blocks
+from spectral_lightning.theory.solving.generation import flow_propagator, sampled_propagator
 from spectral_lightning.theory.solving.passage import time_grid
-from spectral_lightning.theory.solving.propagation import flow_propagator, sampled_propagator
-from spectral_lightning.theory.solving.regression import AffineRegression
+from spectral_lightning.theory.solving.regression import AffineRegression, Blocks
 
 __all__ = ["AffineCurves"]
 
@@ -37,11 +36,14 @@ class AffineCurves(Curves):
         family: the family.
         blocks: moments of the data.
         regression: the learning problem of the weights and the bias on these data.
+        size: axes of the blocks in matrices and vectors; none for a single block.
     """
 
-    def __init__(self, family: LearningDynamics, blocks: Blocks, regression: AffineRegression) -> None:
+    def __init__(
+        self, family: LearningDynamics, blocks: Blocks, regression: AffineRegression, size: tuple[int, ...] = ()
+    ) -> None:
         super().__init__(family, blocks.variance.reshape(-1))
-        self.blocks, self.regression = blocks, regression
+        self.blocks, self.regression, self.size = blocks, regression, size
 
     def stable_learning_rate(self, sigma: ArrayLike) -> float:
         """Largest learning rate at which descent converges at all these noise levels."""
@@ -66,14 +68,6 @@ class AffineCurves(Curves):
         error = error + level**2 * (weight @ np.swapaxes(weight.conj(), -1, -2))
         total = np.trace(error.real, axis1=-2, axis2=-1) + (np.abs(miss) ** 2).sum(axis=-1)
         return _shaped(total.sum(axis=-1), time, sigma)
-
-    def generated_variance(
-        self, time: ArrayLike, sampler: Sampler | None = None, initial_gain: ArrayLike | None = None
-    ) -> Array:
-        """Variance of the generated samples; see :meth:`Curves.generated_variance`."""
-        gain = self._level_gains(initial_gain, sampler)
-        flat = checked(time=time)[0].reshape(-1)
-        return _shaped(self._chunked(partial(self._variances, sampler=sampler, gain=gain), flat)[0], time)
 
     def kl_divergence(
         self, time: ArrayLike, sampler: Sampler | None = None, initial_gain: ArrayLike | None = None
@@ -146,7 +140,7 @@ class AffineCurves(Curves):
         flat = time[:, 0] if time.ndim == 2 else time
         table = self._chunked(partial(self._variances, sampler=sampler, gain=gain), flat)[0]
         with np.errstate(divide="ignore"):
-            return np.log(table[:, mode[0]] if time.ndim == 2 else table[np.arange(len(time)), mode])
+            return np.log(np.maximum(table[:, mode[0]] if time.ndim == 2 else table[np.arange(len(time)), mode], 0.0))
 
     def _chunked(self, method: Callable[[Array], tuple[Field, ...]], time: Array) -> list[Field]:
         """Results of ``method`` over a time axis, in pieces that bound the memory."""
@@ -156,6 +150,11 @@ class AffineCurves(Curves):
         rows = max(1, _CELLS // (depth * data.size))
         parts = [method(time[first : first + rows]) for first in range(0, max(1, len(time)), rows)]
         return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+    def _unfolded(self, flat: Field, *axes: ArrayLike) -> Field:
+        """Undo the flattening of the leading axes and of the blocks behind them."""
+        blocks = flat.shape[len(axes) + 1 :]
+        return _shaped(flat.reshape(flat.shape[: len(axes)] + self.size + blocks), *axes)
 
     def _time_range(self) -> tuple[float, float]:
         """From well before the fastest weight moves to after the slowest has settled."""

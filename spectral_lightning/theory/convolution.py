@@ -13,8 +13,7 @@ from spectral_lightning.theory.affine import AffineCurves
 from spectral_lightning.theory.data import GaussianData, GaussianField
 from spectral_lightning.theory.dynamics import LearningDynamics
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.solving.blocks import Blocks
-from spectral_lightning.theory.solving.regression import AffineRegression
+from spectral_lightning.theory.solving.regression import AffineRegression, Blocks
 
 __all__ = ["Bias", "CircularConvolution", "ConvolutionCurves"]
 
@@ -47,11 +46,21 @@ class CircularConvolution(LearningDynamics):
         if bias is None and init_bias != 0:
             raise ValueError(f"`init_bias` must be 0 without a bias, got {init_bias!r}. Or pass bias='shared'.")
 
-    def _field(self, data: GaussianData | GaussianField) -> GaussianField:
+    def _moments(self, data: GaussianData | GaussianField) -> tuple[GaussianField, Blocks, NDArray[np.bool_], float]:
+        """The field, its blocks of channels by frequency, whose mean a bias carries, and how fast the bias learns.
+
+        A mean that no bias can carry counts as second moment.
+        """
         field = data.field if isinstance(data, GaussianData) else data
         if not isinstance(field, GaussianField):
             raise TypeError(f"`data` must be GaussianData or a GaussianField for {self!r}, got {type(data).__name__}.")
-        return field
+        pixels, channels, axes = field.pixels, field.channels, tuple(range(1, field.mean.ndim))
+        count, speed = {None: (0, 0.0), "shared": (1, float(pixels)), "per_pixel": (pixels, 1.0)}[self.bias]
+        carried = np.arange(pixels) < count
+        wave = np.fft.fftn(field.mean, axes=axes, norm="ortho").reshape(channels, pixels).T
+        rest = np.where(carried[:, None], 0.0, wave)
+        second = field.spectrum.reshape(pixels, channels, channels) + rest[:, :, None] * rest[:, None, :].conj()
+        return field, Blocks(second, wave - rest), carried, speed
 
 
 class ConvolutionCurves(AffineCurves):
@@ -69,15 +78,13 @@ class ConvolutionCurves(AffineCurves):
     def __init__(
         self, family: CircularConvolution, field: GaussianField, blocks: Blocks, regression: AffineRegression
     ) -> None:
-        super().__init__(family, blocks, regression)
-        self.size, self.channels, self.pixels = field.size, field.channels, field.pixels
+        super().__init__(family, blocks, regression, field.size)
+        self.field, self.channels, self.pixels = field, field.channels, field.pixels
 
     @property
     def frequencies(self) -> NDArray[np.int64]:
         """Integer frequency of each mode along each axis, ``[mode, axis]``, in the order of :attr:`variance`."""
-        axes = (np.rint(np.fft.fftfreq(n) * n).astype(np.int64) for n in self.size)
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(self.size))
-        return np.repeat(grid, self.channels, axis=0)
+        return np.repeat(self.field.frequencies, self.channels, axis=0)
 
     def transfer(self, time: ArrayLike, sigma: ArrayLike) -> Field:
         """Transfer matrix T of the denoiser at every frequency, ``[*time, *sigma, *size, C, C]``, complex."""
@@ -90,11 +97,6 @@ class ConvolutionCurves(AffineCurves):
     def generated_spectrum(self, time: ArrayLike, sampler: Sampler | None = None) -> Field:
         """Spectral matrices of the generated samples, less their mean, ``[*time, *size, C, C]``; the limit at infinity."""
         return self._unfolded(self._distribution(time, sampler)[1], time)
-
-    def _unfolded(self, flat: Field, *axes: ArrayLike) -> Field:
-        """Undo the flattening of the leading axes and of the frequencies behind them."""
-        lead = sum((np.shape(axis) for axis in axes), ())
-        return flat.reshape(lead + self.size + flat.shape[len(axes) + 1 :])
 
     def _pixels(self, waves: Field, *axes: ArrayLike) -> Array:
         """Vectors of channels at every frequency as images ``[.., C, *size]``."""

@@ -12,8 +12,8 @@ from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory.dynamics import LearningDynamics
 from spectral_lightning.theory.objective import Objective
 from spectral_lightning.theory.solving.axes import checked, outer
+from spectral_lightning.theory.solving.generation import wiener_gain
 from spectral_lightning.theory.solving.passage import passage_time, settling_time
-from spectral_lightning.theory.solving.sampled import wiener_gain
 
 __all__ = ["Curves"]
 
@@ -68,7 +68,6 @@ class Curves(ABC):
         Arguments as for :meth:`weight`; summed over the coordinates, so the variances have to be those of all modes.
         """
 
-    @abstractmethod
     def generated_variance(
         self, time: ArrayLike, sampler: Sampler | None = None, initial_gain: ArrayLike | None = None
     ) -> Array:
@@ -83,6 +82,9 @@ class Curves(ABC):
         Raises:
             ValueError: for a negative argument, or ``initial_gain`` without a sampler.
         """
+        gain, flat = self._level_gains(initial_gain, sampler), checked(time=time)[0].reshape(-1, 1)
+        log = self._log_variance(flat, np.arange(self.variance.size)[None], sampler, gain)
+        return np.exp(log, out=log).reshape(np.shape(time) + self.variance.shape)
 
     @abstractmethod
     def _log_variance(self, time: Array, mode: NDArray[np.int64], sampler: Sampler | None, gain: Array | None) -> Array:

@@ -92,6 +92,16 @@ class GaussianField:
         """Number of pixels N."""
         return int(np.prod(self.size))
 
+    @property
+    def frequencies(self) -> NDArray[np.int64]:
+        """Integer frequencies along each axis, in the order of ``numpy.fft``, ``[pixels, axis]``."""
+        return lattice(*(np.rint(np.fft.fftfreq(n) * n).astype(np.int64) for n in self.size))
+
+
+def lattice(*axes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All points of a grid, row by row, ``[point, axis]``."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+
 
 def checked_covariance(name: str, covariance: Field) -> Field:
     """Return Hermitian, positive semidefinite matrices ``[.., d, d]``, symmetrised; raise ``ValueError`` otherwise."""

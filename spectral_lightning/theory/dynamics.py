@@ -8,9 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import numpy as np
-
-from spectral_lightning.theory.objective import Objective
+from spectral_lightning.theory.objective import Objective, shown
 
 if TYPE_CHECKING:
     from spectral_lightning.theory.curves import Curves
@@ -59,11 +57,5 @@ class LearningDynamics(ABC):
     def __repr__(self) -> str:
         """The objective's settings, then the family's own."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "objective"]
-        own = "".join(f", {name}={_shown(getattr(self, name))}" for name in names if getattr(self, name) is not None)
+        own = "".join(f", {name}={shown(getattr(self, name))}" for name in names if getattr(self, name) is not None)
         return f"{type(self).__name__}({self.objective.describe()}{own})"
-
-
-def _shown(value: object) -> str:
-    if not isinstance(value, np.ndarray):
-        return repr(value)
-    return f"array{list(value.shape)}" if value.ndim else repr(value.item())

@@ -13,7 +13,7 @@ from spectral_lightning.arguments import positive, positive_integer
 from spectral_lightning.theory.preconditioning import Preconditioning
 from spectral_lightning.theory.solving.growth import elapsed
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "shown"]
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ class Objective:
         default = Objective(1.0)
         changed = (f.name for f in fields(self) if getattr(self, f.name) != getattr(default, f.name))
         names = dict.fromkeys(("learning_rate", *changed))
-        return ", ".join(f"{name}={_shown(getattr(self, name))}" for name in names)
+        return ", ".join(f"{name}={shown(getattr(self, name))}" for name in names)
 
     @property
     def plain(self) -> bool:
@@ -136,7 +136,8 @@ class Objective:
         return np.where((base < 0) & odd, -magnitude, magnitude)
 
 
-def _shown(value: object) -> str:
-    """A value as it is logged: plain functions by their name, because their address changes from run to run."""
-    name = getattr(value, "__qualname__", None)
-    return repr(value) if name is None else str(name)
+def shown(value: object) -> str:
+    """A value as it is logged: arrays by their shape, functions by name, because their address changes from run to run."""
+    if isinstance(value, np.ndarray):
+        return f"array{list(value.shape)}" if value.ndim else repr(value.item())
+    return str(getattr(value, "__qualname__", None) or repr(value))

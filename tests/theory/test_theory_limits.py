@@ -14,7 +14,7 @@ from spectral_lightning.theory import (
     Preconditioning,
     SymmetricTwoLayer,
 )
-from spectral_lightning.theory.solving.sampled import fixed_point
+from spectral_lightning.theory.solving.generation import fixed_point
 
 DESCENT, PLAIN, EDM = (
     Objective(1e-3, discrete=True),

@@ -12,7 +12,7 @@ from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import GaussianData, NonCenteredOneLayer, Objective, OneLayer, Preconditioning
 from spectral_lightning.theory.families.non_centered import NonCenteredCurves
-from spectral_lightning.theory.solving.propagation import flow_propagator
+from spectral_lightning.theory.solving.generation import flow_propagator
 from tests.support.affine_oracle import (
     Problem,
     dense_network,

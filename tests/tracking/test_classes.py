@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 from spectral_lightning import Sampler, SpectralMonitor
 from spectral_lightning.diffusion import Adapter
 from spectral_lightning.spectra import SpectralHistory
-from spectral_lightning.theory.solving.sampled import fixed_point
+from spectral_lightning.theory.solving.generation import fixed_point
 from spectral_lightning.tracking.reference.classes import find_classes
 from tests.support.flat import flat_tracker
 

@@ -15,7 +15,7 @@ from spectral_lightning.spectra.bases import Basis
 from spectral_lightning.spectra.measurement.probe import GeneratedSamples, SpectralProbe
 from spectral_lightning.spectra.measurement.statistics import ModeStatistics
 from spectral_lightning.spectra.ranks import Ranks
-from spectral_lightning.theory.solving.sampled import fixed_point
+from spectral_lightning.theory.solving.generation import fixed_point
 
 __all__ = ["Groups", "group_moments", "group_sums"]
 

@@ -18,7 +18,7 @@ from spectral_lightning.spectra.history import SpectralHistory
 from spectral_lightning.spectra.measurement.chunks import LatentChunks
 from spectral_lightning.spectra.measurement.statistics import ModeStatistics
 from spectral_lightning.spectra.ranks import Ranks
-from spectral_lightning.theory.solving.sampled import fixed_point
+from spectral_lightning.theory.solving.generation import fixed_point
 
 __all__ = ["GeneratedSamples", "SpectralProbe"]
 

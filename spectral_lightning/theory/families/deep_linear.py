@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spectral_lightning.arguments import finite
 from spectral_lightning.theory.modewise import ModewiseDynamics
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.solving.sampled import wiener_gain
+from spectral_lightning.theory.solving.generation import wiener_gain
 from spectral_lightning.theory.solving.stack import Stack
 
 __all__ = ["DeepLinear"]
@@ -61,28 +61,10 @@ class DeepLinear(ModewiseDynamics):
     ) -> None:
         super().__init__(objective)
         gains = tuple(finite("init", gain) for gain in np.atleast_1d(np.asarray(init, np.float64)))
-        self.init: float | tuple[float, ...] = gains if np.ndim(init) else gains[0]
+        self.init = gains if np.ndim(init) else gains[0]
+        self.depth, self.tied = depth, tied
         self.stack = Stack(depth, tied, gains if np.ndim(init) else None)
         self.takes_gain = not np.ndim(init)  # one gain does not tell the gains of unbalanced layers apart
-
-    @property
-    def depth(self) -> int:
-        """Number of layers."""
-        return self.stack.depth
-
-    @property
-    def tied(self) -> bool:
-        """Whether all layers are one."""
-        return self.stack.tied
-
-    @property
-    def longest_descent(self) -> float:
-        """The most steps that emergence is followed for under discrete descent."""
-        return 1e5 if self.depth > 1 else super().longest_descent
-
-    def start(self, sigma: Array, variance: Array) -> Array:
-        """``c_skip + c_out c_in init``."""
-        return self.objective.output_gain(sigma, float(np.prod(self.init)))
 
     def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
         """Gain of the denoiser, arguments broadcast."""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.arguments import finite
-from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory.convolution import Bias, CircularConvolution, ConvolutionCurves
 from spectral_lightning.theory.data import GaussianData, GaussianField
 from spectral_lightning.theory.families.one_layer import OneLayer
 from spectral_lightning.theory.modewise import ModeCurves
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.solving.circular import circular_blocks
 from spectral_lightning.theory.solving.regression import AffineRegression
 
 __all__ = ["FullWidthConvolution", "FullWidthCurves"]
@@ -62,21 +61,20 @@ class FullWidthConvolution(CircularConvolution):
 
     def on(self, data: GaussianData | GaussianField) -> FullWidthCurves:
         """The curves on images of these moments."""
-        field = self._field(data)
-        channels, pixels, blocks = field.channels, field.pixels, circular_blocks(field, self.bias)
-        start = np.zeros((pixels, channels))
+        field, blocks, carried, speed = self._moments(data)
+        pixels, eye = field.pixels, np.eye(field.channels)
+        start = np.zeros(blocks.mean.shape)
         start[0] = self.init_bias * np.sqrt(pixels)
-        speed = np.zeros(pixels)
-        speed[: {None: 0, "shared": 1, "per_pixel": pixels}[self.bias]] = pixels if self.bias == "shared" else 1.0
-        weight = np.broadcast_to(self.init * np.eye(channels), (pixels, channels, channels))
-        regression = AffineRegression(
-            self.objective, blocks.covariance, blocks.mean, np.eye(channels), weight, start, float(pixels), speed
-        )
+        weight = np.broadcast_to(self.init * eye, blocks.covariance.shape)
+        regression = AffineRegression(self.objective, blocks, eye, weight, start, float(pixels), speed * carried)
         return FullWidthCurves(self, field, blocks, regression)
 
 
 class FullWidthCurves(ConvolutionCurves):
-    """Curves of a full-width convolution; those of one layer along each mode unless a mean couples to the kernel."""
+    """Curves of a full-width convolution; those of one layer along each mode unless a mean couples to the kernel.
+
+    Without a mean the modes emerge N times earlier than those of :class:`OneLayer`.
+    """
 
     family: FullWidthConvolution
 
@@ -90,18 +88,7 @@ class FullWidthCurves(ConvolutionCurves):
         """Bias of the denoiser at every pixel, ``[*time, *sigma, C, *size]``; zeros without one."""
         return self._pixels(self._at(time, sigma)[1], time, sigma)
 
-    def emergence_time(
-        self,
-        criterion: str | float | StaysWithin = "geometric",
-        sampler: Sampler | None = None,
-        initial_gain: ArrayLike | None = None,
-    ) -> Array:
-        """As :meth:`Curves.emergence_time`; N times earlier than that of :class:`OneLayer` for zero mean."""
-        if self.regression.coupled:
-            return super().emergence_time(criterion, sampler, initial_gain)
-        return self._one_layer.emergence_time(criterion, sampler, initial_gain)
-
-    @property
+    @cached_property
     def _one_layer(self) -> ModeCurves:
         """One layer along the modes. Discrete descent takes N as a density, so that errors show the user's eta."""
         given, pixels = self.objective, self.pixels
@@ -112,7 +99,10 @@ class FullWidthCurves(ConvolutionCurves):
         faster = {"noise_density": density} if given.discrete else {"learning_rate": pixels * given.learning_rate}
         return OneLayer(replace(given, **faster), self.family.init).on(self.variance)
 
-    def _variances(self, time: Array, sampler: Sampler | None, gain: Array | None) -> tuple[Array]:
+    def _log_variance(self, time: Array, mode: NDArray[np.int64], sampler: Sampler | None, gain: Array | None) -> Array:
         if self.regression.coupled:
-            return super()._variances(time, sampler, gain)
-        return (self._one_layer.generated_variance(time, sampler, gain),)
+            return super()._log_variance(time, mode, sampler, gain)
+        return self._one_layer._log_variance(time, mode, sampler, gain)
+
+    def _times(self) -> Array:
+        return super()._times() if self.regression.coupled else self._one_layer._times()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from spectral_lightning.arguments import finite, positive_integer
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory.convolution import Bias, CircularConvolution, ConvolutionCurves
-from spectral_lightning.theory.data import GaussianData, GaussianField
+from spectral_lightning.theory.data import GaussianData, GaussianField, lattice
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.solving.axes import checked, gauss_legendre
-from spectral_lightning.theory.solving.circular import autocovariance, circular_blocks, kernel_offsets, phases
-from spectral_lightning.theory.solving.regression import AffineRegression
-from spectral_lightning.theory.solving.sampled import sampled_amplitude
+from spectral_lightning.theory.solving.axes import checked
+from spectral_lightning.theory.solving.generation import gauss_legendre, sampled_amplitude
+from spectral_lightning.theory.solving.regression import AffineRegression, Blocks
 
 __all__ = ["LocalConvolution", "LocalCurves"]
 
@@ -89,8 +89,8 @@ class LocalConvolution(CircularConvolution):
             ValueError: for images smaller than the kernel, another number of channels than the initial kernel has, and
                 one bias per pixel where the mean is not the same at all pixels.
         """
-        field = self._field(data)
-        size, channels, dims = field.size, field.channels, len(field.size)
+        field, blocks, _, speed = self._moments(data)
+        size, channels = field.size, field.channels
         if self.kernel_size > min(size):
             raise ValueError(f"`kernel_size` must be at most {min(size)}, the image's, got {self.kernel_size!r}.")
         means = field.mean.reshape(channels, -1)
@@ -100,34 +100,29 @@ class LocalConvolution(CircularConvolution):
                 "`mean` must be the same at all pixels for a local convolution with one bias per pixel, got a range of "
                 f"{spread:.3g}. Use bias='shared' or FullWidthConvolution."
             )
-        blocks, offsets = circular_blocks(field, self.bias), kernel_offsets(self.kernel_size, dims)
-        taps = len(offsets)
-        lags = tuple(np.moveaxis((offsets[:, None] - offsets[None]) % size, -1, 0))
-        patch = autocovariance(blocks.covariance, size)[lags]
-        patch = np.moveaxis(patch, (2, 3), (0, 2)).reshape(channels * taps, channels * taps)
+        shape = (channels, channels, *(self.kernel_size,) * len(size))
+        if np.shape(self.init) not in ((), shape) or not np.isfinite(self.init).all():
+            raise ValueError(
+                f"`init` must be a number or a finite kernel of shape {shape}, got shape {np.shape(self.init)}."
+            )
+        phases = self.phases(field)
+        taps = len(phases)
+        patch = np.einsum("ak,kcd,bk->cadb", phases, blocks.covariance, phases.conj(), optimize=True).real
+        patch = patch.reshape(channels * taps, channels * taps) / field.pixels
+        mean = np.repeat(means.mean(axis=1) * (self.bias is not None), taps)
         select = np.kron(np.eye(channels), np.eye(taps)[taps // 2])
+        start = self.init * select if np.ndim(self.init) == 0 else np.reshape(self.init, select.shape)
+        bias = np.full(channels, self.init_bias)
         regression = AffineRegression(
-            self.objective,
-            (patch + patch.T) / 2,
-            np.repeat(means.mean(axis=1) * (self.bias is not None), taps),
-            select,
-            self._start(select, dims),
-            np.full(channels, self.init_bias),
-            float(field.pixels),
-            {None: 0.0, "shared": float(field.pixels), "per_pixel": 1.0}[self.bias],
+            self.objective, Blocks((patch + patch.T) / 2, mean), select, start, bias, float(field.pixels), speed
         )
         return LocalCurves(self, field, blocks, regression)
 
-    def _start(self, select: Array, dims: int) -> Array:
-        """Weights of F before training, one row per channel."""
-        if isinstance(self.init, float):
-            return self.init * select
-        shape = (len(select), len(select), *(self.kernel_size,) * dims)
-        if self.init.shape != shape or not np.isfinite(self.init).all():
-            raise ValueError(
-                f"`init` must be a number or a finite kernel of shape {shape}, got shape {self.init.shape}."
-            )
-        return self.init.reshape(select.shape)
+    def phases(self, field: GaussianField) -> Field:
+        """``exp(2 pi i k . a / N)`` for every tap a, row by row, and frequency k, ``[taps, pixels]``."""
+        line = np.arange(self.kernel_size) - self.kernel_size // 2
+        taps = lattice(*(line,) * len(field.size))
+        return np.asarray(np.exp(2j * np.pi * (taps / field.size) @ field.frequencies.T))
 
 
 class LocalCurves(ConvolutionCurves):
@@ -157,9 +152,9 @@ class LocalCurves(ConvolutionCurves):
     def _parameters(self, time: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array]:
         return self.regression.at(*(a.reshape(-1) for a in checked(time=time, sigma=sigma)))
 
-    @property
+    @cached_property
     def _phases(self) -> Field:
-        return phases(kernel_offsets(self.family.kernel_size, len(self.size)), self.size)
+        return self.family.phases(self.field)
 
     def _variances(self, time: Array, sampler: Sampler | None, gain: Array | None) -> tuple[Array]:
         if self.channels > 1:

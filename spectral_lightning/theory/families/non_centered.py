@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,13 +10,11 @@ from spectral_lightning.theory.affine import AffineCurves
 from spectral_lightning.theory.data import GaussianData
 from spectral_lightning.theory.dynamics import LearningDynamics
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.solving.blocks import Blocks
-from spectral_lightning.theory.solving.regression import AffineRegression
+from spectral_lightning.theory.solving.regression import AffineRegression, Blocks
 
 __all__ = ["NonCenteredCurves", "NonCenteredOneLayer"]
 
 Array = NDArray[np.float64]
-Field = NDArray[Any]
 
 
 class NonCenteredOneLayer(LearningDynamics):
@@ -86,11 +82,11 @@ class NonCenteredOneLayer(LearningDynamics):
                 raise ValueError(f"`{name}` must have shape {wanted} on these data, got shape {value.shape}.")
         start = self.init if self.init.ndim else self.init * np.eye(d)
         bias = np.broadcast_to(self.init_bias, d)
-        covariance, mean = data.covariance[None], data.mean[None]
+        blocks = Blocks(data.covariance[None], data.mean[None])
         regression = AffineRegression(
-            self.objective, covariance, mean, np.eye(d), start[None], bias[None], speed=1.0, bias_speed=1.0
+            self.objective, blocks, np.eye(d), start[None], bias[None], speed=1.0, bias_speed=1.0
         )
-        return NonCenteredCurves(self, Blocks(covariance, mean), regression)
+        return NonCenteredCurves(self, blocks, regression)
 
 
 class NonCenteredCurves(AffineCurves):
@@ -105,21 +101,16 @@ class NonCenteredCurves(AffineCurves):
 
     def weight_matrix(self, time: ArrayLike, sigma: ArrayLike) -> Array:
         """W of the denoiser, ``[*time, *sigma, d, d]``."""
-        return self._reshaped(self._at(time, sigma)[0], time, sigma)
+        return self._unfolded(self._at(time, sigma)[0], time, sigma)
 
     def bias(self, time: ArrayLike, sigma: ArrayLike) -> Array:
         """B of the denoiser, ``[*time, *sigma, d]``."""
-        return self._reshaped(self._at(time, sigma)[1], time, sigma)
+        return self._unfolded(self._at(time, sigma)[1], time, sigma)
 
     def generated_mean(self, time: ArrayLike, sampler: Sampler | None = None) -> Array:
         """Mean of the generated samples, through the exact flow or a given sampler, ``[*time, d]``."""
-        return self._reshaped(self._distribution(time, sampler)[0], time)
+        return self._unfolded(self._distribution(time, sampler)[0], time)
 
     def generated_covariance(self, time: ArrayLike, sampler: Sampler | None = None) -> Array:
         """Covariance of the generated samples, through the exact flow or a given sampler, ``[*time, d, d]``."""
-        return self._reshaped(self._distribution(time, sampler)[1], time)
-
-    @staticmethod
-    def _reshaped(flat: Field, *axes: ArrayLike) -> Array:
-        """Undo the flattening of the leading axes, without the axis of the only block."""
-        return flat.reshape(sum((np.shape(axis) for axis in axes), ()) + flat.shape[len(axes) + 1 :])
+        return self._unfolded(self._distribution(time, sampler)[1], time)

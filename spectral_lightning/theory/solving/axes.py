@@ -1,13 +1,11 @@
-"""Arguments of the theory as arrays: checked, broadcast as outer products, and the nodes of the quadrature."""
+"""Arguments of the theory as arrays: checked, and broadcast as outer products."""
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["checked", "gauss_legendre", "outer"]
+__all__ = ["checked", "outer"]
 
 Array = NDArray[np.float64]
 
@@ -30,15 +28,3 @@ def outer(*arrays: Array) -> list[Array]:
         shaped.append(a.reshape((1,) * offset + a.shape + (1,) * (total - offset - a.ndim)))
         offset += a.ndim
     return shaped
-
-
-@lru_cache(maxsize=8)
-def _legendre(nodes: int) -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(nodes)
-
-
-def gauss_legendre(low: float, high: float, nodes: int) -> tuple[Array, Array]:
-    """Noise levels and weights of ``Integral f(sigma) d log sigma`` from ``low`` to ``high``."""
-    x, weight = _legendre(nodes)
-    bottom, top = np.log(low), np.log(high)
-    return np.exp((top - bottom) / 2 * x + (top + bottom) / 2), (top - bottom) / 2 * weight

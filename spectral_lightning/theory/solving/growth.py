@@ -1,6 +1,6 @@
 """Growth of the gain of a balanced stack of linear layers: ``dq/ds = |q|^(2 - 2/L) (q* - q)``.
 
-The clock s is training time multiplied by the rate of the level and the mode. Depth 1 and 2 have explicit solutions.
+The clock s is training time multiplied by the rate of the level and the mode. Depth 2 has an explicit solution.
 For L >= 3 the solution is implicit; with ``u = q / |q*|`` and ``p = 1 - 2/L`` it is one and the same curve for all
 modes in each of three regimes, tabulated once per depth with cubic Hermite interpolation:
 
@@ -12,17 +12,17 @@ modes in each of three regimes, tabulated once per depth with cubic Hermite inte
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicHermiteSpline
-from scipy.special import expit
+from scipy.special import expit, logit
 
 __all__ = ["balanced_growth", "elapsed"]
 
 Array = NDArray[np.float64]
+Function = Callable[[Array], Array]
 
 _STEP = 0.004  # of the tables; the error of the interpolation is of the order of its fourth power over 384
 _FAR = 230.0  # e^-230 = 1e-100, beyond the ratio of any two gains
@@ -38,17 +38,15 @@ def elapsed(time: Array, rate: Array) -> Array:
 
 
 def balanced_growth(initial: Array, target: Array, clock: Array, depth: int) -> Array:
-    """Gain q at ``clock`` from ``initial``, arguments broadcast; the clock may be infinite.
+    """Gain q at ``clock`` from ``initial``, arguments broadcast, for a depth of 2 or more; the clock may be infinite.
 
-    A negative initial gain is the mirror image of a positive one. At depth 2 and more a gain of zero stays zero, and no
-    gain ever changes its sign.
+    A negative initial gain is the mirror image of a positive one. A gain of zero stays zero, and no gain ever
+    changes its sign.
 
     Reference: WP proposition 5.1 (depth 2) and appendix F; Saxe et al. 2014.
     """
     sign = np.where(initial < 0, -1.0, 1.0)
     start, goal, s = np.broadcast_arrays(np.abs(initial), sign * target, clock)
-    if depth == 1:
-        return np.asarray(target + (initial - target) * np.exp(-clock))
     grown = _logistic(start, goal, s) if depth == 2 else _implicit(start, goal, s, depth)
     return np.asarray(sign * np.where(s == 0, start, np.where(start == 0, 0.0, grown)))
 
@@ -84,27 +82,46 @@ def _implicit(start: Array, goal: Array, clock: Array, depth: int) -> Array:
     return result
 
 
-@dataclass(frozen=True)
-class _Table:
-    """One regime: the clock as a function of y, and its inverse, both on a compressed clock."""
+class _Regime:
+    """One regime: the clock s as a function of y, and its inverse, both on a compressed clock.
 
-    forward: CubicHermiteSpline
-    inverse: CubicHermiteSpline
-    compress: Callable[[Array], Array]
-    expand: Callable[[Array], Array]
-    to_y: Callable[[Array], Array]
-    to_u: Callable[[Array], Array]
+    Args:
+        y: knots.
+        s: the clock there.
+        slope: ``ds/dy``.
+        scale: how the clock is compressed, how it is expanded, and the derivative of the first.
+        to_y: y of a ratio u.
+        to_u: its inverse.
+    """
+
+    def __init__(
+        self,
+        y: Array,
+        s: Array,
+        slope: Function,
+        scale: tuple[Function, Function, Function],
+        to_y: Function,
+        to_u: Function,
+    ) -> None:
+        self.compress, self.expand, stretch = scale
+        self.to_y, self.to_u = to_y, to_u
+        r, gradient = self.compress(s), slope(y) * stretch(s)
+        order = np.argsort(r)
+        self.forward = CubicHermiteSpline(y, r, gradient)
+        self.inverse = CubicHermiteSpline(r[order], y[order], 1 / gradient[order])
 
     def advance(self, ratio: Array, duration: Array) -> Array:
         """The ratio u after ``duration``."""
-        knots = self.forward.x
-        r = self.forward(np.clip(self.to_y(ratio), knots[0], knots[-1]))
-        r = self.compress(self.expand(r) + duration)
-        knots = self.inverse.x
-        return self.to_u(self.inverse(np.clip(r, knots[0], knots[-1])))
+        clock = self.expand(_within(self.forward, self.to_y(ratio))) + duration
+        return self.to_u(_within(self.inverse, self.compress(clock)))
 
 
-def _integrate(slope: Callable[[Array], Array], y: Array) -> Array:
+def _within(spline: CubicHermiteSpline, x: Array) -> Array:
+    """The spline, constant beyond its ends."""
+    return np.asarray(spline(np.clip(x, spline.x[0], spline.x[-1])))
+
+
+def _integrate(slope: Function, y: Array) -> Array:
     """Integral of ``slope`` from ``y[0]`` to every y, by Gauss-Legendre quadrature between the knots."""
     x, w = np.polynomial.legendre.leggauss(5)
     half = np.diff(y) / 2
@@ -112,24 +129,8 @@ def _integrate(slope: Callable[[Array], Array], y: Array) -> Array:
     return np.concatenate([[0.0], np.cumsum(half * (w @ inner))])
 
 
-def _table(
-    y: Array,
-    s: Array,
-    slope: Callable[[Array], Array],
-    compress: Callable[[Array], Array],
-    expand: Callable[[Array], Array],
-    stretch: Callable[[Array], Array],
-    to_y: Callable[[Array], Array],
-    to_u: Callable[[Array], Array],
-) -> _Table:
-    r, gradient = compress(s), slope(y) * stretch(s)
-    order = slice(None) if r[-1] > r[0] else slice(None, None, -1)
-    inverse = CubicHermiteSpline(r[order], y[order], 1 / gradient[order])
-    return _Table(CubicHermiteSpline(y, r, gradient), inverse, compress, expand, to_y, to_u)
-
-
 @lru_cache(maxsize=8)
-def _tables(depth: int) -> tuple[_Table, _Table, _Table]:
+def _tables(depth: int) -> tuple[_Regime, _Regime, _Regime]:
     """The three regimes of one depth."""
     p = 1 - 2 / depth
 
@@ -146,10 +147,8 @@ def _tables(depth: int) -> tuple[_Table, _Table, _Table]:
     left, right = np.arange(0.0, _FAR, _STEP), np.arange(0.0, _NEAR, _STEP)
     y = np.concatenate([-left[:0:-1], right])
     s = np.concatenate([-_integrate(lambda x: rising(-x), left)[:0:-1], _integrate(rising, right)])
-    up = _table(
-        y, s, rising, np.arcsinh, np.sinh, lambda s: 1 / np.hypot(1, s), lambda u: np.log(u) - np.log1p(-u), expit
-    )
-    result = [up]
+    both_ways = np.arcsinh, np.sinh, lambda s: 1 / np.hypot(1, s)
+    result = [_Regime(y, s, rising, both_ways, logit, expit)]
     # The other two start from infinity at clock 0 and are summed from there.
     for slope, low, to_y, to_u in (
         (falling, -_NEAR, lambda u: np.log(u - 1), lambda y: 1 + np.exp(y)),
@@ -157,5 +156,5 @@ def _tables(depth: int) -> tuple[_Table, _Table, _Table]:
     ):
         down = np.arange(_FAR, low, -_STEP)
         s = np.exp(-(1 + p) * down[0]) / (1 + p) + _integrate(slope, down)
-        result.append(_table(down[::-1], s[::-1], slope, np.log, np.exp, lambda s: 1 / s, to_y, to_u))
+        result.append(_Regime(down[::-1], s[::-1], slope, (np.log, np.exp, np.reciprocal), to_y, to_u))
     return result[0], result[1], result[2]

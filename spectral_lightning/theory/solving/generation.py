@@ -1,0 +1,134 @@
+"""What linear and affine denoisers generate: by the exact flow, or through the steps of a given sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spectral_lightning.sampling import Sampler
+
+__all__ = [
+    "fixed_point",
+    "flow_propagator",
+    "gauss_legendre",
+    "sampled_amplitude",
+    "sampled_propagator",
+    "wiener_gain",
+]
+
+Array = NDArray[np.float64]
+Field = NDArray[Any]
+Affine = Callable[[Array], tuple[Field, Field]]
+"""Weights ``[time, sigma, *block, d, d]`` and biases ``[time, sigma, *block, d]`` at given noise levels."""
+
+_STAGES = 4
+
+
+def wiener_gain(sigma: ArrayLike, variance: ArrayLike) -> Array:
+    """Gain of the exact denoiser, ``psi* = lambda / (lambda + sigma^2)`` (WP equation 6), arguments broadcast.
+
+    1 at sigma = 0 for every mode with variance; 0 for a null mode at any sigma.
+    """
+    s2, lam = np.broadcast_arrays(np.square(np.asarray(sigma, np.float64)), np.asarray(variance, np.float64))
+    total = lam + s2
+    gain: Array = np.divide(lam, total, out=np.zeros_like(total), where=total > 0)
+    return gain
+
+
+@lru_cache(maxsize=8)
+def _legendre(nodes: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(nodes)
+
+
+def gauss_legendre(low: float, high: float, nodes: int) -> tuple[Array, Array]:
+    """Noise levels and weights of ``Integral f(sigma) d log sigma`` from ``low`` to ``high``."""
+    x, weight = _legendre(nodes)
+    bottom, top = np.log(low), np.log(high)
+    return np.exp((top - bottom) / 2 * x + (top + bottom) / 2), (top - bottom) / 2 * weight
+
+
+def sampled_amplitude(gain: Field, sampler: Sampler) -> Field:
+    """Standard deviation that the sampler generates from ``z ~ N(0, start^2)`` with ``D = psi z``, with its sign.
+
+    Args:
+        gain: psi at each of ``sampler.levels``, real or complex, ``[levels, ...]``.
+        sampler: the discrete sampler.
+
+    Returns:
+        ``[...]``.
+    """
+    psi = dict(zip(sampler.levels, gain, strict=True))
+    start = np.full(gain.shape[1:], sampler.start, gain.dtype)
+    amplitude: Field = sampler(lambda z, sigma: psi[sigma] * z, start)
+    return amplitude
+
+
+def fixed_point(variance: ArrayLike, sampler: Sampler) -> Array:
+    """Variance the sampler makes of the exact denoiser of a Gaussian, ``[modes]``: the end of learning as it is measured.
+
+    It differs from the data's variance by 2-21 % at 20 Heun steps.
+
+    Example:
+        >>> fixed_point([1.0], Sampler(num_steps=18)).round(3)
+        array([1.091])
+    """
+    lam = np.asarray(variance, np.float64)
+    gain = wiener_gain(np.asarray(sampler.levels)[:, None], lam)
+    return np.asarray(sampled_amplitude(gain, sampler) ** 2, np.float64)
+
+
+def _collocation(stages: int) -> tuple[Array, Array, Array]:
+    """Nodes on [0, 1], Runge-Kutta matrix and weights of the Gauss method of order ``2 stages``."""
+    x, w = _legendre(stages)
+    nodes = (x + 1) / 2
+    powers = np.arange(1, stages + 1)
+    vandermonde = nodes[:, None] ** (powers - 1)
+    matrix = (nodes[:, None] ** powers / powers) @ np.linalg.inv(vandermonde)
+    return nodes, matrix, w / 2
+
+
+def flow_propagator(affine: Affine, sigma_min: float, sigma_max: float, nodes: int = 200) -> Field:
+    """End of the exact flow ``dz/du = z - W z - b``, ``u = log sigma``, as ``z = P z_T + p``.
+
+    Gauss collocation of order 8 with ``nodes / 4`` equal panels in u. The weights are smooth functions of u and the
+    right-hand side is not stiff, so 200 nodes reach rounding error.
+
+    Returns:
+        ``[P p]``, ``[time, *block, d, d + 1]``.
+    """
+    point, matrix, share = _collocation(_STAGES)
+    edges = np.linspace(np.log(sigma_max), np.log(sigma_min), max(1, nodes // _STAGES) + 1)
+    step = edges[1] - edges[0]
+    state: Field | None = None
+    for edge in edges[:-1]:
+        weight, bias = (np.moveaxis(a, 1, -3 + i) for i, a in enumerate(affine(np.exp(edge + step * point))))
+        d = weight.shape[-1]
+        slope = np.eye(d) - weight
+        if state is None:
+            state = np.eye(d, d + 1)
+        right = slope @ state[..., None, :, :]
+        right[..., -1] -= bias
+        # Stage slopes k_i = A_i (P + h sum_j a_ij k_j) + c_i, one linear system for all stages.
+        system = -step * matrix[:, None, :, None] * slope[..., :, :, None, :]
+        system = system.reshape(*slope.shape[:-3], _STAGES * d, _STAGES * d) + np.eye(_STAGES * d)
+        stages = np.linalg.solve(system, right.reshape(*right.shape[:-3], _STAGES * d, d + 1)).reshape(right.shape)
+        state = state + step * np.einsum("s,...sij->...ij", share, stages)
+    return np.asarray(state)
+
+
+def sampled_propagator(affine: Affine, sampler: Sampler) -> Field:
+    """The same through the steps of a discrete sampler."""
+    weight, bias = (np.moveaxis(a, 1, 0) for a in affine(np.asarray(sampler.levels)))
+    index, d = {level: i for i, level in enumerate(sampler.levels)}, weight.shape[-1]
+
+    def denoiser(z: Field, level: float) -> Field:
+        result: Field = weight[index[level]] @ z
+        result[..., -1] += bias[index[level]]
+        return result
+
+    end: Field = sampler(denoiser, np.eye(d, d + 1))
+    return end
