@@ -9,12 +9,10 @@ from matplotlib.figure import Figure
 
 from spectral_lightning.cli import main
 from spectral_lightning.emergence import StaysWithin
-from spectral_lightning.report.theory.command import FIGURES
 from spectral_lightning.report.theory.curves import TheoryCurves, on_spectrum, power_law
 from spectral_lightning.report.theory.exponents import exponent_laws
 from spectral_lightning.report.theory.figures import curves_figure, emergence_grid
-from spectral_lightning.report.theory.paper import INITS
-from spectral_lightning.report.theory.propositions import convolution, non_centered, power_law_field
+from spectral_lightning.report.theory.paper import FIGURES, INITS, convolution, non_centered, power_law_field
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import (
     FlowMatching,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from rich.console import Console
-from rich.table import Table
 
 from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.report.theory.curves import (
@@ -19,43 +17,15 @@ from spectral_lightning.report.theory.curves import (
     on_spectrum,
     power_law,
 )
-from spectral_lightning.report.theory.exponents import exponent_laws, exponent_table, slope
+from spectral_lightning.report.theory.exponents import Laws, exponent_laws, exponent_table
 from spectral_lightning.report.theory.figures import TheoryFigure, curves_figure, write_csv
-from spectral_lightning.report.theory.paper import flow_velocities, scaling, two_families
-from spectral_lightning.report.theory.propositions import convolution, non_centered
+from spectral_lightning.report.theory.paper import FIGURES
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import (
-    FlowMatching,
-    LearningDynamics,
-    ModewiseDynamics,
-    Objective,
-    OneLayer,
-    SymmetricTwoLayer,
-)
+from spectral_lightning.theory import LearningDynamics, OneLayer
 
-__all__ = ["FIGURES", "draw_paper_figures", "draw_theory", "print_exponents"]
+__all__ = ["draw_paper_figures", "draw_theory", "print_exponents"]
 
 _DEFAULT: LearningDynamics = lazy_instance(OneLayer, objective={"learning_rate": 1e-3}, init=0.1)
-_TWO: dict[str, Callable[[Objective, float], ModewiseDynamics]] = {
-    "one layer": OneLayer,
-    "symmetric two layer": SymmetricTwoLayer,
-}
-FIGURES: dict[str, Callable[[], TheoryFigure]] = {
-    "figure_2": partial(two_families, 0.1, "Counterpart of WP figure 2: learning from a small initial gain, Q = 0.1"),
-    "figure_5": partial(two_families, 0.5, "Counterpart of WP figure 5: learning from a large initial gain, Q = 0.5"),
-    "figure_6": partial(
-        scaling, _TWO, "Counterpart of WP figure 6: the law depends on the initial gain and on the criterion"
-    ),
-    "figure_7": partial(
-        flow_velocities, "Counterpart of WP figure 7: one layer of flow matching, Q = 0.1, gain of the velocity"
-    ),
-    "figure_8": partial(
-        scaling, {"flow matching": FlowMatching}, "Counterpart of WP figure 8: one layer of flow matching"
-    ),
-    "convolution": convolution,
-    "non_centered": non_centered,
-}
-"""What ``paper-figures`` draws, by name."""
 
 
 def draw_theory(
@@ -113,7 +83,8 @@ def draw_theory(
     title = f"{type(family).__name__}, {through}"
     figure = curves_figure([curves], title, asked, curves.label, num_times)
     console = Console()
-    console.print(_laws(curves, asked, through))
+    laws: Laws = {(criterion_name(c),): {way: curves.times(c).law(way) for way in WAYS} for c in asked}
+    console.print(exponent_table(("criterion",), laws, f"{curves.label}, {through}", fit=True))
     _save(out, "theory", figure, console)
 
 
@@ -127,7 +98,8 @@ def print_exponents(out: str | None = None) -> None:
         out: file to write the table to as CSV; only printed if not given.
     """
     laws = exponent_laws()
-    Console().print(exponent_table(laws))
+    caption = "20 modes log-spaced in [1e-3, 1e2], root finding, exact flow, without the gray zone (factor 2)"
+    Console().print(exponent_table(("dynamics", "criterion"), laws, caption))
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         columns = ("dynamics", "criterion", "increasing", "modes increasing", "decreasing", "modes decreasing")
@@ -157,19 +129,6 @@ def draw_paper_figures(out: str = "paper_figures", only: list[str] | None = None
         raise ValueError(f"`only` must hold names from {', '.join(map(repr, FIGURES))}, got {unknown[0]!r}.")
     for name in names:
         _save(out, name, FIGURES[name](), Console())
-
-
-def _laws(curves: TheoryCurves, criteria: list[Criterion], through: str) -> Table:
-    table = Table(title="Slope of log emergence time on log variance", caption=f"{curves.label}, {through}")
-    for column in ("criterion", "increasing", "modes", "R2", "decreasing", "modes", "R2"):
-        table.add_column(column, justify="left" if column == "criterion" else "right", no_wrap=True)
-    for entry in map(curves.times, criteria):
-        cells = []
-        for law in map(entry.law, WAYS):
-            count = f"{law.count}" if law.count == law.total else f"{law.count} of {law.total}"
-            cells += [slope(law), count, f"{law.r2:.3f}" if law.determinable else "-"]
-        table.add_row(criterion_name(entry.criterion), *cells)
-    return table
 
 
 def _save(out: str, name: str, drawn: TheoryFigure, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,12 @@ from rich.table import Table
 
 from spectral_lightning.diffusion import LogNormalNoise
 from spectral_lightning.emergence import PowerLaw
-from spectral_lightning.theory import ModewiseDynamics, Objective, OneLayer, Preconditioning, SymmetricTwoLayer
+from spectral_lightning.theory import Objective, OneLayer, Preconditioning, SymmetricTwoLayer
 
-__all__ = ["Laws", "exponent_laws", "exponent_table", "slope"]
+__all__ = ["Laws", "exponent_laws", "exponent_table"]
 
-Laws = dict[tuple[str, str], dict[str, PowerLaw]]
-"""By family and criterion: the laws of ``"rising"`` and ``"falling"`` modes."""
+Laws = Mapping[tuple[str, ...], Mapping[str, PowerLaw]]
+"""By family and criterion, or by criterion alone: the laws of ``"rising"`` and ``"falling"`` modes."""
 
 
 def exponent_laws() -> Laws:
@@ -24,48 +25,51 @@ def exponent_laws() -> Laws:
     Reference: WP figure 6 shows the first rows' emergence times; preconditioning and noise densities are beyond WP.
     """
     variance = np.geomspace(1e-3, 1e2, 20)
-    return {
-        (name, criterion): family.on(variance).exponent(criterion)
-        for name, family in _families().items()
-        for criterion in ("geometric", "harmonic")
-        if (name, criterion) != ("one layer, Q=0", "harmonic")  # it says nothing of the data: 2 sigma_0^2
-    }
-
-
-def exponent_table(laws: Laws) -> Table:
-    """The table as shown: slopes, so the exponents with a minus, and the number of modes behind each."""
-    table = Table(
-        title="Slope of log emergence time on log variance",
-        caption="20 modes log-spaced in [1e-3, 1e2], root finding, exact flow, without the gray zone (factor 2)",
-    )
-    for column in ("dynamics", "criterion", "increasing", "modes", "decreasing", "modes"):
-        table.add_column(column, justify="left" if column in ("dynamics", "criterion") else "right", no_wrap=True)
-    last = ""
-    for (dynamics, criterion), ways in laws.items():
-        if dynamics != last and last:
-            table.add_section()
-        cells = [cell for law in ways.values() for cell in (slope(law), str(law.count))]
-        table.add_row(dynamics if dynamics != last else "", criterion, *cells)
-        last = dynamics
-    return table
-
-
-def slope(law: PowerLaw) -> str:
-    """The slope, or a dash if no law is determinable."""
-    return f"{-law.exponent:z.3f}" if law.determinable else "-"
-
-
-def _families() -> dict[str, ModewiseDynamics]:
     plain, edm = Objective(1.0), Objective(1.0, Preconditioning("edm", sigma_data=0.5))
     drawn = LogNormalNoise(-1.2, 1.2)  # EDM's distribution of training noise levels
 
     def per_sigma(sigma: Any) -> Any:
         return drawn.density(sigma) / sigma
 
-    return {
+    families = {
         **{f"one layer, Q={q:g}": OneLayer(plain, q) for q in (0.0, 0.1, 0.5, 1.0)},
         "symmetric two layer, Q=0.1": SymmetricTwoLayer(plain, 0.1),
         "EDM, q=0, no noise density": OneLayer(edm),
         "EDM, q=0, density of log sigma": OneLayer(replace(edm, noise_density=drawn.density)),
         "EDM, q=0, density per d sigma": OneLayer(replace(edm, noise_density=per_sigma)),
     }
+    return {
+        (name, criterion): family.on(variance).exponent(criterion)
+        for name, family in families.items()
+        for criterion in ("geometric", "harmonic")
+        if (name, criterion) != ("one layer, Q=0", "harmonic")  # it says nothing of the data: 2 sigma_0^2
+    }
+
+
+def exponent_table(heads: Sequence[str], rows: Laws, caption: str, *, fit: bool = False) -> Table:
+    """The laws as shown: slopes, so the exponents with a minus, and the number of modes behind each.
+
+    Args:
+        heads: what the rows are named by; rows that share the first of several names stand together.
+        rows: the laws by these names.
+        caption: below the table.
+        fit: whether to show the share of the scatter that the line explains.
+    """
+    table = Table(title="Slope of log emergence time on log variance", caption=caption)
+    ways = [head for way in ("increasing", "decreasing") for head in (way, "modes", "R2")[: 3 if fit else 2]]
+    for head in (*heads, *ways):
+        table.add_column(head, justify="left" if head in heads else "right", no_wrap=True)
+    last = ""
+    for (first, *rest), laws in rows.items():
+        if rest and first != last and last:
+            table.add_section()
+        cells = [cell for law in laws.values() for cell in _cells(law)[: 3 if fit else 2]]
+        table.add_row(first if first != last else "", *rest, *cells)
+        last = first
+    return table
+
+
+def _cells(law: PowerLaw) -> tuple[str, str, str]:
+    """The slope, the modes behind it and the fit, with a dash if no law is determinable."""
+    count = f"{law.count}" if law.count == law.total else f"{law.count} of {law.total}"
+    return (f"{-law.exponent:z.3f}", count, f"{law.r2:.3f}") if law.determinable else ("-", count, "-")

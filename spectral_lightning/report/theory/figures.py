@@ -20,6 +20,7 @@ from spectral_lightning.report.theory.curves import WAYS, Criterion, ModeTimes, 
 
 __all__ = [
     "CURVE_COLUMNS",
+    "EMERGENCE",
     "TheoryFigure",
     "curve_rows",
     "curves_figure",
@@ -27,6 +28,7 @@ __all__ = [
     "draw_variance",
     "emergence_grid",
     "finish",
+    "name_axes",
     "panel_grid",
     "time_axis",
     "variance_colors",
@@ -38,6 +40,7 @@ Row = Sequence[Any]
 
 CURVE_COLUMNS = ("family", "quantity", "level", "variance", "time", "value")
 EMERGENCE_COLUMNS = ("family", "criterion", "variance", "initial", "target", "direction", "time")
+EMERGENCE = "emergence time $\\tau^*$, steps"
 _COLUMNS, _DPI = 3, 110
 _COLOR = {"rising": "#b2432f", "falling": "#2b5c8a"}
 _MARKER = {"rising": "^", "falling": "v"}
@@ -96,22 +99,16 @@ def curves_figure(
     axes, rows, emerged = iter(grid), list[Row](), list[Row]()
     for curves in families:
         times = [curves.times(criterion) for criterion in criteria]
-        time = curves.span(times, num_times)
-        own = []
+        time, name = curves.span(times, num_times), f"{curves.label}: " if len(families) > 1 else ""
         for level, weight in curves.weights.items():
-            own.append(next(axes))
-            table = weight(time)[:, curves.modes]
-            draw_modes(own[-1], curves, time, table, weight(np.inf)[curves.modes], color)
-            own[-1].set_ylabel(f"gain of the {curves.model} on the mode")
-            own[-1].set_title("weight at " + level.replace("sigma", r"$\sigma$"), loc="left", fontsize=10)
+            panel, table = next(axes), weight(time)[:, curves.modes]
+            draw_modes(panel, curves, time, table, weight(np.inf)[curves.modes], color)
+            head = f"{name}weight at " + level.replace("sigma", r"$\sigma$")
+            name_axes(panel, head, ylabel=f"gain of the {curves.model} on the mode")
             rows += curve_rows(curves.label, "weight", level, curves.variance, time, table)
-        own += [next(axes), next(axes)]
-        rows += draw_variance(own[-2], curves, time, color)
-        _draw_emergence(own[-1], times[0])
+        rows += draw_variance(next(axes), curves, time, color, name)
+        _draw_emergence(next(axes), times[0], f"{name}emergence, {criterion_name(criteria[0])}")
         emerged += [row for entry in times for row in _emergence_rows(curves, entry)]
-        if len(families) > 1:
-            for panel in own:
-                panel.set_title(f"{curves.label}: {panel.get_title(loc='left')}", loc="left", fontsize=10)
     for panel in axes:
         panel.set_axis_off()
     finish(figure, bar, color, title)
@@ -141,7 +138,7 @@ def emergence_grid(
             _draw_emergence(axes, times, head)
             axes.label_outer()
             table += _emergence_rows(curves, times)
-        line[0].set_ylabel(f"{name}\nemergence time $\\tau^*$, steps")
+        line[0].set_ylabel(f"{name}\n{EMERGENCE}")
     figure.text(0.01, 0.985, title, fontsize=12, va="top")
     return TheoryFigure(figure, {"emergence": (EMERGENCE_COLUMNS, table)})
 
@@ -173,13 +170,12 @@ def draw_modes(axes: Axes, curves: TheoryCurves, time: Array, table: Array, end:
     axes.set_xlim(time[0], time[-1])
 
 
-def draw_variance(axes: Axes, curves: TheoryCurves, time: Array, color: ScalarMappable) -> list[Row]:
+def draw_variance(axes: Axes, curves: TheoryCurves, time: Array, color: ScalarMappable, name: str = "") -> list[Row]:
     """Generated variance of every mode, with what learning ends at on the right; the rows of what is drawn."""
     table = curves.generated(time)
     draw_modes(axes, curves, time, table, curves.ends()[1], color)
-    axes.set_yscale("log")
-    axes.set_ylabel("variance of generated samples")
-    axes.set_title("generated variance ($\\triangleleft$ target)", loc="left", fontsize=10)
+    head = f"{name}generated variance ($\\triangleleft$ target)"
+    name_axes(axes, head, yscale="log", ylabel="variance of generated samples")
     return curve_rows(curves.label, "generated variance", "", curves.variance, time, table)
 
 
@@ -194,8 +190,14 @@ def curve_rows(label: str, quantity: str, level: str, variance: Array, time: Arr
 
 def time_axis(axes: Axes, *, discrete: bool = False) -> None:
     """A logarithmic axis of training time."""
-    axes.set_xscale("log")
-    axes.set_xlabel("gradient-descent steps" if discrete else "training time $\\tau$, gradient-flow steps")
+    name = "gradient-descent steps" if discrete else "training time $\\tau$, gradient-flow steps"
+    axes.set(xscale="log", xlabel=name)
+
+
+def name_axes(axes: Axes, title: str, **settings: str) -> None:
+    """The title of a panel, and the names and scales of its axes."""
+    axes.set(**settings)
+    axes.set_title(title, loc="left", fontsize=10)
 
 
 def _emergence_rows(curves: TheoryCurves, times: ModeTimes) -> list[Row]:
@@ -211,7 +213,7 @@ def variance_colors(variance: Array) -> ScalarMappable:
     return ScalarMappable(LogNorm(low, high if high > low else 1.01 * low), matplotlib.colormaps["viridis"].reversed())
 
 
-def _draw_emergence(axes: Axes, times: ModeTimes, head: str = "") -> None:
+def _draw_emergence(axes: Axes, times: ModeTimes, head: str) -> None:
     """Emergence time against variance, with the laws; modes of the gray zone are open circles."""
     known = np.isfinite(times.time) & (times.time > 0)
     gray = known & (times.way == 0)
@@ -226,11 +228,7 @@ def _draw_emergence(axes: Axes, times: ModeTimes, head: str = "") -> None:
     if gray.any():
         look: dict[str, Any] = {"color": "0.6", "fillstyle": "none", "markersize": 4, "label": "gray zone"}
         axes.plot(times.variance[gray], times.time[gray], "o", **look)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("variance of the data, $\\lambda$")
-    axes.set_ylabel("emergence time $\\tau^*$, steps")
-    axes.set_title(head or f"emergence, {criterion_name(times.criterion)}", loc="left", fontsize=10)
+    name_axes(axes, head, xscale="log", yscale="log", xlabel="variance of the data, $\\lambda$", ylabel=EMERGENCE)
     if known.any():
         axes.legend(fontsize=7.5, loc="best", framealpha=0.8)
     else:
