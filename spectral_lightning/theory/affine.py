@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.curves import Curves
+from spectral_lightning.theory.curves import Curves, checked
 from spectral_lightning.theory.dynamics import LearningDynamics
-from spectral_lightning.theory.solving.axes import checked
 from spectral_lightning.theory.solving.generation import flow_propagator, sampled_propagator
-from spectral_lightning.theory.solving.passage import time_grid
 from spectral_lightning.theory.solving.regression import AffineRegression, Blocks
 
 __all__ = ["AffineCurves"]
@@ -23,7 +21,6 @@ Array = NDArray[np.float64]
 Field = NDArray[Any]
 
 _CELLS = 2**21  # complex numbers held at a time: 32 MB
-_TIMES_PER_DECADE = 8
 
 
 class AffineCurves(Curves):
@@ -157,16 +154,9 @@ class AffineCurves(Curves):
         return _shaped(flat.reshape(flat.shape[: len(axes)] + self.size + blocks), *axes)
 
     def _time_range(self) -> tuple[float, float]:
-        """From well before the fastest weight moves to after the slowest has settled."""
+        """From well before the fastest weight moves to after the slowest has settled: each time costs a flow."""
         rates = self.regression.rates(np.geomspace(self.objective.sigma_min, self.objective.sigma_max, 33))
         return float(1e-6 / rates.max()), float(100 / rates[rates > 0].min())
-
-    def _times(self) -> Array:
-        """Each time costs a flow, so there are no more decades than the rates span."""
-        if self.objective.discrete:
-            return time_grid(self.objective.learning_rate, self.longest_descent)
-        low, high = self._time_range()
-        return np.geomspace(low, high, int(np.ceil(np.log10(high / low) * _TIMES_PER_DECADE)) + 1)
 
 
 def _shaped(flat: Field, *axes: ArrayLike) -> Field:

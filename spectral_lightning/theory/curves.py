@@ -11,11 +11,10 @@ from spectral_lightning.emergence import PowerLaw, StaysWithin, direction, fit_p
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory.dynamics import LearningDynamics
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.solving.axes import checked, outer
 from spectral_lightning.theory.solving.generation import wiener_gain
-from spectral_lightning.theory.solving.passage import passage_time, settling_time
+from spectral_lightning.theory.solving.passage import passage_time, settling_time, time_grid
 
-__all__ = ["Curves"]
+__all__ = ["Curves", "checked", "outer"]
 
 Array = NDArray[np.float64]
 
@@ -91,8 +90,13 @@ class Curves(ABC):
         """Log of the generated variance of flat modes by their index, ``time`` and ``mode`` broadcast."""
 
     @abstractmethod
+    def _time_range(self) -> tuple[float, float]:
+        """Times before the first emergence and after the last."""
+
     def _times(self) -> Array:
-        """Times so close that no passage lies between two."""
+        """Times to look at."""
+        discrete = self.objective.discrete
+        return time_grid(*((1.0, self.longest_descent) if discrete else self._time_range()), whole=discrete)
 
     def optimal_weight(self, sigma: ArrayLike) -> Array:
         """Gain of the exact denoiser of the data, whether the family can reach it or not, ``[*sigma, *mode]``."""
@@ -200,3 +204,23 @@ class Curves(ABC):
         if sampler is None:
             raise ValueError("`initial_gain` must come with a `sampler`, at whose levels it was measured.")
         return self._gain(initial_gain, sampler.levels).reshape(len(sampler.levels), -1)
+
+
+def checked(**arguments: ArrayLike) -> list[Array]:
+    """The arguments as arrays; raise ``ValueError`` unless all their numbers are zero or more."""
+    arrays = []
+    for name, value in arguments.items():
+        array = np.asarray(value, np.float64)
+        if not (array >= 0).all():
+            raise ValueError(f"`{name}` must hold numbers of zero or more, got one that is negative or NaN.")
+        arrays.append(array)
+    return arrays
+
+
+def outer(*arrays: Array) -> list[Array]:
+    """Arrays of any shape, broadcast against each other as an outer product."""
+    total, offset, shaped = sum(a.ndim for a in arrays), 0, []
+    for a in arrays:
+        shaped.append(a.reshape((1,) * offset + a.shape + (1,) * (total - offset - a.ndim)))
+        offset += a.ndim
+    return shaped

@@ -47,7 +47,14 @@ class GaussianData:
         if self.covariance.ndim != 2:
             raise ValueError(f"`covariance` must be a matrix [d, d], got shape {self.covariance.shape}.")
         self.channels = positive_integer("channels", channels)
-        self.size = _checked_size(size, len(self.covariance), channels)
+        coordinates = len(self.covariance)
+        size = coordinates // channels if size is None else size
+        self.size = (size,) if isinstance(size, int) else tuple(int(n) for n in size)
+        if len(self.size) not in (1, 2) or min(self.size) < 1 or channels * int(np.prod(self.size)) != coordinates:
+            raise ValueError(
+                f"`size` must be (N,) or (H, W) with channels * pixels = {coordinates} coordinates, got {self.size!r} "
+                f"and {channels} channels."
+            )
         self.mean = _mean_field(mean, self.size, channels).reshape(-1)
 
     @cached_property
@@ -121,18 +128,6 @@ def checked_covariance(name: str, covariance: Field) -> Field:
             f"`{name}` must be positive semidefinite, got an eigenvalue of {lowest:.3g}. Is it a covariance?"
         )
     return matrix
-
-
-def _checked_size(size: int | tuple[int, ...] | None, coordinates: int, channels: int) -> tuple[int, ...]:
-    if size is None:
-        size = coordinates // channels
-    size = (size,) if isinstance(size, int) else tuple(int(n) for n in size)
-    if len(size) not in (1, 2) or min(size) < 1 or channels * int(np.prod(size)) != coordinates:
-        raise ValueError(
-            f"`size` must be (N,) or (H, W) with channels * pixels = {coordinates} coordinates, got {size!r} and "
-            f"{channels} channels."
-        )
-    return size
 
 
 def _mean_field(mean: ArrayLike | None, size: tuple[int, ...], channels: int) -> Array:

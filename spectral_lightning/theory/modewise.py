@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.curves import Curves
+from spectral_lightning.theory.curves import Curves, checked, outer
 from spectral_lightning.theory.dynamics import LearningDynamics
-from spectral_lightning.theory.solving.axes import checked, outer
 from spectral_lightning.theory.solving.generation import gauss_legendre, sampled_amplitude
-from spectral_lightning.theory.solving.passage import time_grid
 
 __all__ = ["ModeCurves", "ModewiseDynamics"]
 
@@ -120,8 +118,8 @@ class ModeCurves(Curves):
         error = (1 - psi) ** 2 * lam + (psi * s) ** 2
         return np.asarray(error.sum(axis=tuple(range(-self.variance.ndim, 0))))
 
-    def _times(self) -> Array:
-        return time_grid(self.objective.learning_rate, self.longest_descent if self.objective.discrete else None)
+    def _time_range(self) -> tuple[float, float]:
+        return 1e-16 / self.objective.learning_rate, 1e20 / self.objective.learning_rate
 
     def _log_variance(self, time: Array, mode: NDArray[np.int64], sampler: Sampler | None, gain: Array | None) -> Array:
         """In chunks that bound the memory."""
@@ -138,16 +136,12 @@ class ModeCurves(Curves):
             if sampler is None:
                 result[part] = family.log_flow(t, lam)
             else:
-                start = None if initial is None else _cut(initial, (slice(None), *part))
-                result[part] = self._log_sampled(t, lam, sampler, start)
+                sigma = np.asarray(sampler.levels).reshape(-1, *(1,) * len(shape))
+                start = family.start(sigma, lam[None]) if initial is None else _cut(initial, (slice(None), *part))
+                psi = family.gain(t[None], sigma, lam[None], start)
+                with np.errstate(divide="ignore"):
+                    result[part] = 2 * np.log(np.abs(sampled_amplitude(psi, sampler)))
         return result
-
-    def _log_sampled(self, time: Array, variance: Array, sampler: Sampler, initial: Array | None) -> Array:
-        sigma = np.asarray(sampler.levels).reshape(-1, *(1,) * max(time.ndim, variance.ndim))
-        start = self.family.start(sigma, variance[None]) if initial is None else initial
-        psi = self.family.gain(time[None], sigma, variance[None], start)
-        with np.errstate(divide="ignore"):
-            return np.asarray(2 * np.log(np.abs(sampled_amplitude(psi, sampler))), np.float64)
 
 
 def _parts(shape: tuple[int, ...], rows: int, columns: int) -> Iterator[tuple[slice, ...]]:

@@ -21,17 +21,15 @@ from spectral_lightning.report.theory.curves import WAYS, Criterion, ModeTimes, 
 __all__ = [
     "CURVE_COLUMNS",
     "EMERGENCE",
+    "TIME",
     "TheoryFigure",
     "curve_rows",
     "curves_figure",
     "draw_modes",
     "draw_variance",
     "emergence_grid",
-    "finish",
     "name_axes",
     "panel_grid",
-    "time_axis",
-    "variance_colors",
     "write_csv",
 ]
 
@@ -40,10 +38,10 @@ Row = Sequence[Any]
 
 CURVE_COLUMNS = ("family", "quantity", "level", "variance", "time", "value")
 EMERGENCE_COLUMNS = ("family", "criterion", "variance", "initial", "target", "direction", "time")
+TIME = "training time $\\tau$, gradient-flow steps"
 EMERGENCE = "emergence time $\\tau^*$, steps"
 _COLUMNS, _DPI = 3, 110
-_COLOR = {"rising": "#b2432f", "falling": "#2b5c8a"}
-_MARKER = {"rising": "^", "falling": "v"}
+_LOOK = {"rising": ("^", "#b2432f"), "falling": ("v", "#2b5c8a")}
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,8 @@ def curves_figure(
         num_times: number of training times.
     """
     panels = sum(len(curves.weights) + 2 for curves in families)
-    figure, grid, bar = panel_grid(-(-panels // _COLUMNS), _COLUMNS)
-    color = variance_colors(np.concatenate([curves.variance for curves in families]))
+    variance = np.concatenate([curves.variance for curves in families])
+    figure, grid, color = panel_grid(-(-panels // _COLUMNS), _COLUMNS, variance, title)
     axes, rows, emerged = iter(grid), list[Row](), list[Row]()
     for curves in families:
         times = [curves.times(criterion) for criterion in criteria]
@@ -111,7 +109,6 @@ def curves_figure(
         emerged += [row for entry in times for row in _emergence_rows(curves, entry)]
     for panel in axes:
         panel.set_axis_off()
-    finish(figure, bar, color, title)
     figure.text(0.01, 0.96, text, fontsize=6.5, va="top", color="0.35")
     return TheoryFigure(figure, {"curves": (CURVE_COLUMNS, rows), "emergence": (EMERGENCE_COLUMNS, emerged)})
 
@@ -143,21 +140,22 @@ def emergence_grid(
     return TheoryFigure(figure, {"emergence": (EMERGENCE_COLUMNS, table)})
 
 
-def panel_grid(rows: int, columns: int) -> tuple[Figure, list[Axes], Axes]:
-    """A figure with equal panels, row by row, and room for a colour bar on the right and a title above."""
+def panel_grid(
+    rows: int, columns: int, variance: Array, title: str, of: str = "data along the mode"
+) -> tuple[Figure, list[Axes], ScalarMappable]:
+    """A figure with equal panels, row by row, a title and the colours of modes by variance, dark for large."""
     width, height = 4.4 * columns + 1.0, 3.6 * rows + 0.4
     # Fixed margins: a layout engine would draw everything twice, and drawing is what a figure costs.
     figure = Figure(figsize=(width, height))
     edges = {"left": 0.85 / width, "right": 1 - 1.15 / width, "bottom": 0.55 / height, "top": 1 - 0.7 / height}
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "wspace": 0.3, "hspace": 0.34})
     bar = figure.add_axes((1 - 0.95 / width, edges["bottom"], 0.17 / width, edges["top"] - edges["bottom"]))
-    return figure, list(grid.ravel()), bar
-
-
-def finish(figure: Figure, bar: Axes, color: ScalarMappable, title: str, of: str = "data along the mode") -> None:
-    """The colour bar and the title."""
+    low, high = float(variance.min()), float(variance.max())
+    norm = LogNorm(low, high if high > low else 1.01 * low)
+    color = ScalarMappable(norm, matplotlib.colormaps["viridis"].reversed())
     figure.colorbar(color, cax=bar, label=f"variance of the {of}, $\\lambda$")
     figure.text(0.01, 0.99, title, fontsize=12, va="top")
+    return figure, list(grid.ravel()), color
 
 
 def draw_modes(axes: Axes, curves: TheoryCurves, time: Array, table: Array, end: Array, color: ScalarMappable) -> None:
@@ -166,8 +164,8 @@ def draw_modes(axes: Axes, curves: TheoryCurves, time: Array, table: Array, end:
         shade = color.to_rgba(np.asarray(lam))
         axes.plot(time, table[:, k], color=shade, linewidth=1.2)
         axes.plot(1.015, end[k], "<", color=shade, markersize=4, clip_on=False, transform=axes.get_yaxis_transform())
-    time_axis(axes, discrete=curves.solved.objective.discrete)
-    axes.set_xlim(time[0], time[-1])
+    name = "gradient-descent steps" if curves.solved.objective.discrete else TIME
+    axes.set(xscale="log", xlabel=name, xlim=(time[0], time[-1]))
 
 
 def draw_variance(axes: Axes, curves: TheoryCurves, time: Array, color: ScalarMappable, name: str = "") -> list[Row]:
@@ -188,12 +186,6 @@ def curve_rows(label: str, quantity: str, level: str, variance: Array, time: Arr
     ]
 
 
-def time_axis(axes: Axes, *, discrete: bool = False) -> None:
-    """A logarithmic axis of training time."""
-    name = "gradient-descent steps" if discrete else "training time $\\tau$, gradient-flow steps"
-    axes.set(xscale="log", xlabel=name)
-
-
 def name_axes(axes: Axes, title: str, **settings: str) -> None:
     """The title of a panel, and the names and scales of its axes."""
     axes.set(**settings)
@@ -201,16 +193,9 @@ def name_axes(axes: Axes, title: str, **settings: str) -> None:
 
 
 def _emergence_rows(curves: TheoryCurves, times: ModeTimes) -> list[Row]:
-    names = {1: "rising", -1: "falling", 0: "gray zone"}
-    ways = [names[int(way)] for way in times.way]
+    ways = [("gray zone", *WAYS)[way] for way in times.way]
     columns = zip(times.variance, *curves.ends(), ways, times.time, strict=True)
     return [(curves.label, criterion_name(times.criterion), *row) for row in columns]
-
-
-def variance_colors(variance: Array) -> ScalarMappable:
-    """The colours of modes by their variance, dark for large."""
-    low, high = float(variance.min()), float(variance.max())
-    return ScalarMappable(LogNorm(low, high if high > low else 1.01 * low), matplotlib.colormaps["viridis"].reversed())
 
 
 def _draw_emergence(axes: Axes, times: ModeTimes, head: str) -> None:
@@ -218,16 +203,16 @@ def _draw_emergence(axes: Axes, times: ModeTimes, head: str) -> None:
     known = np.isfinite(times.time) & (times.time > 0)
     gray = known & (times.way == 0)
     for way in WAYS:
-        shown, law, color = known & times.chosen(way), times.law(way), _COLOR[way]
+        shown, law, (marker, color) = known & times.chosen(way), times.law(way), _LOOK[way]
         if shown.any():
             label = f"{way}: $\\alpha$ = {law.exponent:z.2f}" if law.determinable else way
-            axes.plot(times.variance[shown], times.time[shown], _MARKER[way], color=color, markersize=4.5, label=label)
+            axes.plot(times.variance[shown], times.time[shown], marker, color=color, markersize=4.5, label=label)
         if law.determinable:
             ends = np.array([times.variance[shown].min(), times.variance[shown].max()])
             axes.plot(ends, law.prefactor * ends**-law.exponent, "-", color=color, linewidth=1)
     if gray.any():
-        look: dict[str, Any] = {"color": "0.6", "fillstyle": "none", "markersize": 4, "label": "gray zone"}
-        axes.plot(times.variance[gray], times.time[gray], "o", **look)
+        points = times.variance[gray], times.time[gray]
+        axes.plot(*points, "o", color="0.6", fillstyle="none", markersize=4, label="gray zone")
     name_axes(axes, head, xscale="log", yscale="log", xlabel="variance of the data, $\\lambda$", ylabel=EMERGENCE)
     if known.any():
         axes.legend(fontsize=7.5, loc="best", framealpha=0.8)

@@ -19,17 +19,15 @@ from spectral_lightning.report.theory.curves import TheoryCurves
 from spectral_lightning.report.theory.figures import (
     CURVE_COLUMNS,
     EMERGENCE,
+    TIME,
     Row,
     TheoryFigure,
     curve_rows,
     curves_figure,
     draw_variance,
     emergence_grid,
-    finish,
     name_axes,
     panel_grid,
-    time_axis,
-    variance_colors,
 )
 from spectral_lightning.theory import (
     FlowMatching,
@@ -110,8 +108,9 @@ def convolution() -> TheoryFigure:
         "full width": full.emergence_time()[waves],
         "local": local.emergence_time()[waves],
     }
-    figure, grid, bar = panel_grid(2, 3)
-    color, rows = variance_colors(data), list[Row]()
+    title = f"WP propositions 5.3 and 5.4: a field of {PIXELS} pixels with spectrum $1/k^2$, Q = 0"
+    figure, grid, color = panel_grid(2, 3, data, title, "Fourier mode")
+    rows: list[Row] = []
     for axes, name, solved in ((grid[0], "full width", full), (grid[1], f"local, {KERNEL} taps", local)):
         curves = TheoryCurves(solved, name)
         shown = TheoryCurves(solved, name, modes=2 ** np.arange(int(np.log2(PIXELS))))
@@ -119,8 +118,6 @@ def convolution() -> TheoryFigure:
     _draw_times(grid[2], PIXELS / waves, times)
     kernels, gains = _draw_kernel(grid[3], local), _draw_transfer(grid[4], local, waves)
     _draw_limit(grid[5], waves, data, limit)
-    title = f"WP propositions 5.3 and 5.4: a field of {PIXELS} pixels with spectrum $1/k^2$, Q = 0"
-    finish(figure, bar, color, title, "Fourier mode")
     emerged = [
         row
         for name, time in times.items()
@@ -149,22 +146,21 @@ def non_centered() -> TheoryFigure:
         "generated mean": (lambda t: theory.generated_mean(t) @ modes, mean @ modes),
         "generated variance": (theory.generated_variance, variance),
     }
-    figure, grid, bar = panel_grid(1, 4)
-    color, rows = variance_colors(variance), list[Row]()
+    title = "WP section 4.2, data with a mean: the gain overshoots until the bias has learnt the mean (dots: optimum)"
+    figure, grid, color = panel_grid(1, 4, variance, title, "data")
+    rows: list[Row] = []
     for axes, (name, (of, target)) in zip(grid, curves.items(), strict=True):
         table, end = of(time), of(np.inf) if target is None else target
         for k, lam in enumerate(variance):
             shade = color.to_rgba(np.asarray(lam))
             axes.plot(time, table[:, k], color=shade, label=f"$\\lambda$ = {lam:g}, mean {(mean @ modes)[k]:g}")
             axes.axhline(end[k], color=shade, linestyle=":", linewidth=0.9)
-        time_axis(axes)
         level = "sigma = 1" if target is None else ""
-        name_axes(axes, name + level.replace("sigma", " at $\\sigma$"), ylabel=f"{name} along the mode")
+        head = name + level.replace("sigma", " at $\\sigma$")
+        name_axes(axes, head, xscale="log", xlabel=TIME, ylabel=f"{name} along the mode")
         rows += curve_rows("one layer with bias", name, level, variance, time, table)
     grid[3].set_yscale("log")
     grid[0].legend(fontsize=8, loc="best")
-    title = "WP section 4.2, data with a mean: the gain overshoots until the bias has learnt the mean (dots: optimum)"
-    finish(figure, bar, color, title, "data")
     return TheoryFigure(figure, {"curves": (CURVE_COLUMNS, rows)})
 
 
@@ -188,8 +184,7 @@ def _draw_kernel(axes: Axes, local: LocalCurves) -> list[Row]:
     for offset in range(half + 1):
         shade = "0.2" if offset == 0 else "0.55"
         axes.plot(time, kernel[:, half + offset], color=shade, label="centre" if offset == 0 else f"offset {offset}")
-    time_axis(axes)
-    name_axes(axes, "local: kernel at $\\sigma$ = 1", ylabel="weight of the tap")
+    name_axes(axes, "local: kernel at $\\sigma$ = 1", xscale="log", xlabel=TIME, ylabel="weight of the tap")
     axes.legend(fontsize=8)
     return [(a - half, t, v) for a in range(KERNEL) for t, v in zip(time, kernel[:, a], strict=True)]
 

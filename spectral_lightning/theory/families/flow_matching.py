@@ -10,9 +10,9 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.special import erf, exp1
 
 from spectral_lightning.arguments import finite
+from spectral_lightning.theory.curves import checked, outer
 from spectral_lightning.theory.modewise import ModeCurves, ModewiseDynamics
 from spectral_lightning.theory.objective import Objective
-from spectral_lightning.theory.solving.axes import checked, outer
 from spectral_lightning.theory.solving.stack import Stack
 
 __all__ = ["FlowMatching", "FlowMatchingCurves"]

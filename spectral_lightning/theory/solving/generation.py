@@ -40,13 +40,9 @@ def wiener_gain(sigma: ArrayLike, variance: ArrayLike) -> Array:
 
 
 @lru_cache(maxsize=8)
-def _legendre(nodes: int) -> tuple[Array, Array]:
-    return np.polynomial.legendre.leggauss(nodes)
-
-
 def gauss_legendre(low: float, high: float, nodes: int) -> tuple[Array, Array]:
     """Noise levels and weights of ``Integral f(sigma) d log sigma`` from ``low`` to ``high``."""
-    x, weight = _legendre(nodes)
+    x, weight = np.polynomial.legendre.leggauss(nodes)
     bottom, top = np.log(low), np.log(high)
     return np.exp((top - bottom) / 2 * x + (top + bottom) / 2), (top - bottom) / 2 * weight
 
@@ -83,7 +79,7 @@ def fixed_point(variance: ArrayLike, sampler: Sampler) -> Array:
 
 def _collocation(stages: int) -> tuple[Array, Array, Array]:
     """Nodes on [0, 1], Runge-Kutta matrix and weights of the Gauss method of order ``2 stages``."""
-    x, w = _legendre(stages)
+    x, w = np.polynomial.legendre.leggauss(stages)
     nodes = (x + 1) / 2
     powers = np.arange(1, stages + 1)
     vandermonde = nodes[:, None] ** (powers - 1)

@@ -16,12 +16,10 @@ Curve = Callable[[Array, NDArray[np.int64]], Array]  # log variance at a time, f
 _TIMES_PER_DECADE = 8
 
 
-def time_grid(learning_rate: float, longest: float | None) -> Array:
-    """Times to look at, so close that no passage is missed; whole steps from 0 to ``longest`` where that is given."""
-    if longest is None:
-        return np.geomspace(1e-16, 1e20, 36 * _TIMES_PER_DECADE + 1) / learning_rate
-    decades = int(np.ceil(np.log10(longest) * _TIMES_PER_DECADE))
-    return np.concatenate([[0.0], np.unique(np.floor(np.geomspace(1, longest, decades + 1)))])
+def time_grid(low: float, high: float, *, whole: bool) -> Array:
+    """Times to look at, so close that no passage is missed; 0 and whole steps if ``whole``."""
+    grid = np.geomspace(low, high, int(np.ceil(np.log10(high / low) * _TIMES_PER_DECADE)) + 1)
+    return np.concatenate([[0.0], np.unique(np.floor(grid))]) if whole else grid
 
 
 def passage_time(curve: Curve, level: Array, sign: NDArray[np.int64], grid: Array, *, whole: bool) -> Array:
@@ -63,20 +61,19 @@ def _refine(
     """The passage between the grid times ``hit - 1`` and ``hit``; NaN where ``hit`` is 0."""
     result = np.full(goal.shape, np.nan)
     index = np.flatnonzero(hit > 0)
-    if index.size:
-        find = _between_steps if whole else _root
-        result[index] = find(curve, goal[index], sign[index], grid[hit[index] - 1], grid[hit[index]], index)
-    return result
+    if not index.size:
+        return result
+    before, after = grid[hit[index] - 1], grid[hit[index]]
+    if whole:
+        result[index] = _between_steps(curve, goal[index], sign[index], before, after, index)
+        return result
 
-
-def _root(
-    curve: Curve, goal: Array, sign: NDArray[np.int64], before: Array, after: Array, index: NDArray[np.int64]
-) -> Array:
     def excess(log_time: Array, mode: Array, level: Array) -> Array:
         return curve(np.exp(log_time), mode.astype(np.int64)) - level
 
-    root = elementwise.find_root(excess, (np.log(before), np.log(after)), args=(index.astype(np.float64), goal))
-    return np.asarray(np.exp(root.x))
+    ends, arguments = (np.log(before), np.log(after)), (index.astype(np.float64), goal[index])
+    result[index] = np.exp(elementwise.find_root(excess, ends, args=arguments).x)
+    return result
 
 
 def _between_steps(

@@ -66,7 +66,7 @@ class Stack:
                 "P P' has no negative gain."
             )
         if objective.discrete:
-            return self._descent(self._split(initial), target, rate * (self.depth if self.tied else 1), time)
+            return _descend(self._split(initial), target, rate * (self.depth if self.tied else 1), time)
         if self.layers is not None:
             raise ValueError(
                 f"`init` must be one number under gradient flow, got {self.layers!r}: only balanced layers have a known "
@@ -84,15 +84,6 @@ class Stack:
         size[signed] *= np.where(initial < 0, -1.0, 1.0)
         return size
 
-    def _descent(self, layers: Array, target: Array, rate: Array, time: Array) -> Array:
-        done = np.isinf(time)
-        result = _descend(layers, rate, target, np.where(done, 0.0, time))
-        if not done.any():
-            return result
-        limit = _descent_limit(layers, target)
-        _require_stable(np.abs(limit) ** (1 / self.depth) * np.ones(layers.shape), rate)
-        return np.where(done, limit, result)
-
 
 def _others(layers: Array) -> Array:
     """Product of all layers but one, ``[L, *cells]``; exact where a layer is zero."""
@@ -103,12 +94,14 @@ def _others(layers: Array) -> Array:
     return np.asarray(left * right)
 
 
-def _descend(layers: Array, rate: Array, target: Array, steps: Array) -> Array:
-    """Product of the layers after whole numbers of descent steps, arguments broadcast against ``layers[0]``.
+def _descend(layers: Array, target: Array, rate: Array, time: Array) -> Array:
+    """Product of the layers after whole numbers of descent steps or at the end, broadcast against ``layers[0]``.
 
     Raises:
         ValueError: for steps that are not whole or too many to be taken one by one, and for descent that diverges.
     """
+    done = np.isinf(time)
+    steps = np.where(done, 0.0, time)
     if not (steps == np.floor(steps)).all() or steps.max(initial=0) > _MOST_STEPS:
         raise ValueError(
             f"`time` must hold whole numbers of steps up to {_MOST_STEPS} where descent is followed step by step, got "
@@ -126,7 +119,11 @@ def _descend(layers: Array, rate: Array, target: Array, steps: Array) -> Array:
         mask = np.broadcast_to(steps == wanted, result.shape)
         result[mask] = np.broadcast_to(w.prod(axis=0), result.shape)[mask]
         _require_stable(w, rate)
-    return result
+    if not done.any():
+        return result
+    limit = _descent_limit(layers, target)
+    _require_stable(np.abs(limit) ** (1 / len(layers)) * np.ones(layers.shape), rate)
+    return np.where(done, limit, result)
 
 
 def _require_stable(layers: Array, rate: Array) -> None:
