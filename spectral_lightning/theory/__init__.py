@@ -17,9 +17,8 @@ Reference: Wang & Pehlevan, *An Analytical Theory of Spectral Bias in the Learni
 2025, arXiv 2503.03206, called WP in the docstrings.
 """
 
-from spectral_lightning.theory.curves import Curves
 from spectral_lightning.theory.data import GaussianData, GaussianField
-from spectral_lightning.theory.dynamics import LearningDynamics
+from spectral_lightning.theory.dynamics import Curves, LearningDynamics
 from spectral_lightning.theory.families.deep_linear import DeepLinear
 from spectral_lightning.theory.families.flow_matching import FlowMatching
 from spectral_lightning.theory.families.full_width_convolution import FullWidthConvolution

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.curves import Curves, checked, outer
-from spectral_lightning.theory.dynamics import LearningDynamics
+from spectral_lightning.theory.dynamics import Curves, LearningDynamics, checked, outer
 from spectral_lightning.theory.solving.generation import gauss_legendre, sampled_amplitude
 
 __all__ = ["ModeCurves", "ModewiseDynamics"]
@@ -131,7 +129,9 @@ class ModeCurves(Curves):
         columns = max(1, _CELLS // (depth * (min(8, shape[0]) if len(shape) > 1 else 1)))
         rows = max(1, _CELLS // (depth * min(columns, shape[-1] or 1)))
         result = np.empty(shape)
-        for part in _parts(shape, rows, columns):
+        steps = (rows, columns)[-len(shape) :]
+        for firsts in product(*(range(0, size, step) for size, step in zip(shape, steps, strict=True))):
+            part = tuple(slice(first, first + step) for first, step in zip(firsts, steps, strict=True))
             t, lam = _cut(time, part), _cut(variance, part)
             if sampler is None:
                 result[part] = family.log_flow(t, lam)
@@ -142,14 +142,6 @@ class ModeCurves(Curves):
                 with np.errstate(divide="ignore"):
                     result[part] = 2 * np.log(np.abs(sampled_amplitude(psi, sampler)))
         return result
-
-
-def _parts(shape: tuple[int, ...], rows: int, columns: int) -> Iterator[tuple[slice, ...]]:
-    """Slices that cover an array of one or two axes."""
-    steps = (columns,) if len(shape) == 1 else (rows, columns)
-    starts = (range(0, size, step) for size, step in zip(shape, steps, strict=True))
-    for firsts in product(*starts):
-        yield tuple(slice(first, first + step) for first, step in zip(firsts, steps, strict=True))
 
 
 def _cut(array: Array, part: tuple[slice, ...]) -> Array:

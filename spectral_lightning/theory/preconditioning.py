@@ -78,14 +78,16 @@ class Preconditioning:
         weighted = ", weight=..." if self.weight is not None else ""
         return f"Preconditioning({self.kind!r}{spread}{weighted})"
 
+    @property
+    def _spread(self) -> float:
+        return self.sigma_data if self.kind == "edm" else 1.0
+
     def c_skip(self, sigma: Any) -> Any:
         """Factor on the noisy input, which bypasses the network."""
         if self.kind == "given":
             return self.skip(sigma)  # type: ignore[misc]
-        if self.kind == "edm":
-            return self.sigma_data**2 / (sigma**2 + self.sigma_data**2)
-        if self.kind == "velocity":
-            return 1 / (1 + sigma**2)
+        if self.kind in ("edm", "velocity"):
+            return self._spread**2 / (sigma**2 + self._spread**2)
         if self.kind == "flow":
             return 1 / (1 + sigma)
         return sigma * 0 + (1 if self.kind == "variance_preserving" else 0)
@@ -94,10 +96,9 @@ class Preconditioning:
         """Factor on the network's output."""
         if self.kind == "given":
             return self.out(sigma)  # type: ignore[misc]
-        if self.kind == "edm":
-            return sigma * self.sigma_data / (sigma**2 + self.sigma_data**2) ** 0.5
-        if self.kind == "velocity":
-            return -sigma / (1 + sigma**2) ** 0.5
+        if self.kind in ("edm", "velocity"):
+            size = sigma * self._spread / (sigma**2 + self._spread**2) ** 0.5
+            return size if self.kind == "edm" else -size
         if self.kind == "flow":
             return -sigma / (1 + sigma)
         return -sigma if self.kind == "variance_preserving" else sigma * 0 + 1
@@ -110,17 +111,14 @@ class Preconditioning:
             return sigma * 0 + 1
         if self.kind == "flow":
             return 1 / (1 + sigma)
-        spread = self.sigma_data if self.kind == "edm" else 1.0
-        return 1 / (sigma**2 + spread**2) ** 0.5
+        return 1 / (sigma**2 + self._spread**2) ** 0.5
 
     def loss_weight(self, sigma: Any) -> Any:
         """Weight of the squared error of D; infinite at sigma = 0 for all kinds but ``none`` and ``x0``."""
         if self.weight is not None:
             return self.weight(sigma)
-        if self.kind == "edm":
-            return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
-        if self.kind == "velocity":
-            return (1 + sigma**2) / sigma**2
+        if self.kind in ("edm", "velocity"):
+            return (sigma**2 + self._spread**2) / (sigma * self._spread) ** 2
         if self.kind == "flow":
             return (1 + sigma) ** 2 / sigma**2
         return 1 / sigma**2 if self.kind == "variance_preserving" else sigma * 0 + 1

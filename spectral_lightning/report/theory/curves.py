@@ -40,13 +40,9 @@ class ModeTimes:
     way: NDArray[np.int64]
     time: Array
 
-    def chosen(self, way: str) -> NDArray[np.bool_]:
-        """Modes of one direction, ``"rising"`` or ``"falling"``, outside the gray zone."""
-        return np.asarray(self.way == WAYS[way])
-
     def law(self, way: str) -> PowerLaw:
         """The power law through the modes of one direction; without noise, three modes are enough."""
-        chosen = self.chosen(way)
+        chosen = self.way == WAYS[way]
         return fit_power_law(self.variance[chosen], self.time[chosen], min_modes=3, min_decades=0.0)
 
 

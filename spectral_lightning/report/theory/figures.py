@@ -186,9 +186,11 @@ def curve_rows(label: str, quantity: str, level: str, variance: Array, time: Arr
     ]
 
 
-def name_axes(axes: Axes, title: str, **settings: str) -> None:
-    """The title of a panel, and the names and scales of its axes."""
+def name_axes(axes: Axes, title: str, legend: float | None = None, **settings: str) -> None:
+    """The title of a panel, the names and scales of its axes, and the size of its legend."""
     axes.set(**settings)
+    if legend is not None:
+        axes.legend(fontsize=legend)
     axes.set_title(title, loc="left", fontsize=10)
 
 
@@ -203,7 +205,7 @@ def _draw_emergence(axes: Axes, times: ModeTimes, head: str) -> None:
     known = np.isfinite(times.time) & (times.time > 0)
     gray = known & (times.way == 0)
     for way in WAYS:
-        shown, law, (marker, color) = known & times.chosen(way), times.law(way), _LOOK[way]
+        shown, law, (marker, color) = known & (times.way == WAYS[way]), times.law(way), _LOOK[way]
         if shown.any():
             label = f"{way}: $\\alpha$ = {law.exponent:z.2f}" if law.determinable else way
             axes.plot(times.variance[shown], times.time[shown], marker, color=color, markersize=4.5, label=label)

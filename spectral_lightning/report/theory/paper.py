@@ -174,8 +174,7 @@ def _draw_times(axes: Axes, wavelength: Array, times: dict[str, Array]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(1.8, wavelength.max() * 1.15)
     head = "emergence, geometric (gray: long waves)"
-    name_axes(axes, head, yscale="log", xlabel="wavelength, pixels", ylabel=EMERGENCE)
-    axes.legend(fontsize=7.5)
+    name_axes(axes, head, 7.5, yscale="log", xlabel="wavelength, pixels", ylabel=EMERGENCE)
 
 
 def _draw_kernel(axes: Axes, local: LocalCurves) -> list[Row]:
@@ -184,8 +183,7 @@ def _draw_kernel(axes: Axes, local: LocalCurves) -> list[Row]:
     for offset in range(half + 1):
         shade = "0.2" if offset == 0 else "0.55"
         axes.plot(time, kernel[:, half + offset], color=shade, label="centre" if offset == 0 else f"offset {offset}")
-    name_axes(axes, "local: kernel at $\\sigma$ = 1", xscale="log", xlabel=TIME, ylabel="weight of the tap")
-    axes.legend(fontsize=8)
+    name_axes(axes, "local: kernel at $\\sigma$ = 1", 8, xscale="log", xlabel=TIME, ylabel="weight of the tap")
     return [(a - half, t, v) for a in range(KERNEL) for t, v in zip(time, kernel[:, a], strict=True)]
 
 
@@ -207,8 +205,7 @@ def _draw_limit(axes: Axes, waves: NDArray[np.int64], data: Array, limit: Array)
     axes.plot(waves, limit, "s", color=_STYLE["local"][1], markersize=3.5, label="limit of the local kernel")
     axes.set_xscale("log", base=2)
     names = {"xlabel": "periods per field, k", "ylabel": "variance of the Fourier mode"}
-    name_axes(axes, "what a local kernel ends at", yscale="log", **names)
-    axes.legend(fontsize=8)
+    name_axes(axes, "what a local kernel ends at", 8, yscale="log", **names)
 
 
 FIGURES: dict[str, Callable[[], TheoryFigure]] = {

@@ -10,7 +10,7 @@ from scipy.interpolate import CubicHermiteSpline
 from scipy.special import erf, exp1
 
 from spectral_lightning.arguments import finite
-from spectral_lightning.theory.curves import checked, outer
+from spectral_lightning.theory.dynamics import checked, outer
 from spectral_lightning.theory.modewise import ModeCurves, ModewiseDynamics
 from spectral_lightning.theory.objective import Objective
 from spectral_lightning.theory.solving.stack import Stack
@@ -166,20 +166,13 @@ def _graded_nodes(count: int) -> tuple[Array, Array]:
     The trapezoidal rule, which is exponentially exact on the whole line, in ``v = asinh(x / eps) + x / kappa``.
     """
     eps, kappa, reach = _KINK, _SPACING, 2 * _REACH
-
-    def coordinate(x: Array) -> Array:
-        return np.asarray(np.arcsinh(x / eps) + x / kappa)
-
-    def slope(x: Array) -> Array:
-        return np.asarray(1 / np.hypot(x, eps) + 1 / kappa)
-
     table = eps * np.sinh(np.linspace(-np.arcsinh(reach / eps), np.arcsinh(reach / eps), 20_001))
-    end = float(coordinate(np.asarray(reach)))
-    v, step = np.linspace(-end, end, count), 2 * end / (count - 1)
-    x = np.interp(v, coordinate(table), table)
+    end = float(np.arcsinh(reach / eps)) + reach / kappa
+    v, step = np.linspace(-end, end, count, retstep=True)
+    x: Array = np.interp(v, np.arcsinh(table / eps) + table / kappa, table)
     for _ in range(4):
-        x = x - (coordinate(x) - v) / slope(x)
-    return x, step / slope(x)
+        x = x - (np.arcsinh(x / eps) + x / kappa - v) / (1 / np.hypot(x, eps) + 1 / kappa)
+    return x, float(step) / (1 / np.hypot(x, eps) + 1 / kappa)
 
 
 def _flow_time(sigma: Array) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.arguments import finite
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.convolution import Bias, CircularConvolution, ConvolutionCurves
+from spectral_lightning.theory.affine import Bias, CircularConvolution, ConvolutionCurves
 from spectral_lightning.theory.data import GaussianData, GaussianField
 from spectral_lightning.theory.families.one_layer import OneLayer
 from spectral_lightning.theory.modewise import ModeCurves

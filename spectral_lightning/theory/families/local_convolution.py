@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.arguments import finite, positive_integer
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory.convolution import Bias, CircularConvolution, ConvolutionCurves
-from spectral_lightning.theory.curves import checked
+from spectral_lightning.theory.affine import Bias, CircularConvolution, ConvolutionCurves
 from spectral_lightning.theory.data import GaussianData, GaussianField, lattice
+from spectral_lightning.theory.dynamics import checked
 from spectral_lightning.theory.objective import Objective
 from spectral_lightning.theory.solving.generation import gauss_legendre, sampled_amplitude
 from spectral_lightning.theory.solving.regression import AffineRegression, Blocks

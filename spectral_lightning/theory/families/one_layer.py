@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import exp1
 
 from spectral_lightning.arguments import finite
-from spectral_lightning.theory.curves import checked, outer
+from spectral_lightning.theory.dynamics import checked, outer
 from spectral_lightning.theory.modewise import ModeCurves, ModewiseDynamics
 from spectral_lightning.theory.objective import Objective
 from spectral_lightning.theory.solving.generation import wiener_gain

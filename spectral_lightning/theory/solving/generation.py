@@ -77,16 +77,6 @@ def fixed_point(variance: ArrayLike, sampler: Sampler) -> Array:
     return np.asarray(sampled_amplitude(gain, sampler) ** 2, np.float64)
 
 
-def _collocation(stages: int) -> tuple[Array, Array, Array]:
-    """Nodes on [0, 1], Runge-Kutta matrix and weights of the Gauss method of order ``2 stages``."""
-    x, w = np.polynomial.legendre.leggauss(stages)
-    nodes = (x + 1) / 2
-    powers = np.arange(1, stages + 1)
-    vandermonde = nodes[:, None] ** (powers - 1)
-    matrix = (nodes[:, None] ** powers / powers) @ np.linalg.inv(vandermonde)
-    return nodes, matrix, w / 2
-
-
 def flow_propagator(affine: Affine, sigma_min: float, sigma_max: float, nodes: int = 200) -> Field:
     """End of the exact flow ``dz/du = z - W z - b``, ``u = log sigma``, as ``z = P z_T + p``.
 
@@ -96,12 +86,15 @@ def flow_propagator(affine: Affine, sigma_min: float, sigma_max: float, nodes: i
     Returns:
         ``[P p]``, ``[time, *block, d, d + 1]``.
     """
-    point, matrix, share = _collocation(_STAGES)
+    # Nodes on [0, 1], Runge-Kutta matrix and weights of the Gauss method.
+    x, w = np.polynomial.legendre.leggauss(_STAGES)
+    point, share, powers = (x[:, None] + 1) / 2, w / 2, np.arange(1, _STAGES + 1)
+    matrix = (point**powers / powers) @ np.linalg.inv(point ** (powers - 1))
     edges = np.linspace(np.log(sigma_max), np.log(sigma_min), max(1, nodes // _STAGES) + 1)
     step = edges[1] - edges[0]
     state: Field | None = None
     for edge in edges[:-1]:
-        weight, bias = (np.moveaxis(a, 1, -3 + i) for i, a in enumerate(affine(np.exp(edge + step * point))))
+        weight, bias = (np.moveaxis(a, 1, -3 + i) for i, a in enumerate(affine(np.exp(edge + step * point[:, 0]))))
         d = weight.shape[-1]
         slope = np.eye(d) - weight
         if state is None:

@@ -137,12 +137,6 @@ def _tables(depth: int) -> tuple[_Regime, _Regime, _Regime]:
     def rising(y: Array) -> Array:
         return np.asarray(expit(y) ** -p)
 
-    def falling(y: Array) -> Array:
-        return np.asarray(-((1 + np.exp(y)) ** (-1 - p)))
-
-    def vanishing(y: Array) -> Array:
-        return np.asarray(-np.exp(-p * y) / (1 + np.exp(y)))
-
     # The rising clock runs from minus to plus infinity: it is summed outwards from u = 1/2 to keep its relative accuracy.
     left, right = np.arange(0.0, _FAR, _STEP), np.arange(0.0, _NEAR, _STEP)
     y = np.concatenate([-left[:0:-1], right])
@@ -151,8 +145,8 @@ def _tables(depth: int) -> tuple[_Regime, _Regime, _Regime]:
     result = [_Regime(y, s, rising, both_ways, logit, expit)]
     # The other two start from infinity at clock 0 and are summed from there.
     for slope, low, to_y, to_u in (
-        (falling, -_NEAR, lambda u: np.log(u - 1), lambda y: 1 + np.exp(y)),
-        (vanishing, -_FAR, np.log, np.exp),
+        (lambda y: -((1 + np.exp(y)) ** (-1 - p)), -_NEAR, lambda u: np.log(u - 1), lambda y: 1 + np.exp(y)),
+        (lambda y: -np.exp(-p * y) / (1 + np.exp(y)), -_FAR, np.log, np.exp),
     ):
         down = np.arange(_FAR, low, -_STEP)
         s = np.exp(-(1 + p) * down[0]) / (1 + p) + _integrate(slope, down)

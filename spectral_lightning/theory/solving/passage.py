@@ -26,7 +26,7 @@ def passage_time(curve: Curve, level: Array, sign: NDArray[np.int64], grid: Arra
     """First passage through ``level`` upwards (``sign`` 1) or downwards (-1), ``[K]``; NaN if there is none."""
     with np.errstate(divide="ignore", invalid="ignore"):
         goal = np.log(level)
-        beyond = sign * (_table(curve, grid, len(level)) - goal) >= 0
+        beyond = sign * (curve(grid[:, None], np.arange(len(level))[None]) - goal) >= 0
     hit = beyond.argmax(axis=0)
     found = beyond.any(axis=0) & (hit > 0) & (sign != 0) & np.isfinite(goal)
     return _refine(curve, goal, sign, np.where(found, hit, 0), grid, whole=whole)
@@ -39,7 +39,7 @@ def settling_time(curve: Curve, low: Array, high: Array, grid: Array, start: Arr
     """
     with np.errstate(divide="ignore"):
         below, above = (np.log(edge) for edge in (low, high))
-    table = _table(curve, grid, len(low))
+    table = curve(grid[:, None], np.arange(len(low))[None])
     outside = (table < below) | (table > above)
     last = len(grid) - 1 - outside[::-1].argmax(axis=0)
     leaves = outside.any(axis=0)
@@ -49,10 +49,6 @@ def settling_time(curve: Curve, low: Array, high: Array, grid: Array, start: Arr
     result = _refine(curve, np.where(under, below, above), np.where(under, 1, -1), hit, grid, whole=whole)
     within = ~leaves & (start >= low) & (start <= high)
     return np.where(within, 0.0, result)
-
-
-def _table(curve: Curve, grid: Array, modes: int) -> Array:
-    return curve(grid[:, None], np.arange(modes)[None])
 
 
 def _refine(

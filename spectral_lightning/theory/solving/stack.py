@@ -121,7 +121,11 @@ def _descend(layers: Array, target: Array, rate: Array, time: Array) -> Array:
         _require_stable(w, rate)
     if not done.any():
         return result
-    limit = _descent_limit(layers, target)
+    # Stable descent ends at the target, unless that lies across a saddle: the differences w_i^2 - w_j^2 hardly change, so
+    # the product can pass through zero only if one layer alone is the smallest.
+    size = np.abs(layers)
+    free = (size == size.min(axis=0)).sum(axis=0) == 1
+    limit = np.where(free | (layers.prod(axis=0) * target > 0), target, 0.0)
     _require_stable(np.abs(limit) ** (1 / len(layers)) * np.ones(layers.shape), rate)
     return np.where(done, limit, result)
 
@@ -136,14 +140,3 @@ def _require_stable(layers: Array, rate: Array) -> None:
             "mode: a step overshoots its optimum by more than it was away from it. Lower it, precondition, or use "
             "gradient flow (discrete=False)."
         )
-
-
-def _descent_limit(layers: Array, target: Array) -> Array:
-    """Where stable descent ends: at the target, unless that lies across a saddle.
-
-    The differences ``w_i^2 - w_j^2`` hardly change. So the product can pass through zero only if one layer alone is the
-    smallest.
-    """
-    size, q = np.abs(layers), layers.prod(axis=0)
-    free = (size == size.min(axis=0)).sum(axis=0) == 1
-    return np.asarray(np.where(free | (q * target > 0), target, 0.0))
