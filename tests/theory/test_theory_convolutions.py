@@ -126,15 +126,6 @@ def test_the_given_sampler_is_followed_step_by_step(width, size, channels, bias)
 
 
 @every_width
-def test_transfer_is_the_fourier_transform_of_the_dense_matrix(width):
-    model, problem = pair(width, (3, 4), 1, None)
-    weight = problem.trained(40.0, 0.5)[0].reshape(3, 4, 3, 4)
-    expected = np.einsum("hwhw->hw", np.fft.ifftn(np.fft.fftn(weight, axes=(0, 1)), axes=(2, 3)))
-    np.testing.assert_allclose(model.transfer(40.0, 0.5)[..., 0, 0], expected, rtol=1e-8, atol=1e-11)
-    np.testing.assert_allclose(model.weight(40.0, 0.5), expected.real.ravel(), rtol=1e-8, atol=1e-11)
-
-
-@every_width
 @every_kind
 @every_bias
 def test_the_loss_is_that_of_the_trained_parameters(width, kind, bias):
@@ -167,13 +158,6 @@ def test_unstable_descent_names_the_given_learning_rate(width, mean):
     assert np.isfinite(stable.weight(1000, 2.0)).all()
 
 
-def test_descent_diverges_beyond_the_stable_rate():
-    covariance = random_moments(1, 8)[1]
-    edge = family(3).on(GaussianData(covariance)).stable_learning_rate(1.0)
-    problem = convolution_problem((8,), 1, 3, None, np.zeros(8), covariance, 1.05 * edge, GAIN)
-    assert np.abs(problem.trained(300, 1.0, "none", train_by_steps)[0]).max() > 1e6
-
-
 @every_width
 @every_bias
 def test_limits_are_exact_and_silent(width, bias):
@@ -191,12 +175,6 @@ def test_limits_are_exact_and_silent(width, bias):
     assert (variance[-1] > 0).all()
     np.testing.assert_allclose(null[:, 0], 0.3, rtol=1e-12)  # without noise and data nothing moves
     np.testing.assert_allclose(null[1, 1], 0.0, atol=1e-15)
-
-
-def test_one_family_gives_curves_on_any_data():
-    convolution = family(3)
-    first, second = (convolution.on(GaussianData(np.eye(n))) for n in (8, 16))
-    assert (first.generated_variance(1.0).shape, second.generated_variance(1.0).shape) == ((8,), (16,))
 
 
 @every_width

@@ -9,7 +9,19 @@ from scipy.optimize import brentq
 
 from spectral_lightning.emergence import StaysWithin, first_passage, gray_zone
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import DeepLinear, FlowMatching, Objective, OneLayer, Preconditioning, SymmetricTwoLayer
+from spectral_lightning.theory import (
+    DeepLinear,
+    FlowMatching,
+    FullWidthConvolution,
+    GaussianData,
+    LocalConvolution,
+    NonCenteredOneLayer,
+    Objective,
+    OneLayer,
+    Preconditioning,
+    SymmetricTwoLayer,
+)
+from tests.support.affine_oracle import random_moments
 
 VARIANCE = np.geomspace(1e-3, 1e2, 20)
 RATE, EDM = Objective(1e-3), Objective(1.0, Preconditioning("edm", sigma_data=0.5))
@@ -121,3 +133,50 @@ def test_descent_approaches_gradient_flow_at_first_order(theory):
         first, second = (family.on([1.0, 4.0]).weight(steps / 4, [0.3, 1.0]) for family in (flow, descent))
         error.append(np.abs(first - second).max())
     np.testing.assert_allclose(np.log2(np.array(error[:-1]) / error[1:]), 1, atol=0.1)
+
+
+MEAN, COVARIANCE = random_moments(0, 10)
+IMAGE = GaussianData(COVARIANCE[:5, :5], MEAN[:5], (5,))
+AFFINE = {
+    "affine": NonCenteredOneLayer(RATE, 0.1).on(GaussianData(COVARIANCE[:6, :6], MEAN[:6])),
+    "full width": FullWidthConvolution(RATE, 0.1).on(IMAGE),
+    "full width with a bias": FullWidthConvolution(RATE, 0.1, "shared").on(IMAGE),
+    "local": LocalConvolution(RATE, 3, 0.2).on(IMAGE),
+    "local, two channels": LocalConvolution(RATE, 3, 0.2).on(GaussianData(COVARIANCE, MEAN, (5,), 2)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.parametrize("sampler", [None, Sampler(num_steps=10)], ids=["exact", "heun"])
+@pytest.mark.parametrize("criterion", ["geometric", 0.8, StaysWithin(0.2)], ids=["geometric", "share", "band"])
+def test_affine_families_emerge_where_their_variance_meets_its_threshold(name, sampler, criterion):
+    curves = AFFINE[name]
+    start, end = curves.ends(sampler)
+    tau = curves.emergence_time(criterion, sampler)
+    settles, way = isinstance(criterion, StaysWithin), np.sign(end - start)
+    level = np.sqrt(start * end) if criterion == "geometric" else np.where(way > 0, 0.8 * end, end / 0.8)
+
+    def missing(share, k):
+        """How far the mode is from being learnt at a share of its time; negative beyond it."""
+        found = curves.generated_variance(share * tau[k], sampler)[..., k]
+        return np.abs(found / end[k] - 1) - 0.2 if settles else way[k] * (1 - found / level[k])
+
+    emerged = np.flatnonzero(np.isfinite(tau) & (tau > 0))
+    assert len(emerged) >= 4
+    for k in emerged:
+        assert missing(1.0, k) == pytest.approx(0, abs=1e-8)
+        # A passage is the first, settling the last.
+        other = -missing(np.geomspace(1.001, 1e4, 20), k) if settles else missing(np.geomspace(1e-2, 0.999, 15), k)
+        assert (other > 0).all()
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("family", [NonCenteredOneLayer, FullWidthConvolution])
+def test_measured_initial_gains_replace_the_start(family, discrete):
+    sampler, data = Sampler(num_steps=6, sigma_max=5.0), GaussianData(COVARIANCE, None, (5,), 2)
+    plain, other = (family(replace(RATE, discrete=discrete), q).on(data) for q in (0.3, 0.0))
+    gain = np.full((len(sampler.levels), 10), 0.3)
+    first, second = other.generated_variance([0.0, 9.0], sampler, gain), plain.generated_variance([0.0, 9.0], sampler)
+    np.testing.assert_allclose(first, second, rtol=1e-12)
+    np.testing.assert_allclose(other.weight(9.0, 1.0, gain[0]), plain.weight(9.0, 1.0), rtol=1e-12)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import FullWidthConvolution, GaussianData, GaussianField, Objective, OneLayer
-from tests.support.affine_oracle import circulant, convolution_problem, power_law_spectrum, random_moments
+from tests.support.affine_oracle import circulant, power_law_spectrum, random_moments
 
 RATE = 1e-3
 OBJECTIVE = Objective(RATE)
@@ -29,17 +26,6 @@ def test_sharing_weights_speeds_learning_up_by_the_number_of_pixels(pixels):
     ours, theirs = model.exponent()["rising"], layer.exponent()["rising"]
     assert ours.exponent == pytest.approx(theirs.exponent, rel=1e-8)
     assert ours.prefactor * pixels == pytest.approx(theirs.prefactor, rel=1e-8)
-
-
-def test_the_speed_up_holds_between_trained_networks():
-    """A dense layer trained N times as long ends at the matrix of the trained kernel, on stationary data."""
-    covariance = circulant(power_law_spectrum(8))
-    kernel = convolution_problem((8,), 1, None, None, np.zeros(8), covariance, RATE).trained(5.0, 0.5)[0]
-    gram = covariance + 0.25 * np.eye(8)
-    optimum = np.linalg.solve(gram, covariance)
-    values, vectors = np.linalg.eigh(gram)
-    layer = optimum - optimum @ (vectors * np.exp(-2 * RATE * 8 * 5.0 * values)) @ vectors.T
-    np.testing.assert_allclose(kernel, layer, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize(("bias", "speed"), [("shared", 8.0), ("per_pixel", 1.0)])
@@ -74,16 +60,6 @@ def test_discrete_generation_is_that_of_the_discrete_weights(density):
     np.testing.assert_allclose(model.generated_variance(50, sampler), slow**2, rtol=1e-11)
 
 
-@pytest.mark.parametrize("criterion", ["geometric", StaysWithin(0.2)])
-def test_emergence_of_coupled_and_uncoupled_modes_is_where_the_threshold_is(criterion):
-    """With a constant mean only frequency 0 couples to the bias; the others emerge as without a mean."""
-    coupled = FullWidthConvolution(OBJECTIVE, 0.1, "shared").on(GaussianData(FIELD.covariance, [2.0]))
-    first = coupled.emergence_time(criterion)
-    second = FullWidthConvolution(OBJECTIVE, 0.1).on(FIELD).emergence_time(criterion)
-    np.testing.assert_allclose(first[1:], second[1:], rtol=1e-8)
-    assert first[0] != pytest.approx(second[0], rel=0.01)
-
-
 def test_frequencies_and_variances_share_their_order():
     spectrum = np.arange(12.0).reshape(3, 4)
     spectrum = spectrum + np.roll(np.flip(spectrum), 1, (0, 1))
@@ -103,14 +79,3 @@ def test_the_divergence_over_all_modes_is_that_of_the_dense_gaussians(time):
     expected = (np.trace(ratio) - 8 - np.linalg.slogdet(ratio)[1] + off @ inverse @ off) / 2
     np.testing.assert_allclose(model.kl_divergence(time).sum(), expected, rtol=1e-9)
     np.testing.assert_allclose(model.joint_kl_divergence(time), expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize("discrete", [False, True])
-def test_measured_initial_gains_replace_the_start(discrete):
-    sampler, data = Sampler(num_steps=6, sigma_max=5.0), GaussianData(random_moments(0, 10)[1], None, (5,), 2)
-    given = replace(OBJECTIVE, discrete=discrete)
-    plain, other = (FullWidthConvolution(given, q).on(data) for q in (0.3, 0.0))
-    gain = np.full((len(sampler.levels), 10), 0.3)
-    first, second = other.generated_variance([0.0, 9.0], sampler, gain), plain.generated_variance([0.0, 9.0], sampler)
-    np.testing.assert_allclose(first, second, rtol=1e-12)
-    np.testing.assert_allclose(other.weight(9.0, 1.0, gain[0]), plain.weight(9.0, 1.0), rtol=1e-12)

@@ -7,14 +7,12 @@ import pytest
 from scipy.integrate import quad
 from scipy.linalg import expm
 
-from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import (
     FullWidthConvolution,
     GaussianData,
     LocalConvolution,
     Objective,
-    OneLayer,
     Preconditioning,
 )
 from tests.support.affine_oracle import circulant, convolution_problem, power_law_spectrum, random_moments
@@ -45,16 +43,6 @@ def test_the_kernel_is_that_of_the_proposition(width, sigma):
         expected = optimum + expm(-2 * 8 * RATE * time * gram) @ (GAIN * centre - optimum)
         np.testing.assert_allclose(model.kernel(time, sigma)[0, 0], expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(model.kernel(np.inf, sigma)[0, 0], optimum, rtol=1e-9, atol=1e-12)
-
-
-def test_without_a_bias_the_mean_enters_as_a_second_moment():
-    covariance = random_moments(1, 8)[1]
-    model = LocalConvolution(OBJECTIVE, 3, GAIN).on(GaussianData(covariance, [1.5]))
-    shifted = LocalConvolution(OBJECTIVE, 3, GAIN).on(GaussianData(covariance + 1.5**2))
-    np.testing.assert_allclose(model.kernel(20.0, 0.5), shifted.kernel(20.0, 0.5), rtol=1e-10)
-    patch = patch_moments(covariance, 3) + 1.5**2
-    optimum = np.linalg.solve(patch + 0.25 * np.eye(3), patch[1])
-    np.testing.assert_allclose(model.kernel(np.inf, 0.5)[0, 0], optimum, rtol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,24 +82,6 @@ def test_its_limit_is_not_the_spectrum_of_the_data():
     np.testing.assert_allclose(full.generated_variance(np.inf), spectrum, rtol=0.01)
 
 
-def test_as_wide_as_the_image_it_is_the_full_width_convolution():
-    covariance = random_moments(2, 7)[1]
-    local = LocalConvolution(OBJECTIVE, 7, GAIN).on(GaussianData(covariance))
-    full = FullWidthConvolution(OBJECTIVE, GAIN).on(GaussianData(covariance))
-    time = [0.0, 3.0, 100.0, np.inf]
-    np.testing.assert_allclose(local.transfer(time, 0.5), full.transfer(time, 0.5), rtol=1e-10, atol=1e-13)
-    np.testing.assert_allclose(local.generated_variance(time), full.generated_variance(time), rtol=1e-9)
-
-
-def test_white_data_leave_one_tap_with_the_gain_of_one_layer():
-    model = LocalConvolution(OBJECTIVE, 3, GAIN).on(GaussianData(2.0 * np.eye(8)))
-    time = np.array([0.0, 1.0, 30.0, np.inf])
-    layer = OneLayer(Objective(8 * RATE), GAIN).on(np.full(8, 2.0))
-    np.testing.assert_allclose(model.weight(time, 0.5), layer.weight(time, 0.5), rtol=1e-11)
-    # rtol: one is measured against its own limit, the other against the data's variance, 0.03 % apart.
-    np.testing.assert_allclose(model.emergence_time(), layer.emergence_time(), rtol=1e-3)
-
-
 @pytest.mark.parametrize("pixels", [16, 64, 256])
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
 def test_modes_emerge_nearly_together(pixels, exponent):
@@ -134,24 +104,6 @@ def test_modes_emerge_nearly_together(pixels, exponent):
     assert spread(full, 8) > 0.9 * (pixels / 8) ** exponent
     assert condition < spread(local, 2) < 2 * condition
     assert spread(local, 2) < spread(full, 2)
-
-
-@pytest.mark.parametrize(("channels", "sampler"), [(1, None), (1, Sampler(num_steps=10)), (2, None)])
-@pytest.mark.parametrize("criterion", ["geometric", 0.8, StaysWithin(0.2)])
-def test_emergence_is_where_the_generated_variance_meets_its_threshold(channels, sampler, criterion):
-    mean, covariance = random_moments(0, 5 * channels)
-    model = LocalConvolution(OBJECTIVE, 3, GAIN).on(GaussianData(covariance, mean, (5,), channels))
-    start, end = model.ends(sampler)
-    tau = model.emergence_time(criterion, sampler)
-    found = np.flatnonzero(np.isfinite(tau) & (tau > 0))
-    assert len(found) >= 4
-    at = model.generated_variance(tau[found], sampler)[np.arange(len(found)), found]
-    if criterion == "geometric":
-        np.testing.assert_allclose(at, np.sqrt(start * end)[found], rtol=1e-8)
-    elif criterion == 0.8:
-        np.testing.assert_allclose(at, np.where(end > start, 0.8 * end, end / 0.8)[found], rtol=1e-8)
-    else:
-        np.testing.assert_allclose(np.abs(at / end[found] - 1), 0.2, rtol=1e-7)
 
 
 def test_an_arbitrary_kernel_may_be_the_start():

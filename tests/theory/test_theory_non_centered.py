@@ -6,9 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 
-from spectral_lightning.emergence import StaysWithin
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import GaussianData, NonCenteredOneLayer, Objective, OneLayer, Preconditioning
 from spectral_lightning.theory.families.non_centered import NonCenteredCurves
@@ -109,18 +107,6 @@ def test_a_mode_with_a_mean_overshoots_and_one_without_does_not():
     assert model.generated_variance(time)[:, 1].max() < 1.01 * 0.4
 
 
-def test_weights_and_bias_relax_at_their_own_rates_under_preconditioning():
-    """Without coupling: exp(-2 eta w (c_out c_in)^2 (lambda + sigma^2) t) and exp(-2 eta w c_out^2 t)."""
-    sigma, time, data = 0.3, 150.0, 0.7
-    model = NonCenteredOneLayer(Objective(RATE, Preconditioning("edm", data)), 0.5, 0.4).on(GaussianData([[2.0]]))
-    root = np.sqrt(sigma**2 + data**2)
-    weight, out, scale = (root / (sigma * data)) ** 2, sigma * data / root, 1 / root
-    start, end = data**2 / root**2 + out * scale * 0.5, 2 / (2 + sigma**2)
-    expected = end + (start - end) * np.exp(-2 * RATE * weight * (out * scale) ** 2 * (2 + sigma**2) * time)
-    np.testing.assert_allclose(model.weight_matrix(time, sigma), [[expected]], rtol=1e-12)
-    np.testing.assert_allclose(model.bias(time, sigma), [out * 0.4 * np.exp(-2 * RATE * weight * out**2 * time)])
-
-
 def test_a_noise_density_slows_weights_and_bias_alike():
     thinned = theory(noise_density=lambda s: 0.25 + 0 * s)
     np.testing.assert_allclose(thinned.weight_matrix(400.0, 0.5), theory().weight_matrix(100.0, 0.5), rtol=1e-12)
@@ -143,22 +129,6 @@ def test_the_joint_divergence_is_that_of_the_two_gaussians(time):
     expected = (np.trace(ratio) - D - np.log(np.linalg.det(ratio)) + off @ inverse @ off) / 2
     np.testing.assert_allclose(model.joint_kl_divergence(time), expected, rtol=1e-9)
     assert model.kl_divergence(time).sum() <= expected * (1 + 1e-9)
-
-
-def test_settling_is_the_last_entry_into_the_band():
-    model = NonCenteredOneLayer(OBJECTIVE, 0.1).on(DATA)
-    tau = model.emergence_time(StaysWithin(0.2))
-    assert np.isfinite(tau).sum() >= D - 1
-    for k in np.flatnonzero(np.isfinite(tau)):
-        after = model.generated_variance(tau[k] * np.geomspace(1, 1e4, 20))[:, k] / model.variance[k]
-        assert (np.abs(after - 1) <= 0.2 * (1 + 1e-8)).all()
-        just_before = model.generated_variance(tau[k] * 0.999)[k] / model.variance[k]
-        assert abs(just_before - 1) > 0.2
-
-
-def test_gradient_flow_undoes_discrete_descent():
-    model = theory(discrete=True).family.gradient_flow().on(DATA)
-    np.testing.assert_array_equal(model.weight_matrix(10.5, 80.0), theory().weight_matrix(10.5, 80.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -213,43 +183,6 @@ def test_extreme_arguments_give_finite_numbers_without_warnings(scale):
     np.testing.assert_allclose(variance[-1], limit, rtol=1e-6)
 
 
-@pytest.mark.parametrize("criterion", ["geometric", 0.8])
-@pytest.mark.parametrize("sampler", [None, Sampler(num_steps=12)])
-def test_emergence_is_the_first_passage_of_the_generated_variance(criterion, sampler):
-    model = NonCenteredOneLayer(OBJECTIVE, 0.1).on(DATA)
-    tau = model.emergence_time(criterion, sampler)
-    start, end = model.ends(sampler)
-    levels = {"geometric": np.sqrt(start * end), "harmonic": 2 * start * end / (start + end)}
-    level = levels.get(criterion, np.where(end > start, 0.8 * end, end / 0.8))
-    reached = np.flatnonzero(np.isfinite(tau))
-    assert len(reached) >= D - 1
-    at = model.generated_variance(tau[reached], sampler)[np.arange(len(reached)), reached]
-    np.testing.assert_allclose(at, level[reached], rtol=1e-9)
-    for k in reached:
-        before = model.generated_variance(np.geomspace(1e-2, 0.999, 15) * tau[k], sampler)[:, k]
-        assert (np.sign(end[k] - start[k]) * (before - level[k]) < 0).all()
-
-
-def test_rotating_the_data_rotates_the_answer():
-    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(D, D)))[0]
-    turned = NonCenteredOneLayer(OBJECTIVE, turn @ INIT @ turn.T, turn @ BIAS)
-    turned = turned.on(GaussianData(turn @ COVARIANCE @ turn.T, turn @ MEAN))
-    covariance = theory().generated_covariance(100.0)
-    np.testing.assert_allclose(turned.generated_covariance(100.0), turn @ covariance @ turn.T, atol=1e-11)
-
-
-def test_measured_initial_gains_replace_the_aligned_start():
-    sampler = Sampler(num_steps=6)
-    plain, other = (NonCenteredOneLayer(OBJECTIVE, q).on(DATA) for q in (0.3, 0.0))
-    gain = np.full((len(sampler.levels), D), 0.3)
-    np.testing.assert_allclose(
-        other.generated_variance([0.0, 50.0], sampler, gain),
-        plain.generated_variance([0.0, 50.0], sampler),
-        rtol=1e-12,
-    )
-    np.testing.assert_allclose(other.weight(50.0, 1.0, gain[0]), plain.weight(50.0, 1.0), rtol=1e-12)
-
-
 def test_the_integrator_is_of_order_eight():
     model = theory()
 
@@ -260,20 +193,6 @@ def test_the_integrator_is_of_order_eight():
     coarse, fine = (np.abs(end(nodes) - exact).max() for nodes in (48, 96))
     assert np.log2(coarse / fine) > 7
     assert np.abs(end(200) - exact).max() < 1e-9 * np.abs(exact).max()
-
-
-def test_monte_carlo_training_on_samples_agrees():
-    """An extra: stochastic gradients on fresh samples, averaged, drift along the same curve."""
-    generator = torch.Generator().manual_seed(0)
-    root, mean = torch.tensor(np.linalg.cholesky(COVARIANCE)), torch.tensor(MEAN)
-    weight, bias = torch.tensor(INIT), torch.tensor(BIAS)
-    for _ in range(200):
-        x = mean + torch.randn(4000, D, generator=generator, dtype=torch.float64) @ root.T
-        z = x + 0.5 * torch.randn(4000, D, generator=generator, dtype=torch.float64)
-        miss = z @ weight.T + bias - x
-        weight, bias = weight - 2 * RATE * miss.T @ z / 4000, bias - 2 * RATE * miss.mean(dim=0)
-    # atol: 4,000 samples a step leave an error of about 0.002; the descent differs from the flow by 0.001.
-    np.testing.assert_allclose(theory().weight_matrix(200.0, 0.5), weight.numpy(), atol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -25,25 +25,23 @@ def flat(sigma):
     return 0 * sigma + 1
 
 
+OBJECTIVE = Objective(0.01, Preconditioning("edm", 0.7))
 FAMILIES = {
-    "OneLayer(learning_rate=0.01, preconditioning=Preconditioning('edm', sigma_data=0.7), init=0.1)": (
+    "OneLayer(*, init=0.1)": (
         {"class_path": "OneLayer", "init_args": {"init": 0.1}},
-        OneLayer(Objective(0.01, Preconditioning("edm", 0.7)), 0.1),
+        OneLayer(OBJECTIVE, 0.1),
     ),
-    "DeepLinear(learning_rate=0.01, preconditioning=Preconditioning('edm', sigma_data=0.7), init=(0.2, 0.5), "
-    "depth=2, tied=False)": (
+    "DeepLinear(*, init=(0.2, 0.5), depth=2, tied=False)": (
         {"class_path": "DeepLinear", "init_args": {"init": [0.2, 0.5]}},
-        DeepLinear(Objective(0.01, Preconditioning("edm", 0.7)), (0.2, 0.5)),
+        DeepLinear(OBJECTIVE, (0.2, 0.5)),
     ),
-    "LocalConvolution(learning_rate=0.01, preconditioning=Preconditioning('edm', sigma_data=0.7), kernel_size=5, "
-    "init=0.0, bias='shared', init_bias=0.0)": (
+    "LocalConvolution(*, kernel_size=5, init=0.0, bias='shared', init_bias=0.0)": (
         {"class_path": "LocalConvolution", "init_args": {"kernel_size": 5, "bias": "shared"}},
-        LocalConvolution(Objective(0.01, Preconditioning("edm", 0.7)), 5, bias="shared"),
+        LocalConvolution(OBJECTIVE, 5, bias="shared"),
     ),
-    "NonCenteredOneLayer(learning_rate=0.01, preconditioning=Preconditioning('edm', sigma_data=0.7), init=array[2, 2], "
-    "init_bias=0.0)": (
+    "NonCenteredOneLayer(*, init=array[2, 2], init_bias=0.0)": (
         {"class_path": "NonCenteredOneLayer", "init_args": {"init": [[1.0, 0.0], [0.0, 1.0]]}},
-        NonCenteredOneLayer(Objective(0.01, Preconditioning("edm", 0.7)), np.eye(2)),
+        NonCenteredOneLayer(OBJECTIVE, np.eye(2)),
     ),
 }
 
@@ -51,10 +49,9 @@ FAMILIES = {
 @pytest.mark.parametrize("shown", FAMILIES)
 def test_yaml_and_python_make_the_same_family(shown):
     document, family = FAMILIES[shown]
-    document["init_args"]["objective"] = {
-        "learning_rate": 0.01,
-        "preconditioning": {"kind": "edm", "sigma_data": 0.7},
-    }
+    shown = shown.replace("*", OBJECTIVE.describe())
+    preconditioning = {"kind": "edm", "sigma_data": 0.7}
+    document["init_args"]["objective"] = {"learning_rate": 0.01, "preconditioning": preconditioning}
     made = auto_cli(given, args=[json.dumps(document)])
     assert made.objective == family.objective
     assert repr(made) == repr(family) == shown

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
-from scipy.linalg import expm
 
 from spectral_lightning.theory import DeepLinear, FlowMatching, Objective, OneLayer, Preconditioning, SymmetricTwoLayer
 
@@ -126,19 +125,6 @@ def test_velocity_follows_the_gradient_of_the_parameters(depth, tied, network):
     np.testing.assert_allclose(theory.weight(TIMES, (1 - t) / t), gain, rtol=1e-8)
 
 
-@pytest.mark.parametrize("sigma", [0.002, 1.0, 80.0])
-def test_one_layer_against_the_dense_matrix_exponential(sigma):
-    covariance, basis = rotated(VARIANCE)
-    gram = covariance + sigma**2 * np.eye(3)
-    optimum = covariance @ np.linalg.inv(gram)
-    times = np.array([0.0, 1.0, 100.0])
-    dense = [optimum + (0.3 * np.eye(3) - optimum) @ expm(-2 * ETA * t * gram) for t in times]
-    # The off-diagonal noise of the dense route is about 1e-14 of its entries.
-    np.testing.assert_allclose(
-        OneLayer(PLAIN, 0.3).on(VARIANCE).weight(times, sigma), diagonal(np.array(dense), basis), rtol=1e-8
-    )
-
-
 EXTREMES = [1e-12, 1e-5, 1.0, 1e4, 1e12]
 
 
@@ -201,7 +187,7 @@ def test_deep_weights_at_the_extremes_solve_the_implicit_equation(depth, varianc
     np.testing.assert_allclose(theory.weight(times, sigma), gains, rtol=1e-8)
 
 
-@pytest.mark.parametrize("family", [OneLayer, SymmetricTwoLayer])
+@pytest.mark.parametrize("family", [OneLayer, SymmetricTwoLayer, FlowMatching])
 @pytest.mark.parametrize("q", [0.1, 1.0])
 def test_quadrature_against_closed_forms(family, q):
     closed, quadrature = family(PLAIN, q), family(ALIKE, q)
@@ -211,12 +197,6 @@ def test_quadrature_against_closed_forms(family, q):
     a, b = (theory.on(variance).generated_variance(times) for theory in (closed, quadrature))
     # Of log lambda~; 200 nodes.
     np.testing.assert_allclose(np.log(a), np.log(b), rtol=0, atol=1e-10)
-
-
-def test_quadrature_of_flow_matching_against_its_closed_form():
-    variance, times = np.geomspace(1e-12, 1e12, 25), np.geomspace(1e-6, 1e12, 19)
-    closed, quadrature = (FlowMatching(o, 0.3).on(variance).generated_variance(times) for o in (PLAIN, ALIKE))
-    np.testing.assert_allclose(np.log(quadrature), np.log(closed), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(
