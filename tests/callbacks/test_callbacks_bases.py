@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spectral_lightning.callbacks import AnalyticOverlay
-from spectral_lightning.datamodules import GaussianDataModule, GaussianFieldDataModule
+from spectral_lightning.datamodules import GaussianFieldDataModule
 from spectral_lightning.models import FullWidthConvDenoiser, LinearDenoiser, LocalConvDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import Eigenmodes, FourierModes, PatchComponents, PCABasis, SpectralHistory
@@ -71,49 +71,6 @@ def test_every_family_lies_on_its_theory_in_every_basis(tmp_path, channels, mode
         for name, history in (("history.npz", measured), ("prediction.npz", predicted)):
             np.testing.assert_array_equal(SpectralHistory.load(files / name)["gain"], history["gain"])
         assert own.session.basis.kind != "fourier" or measured["multiplicity"].sum() == 8 * channels
-
-
-def naive_generated_covariance(step, covariance, rate, init):
-    """Dense gradient descent on the expected loss under EDM (sigma_data 0.5), then Heun, written out with matrices."""
-    eye = np.eye(len(covariance))
-    levels = [(80 ** (1 / 7) + i / 5 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(6)] + [0.0]
-    maps = {}
-    for sigma in levels[:-1]:
-        total = sigma**2 + 0.25
-        skip, product, weight = 0.25 / total, 0.5 * sigma / total, total / (0.5 * sigma) ** 2
-        w = init * eye
-        for _ in range(step):
-            a = skip * eye + product * w
-            w = w - rate * 2 * weight * product * (a @ (covariance + sigma**2 * eye) - covariance)
-        maps[sigma] = skip * eye + product * w
-    z = levels[0] * eye
-    for sigma, following in zip(levels[:-1], levels[1:], strict=True):
-        slope = (z - maps[sigma] @ z) / sigma
-        ahead = z + (following - sigma) * slope
-        if following > 0:
-            ahead = z + (following - sigma) * (slope + (ahead - maps[following] @ ahead) / following) / 2
-        z = ahead
-    return z @ z.T
-
-
-def test_fourier_and_patch_variances_of_a_dense_network_on_data_that_are_not_stationary(tmp_path):
-    data = GaussianDataModule(dim=6, spectrum="power_law", scale=3.0, exact_moments=True, num_samples=32, batch_size=8)
-    found = pairs(("fourier", "patch"), num_samples=24)
-    run(tmp_path, LinearDenoiser(6, SAMPLER, init=0.1, optimizer=sgd(0.05)), data, found, 20)
-    covariance = data.population.covariance.numpy()
-    phases = np.exp(-2j * np.pi * np.outer(np.arange(6), np.arange(6)) / 6) / np.sqrt(6)
-    patches = np.stack([np.roll(np.eye(6), -p, axis=1)[:3] for p in range(6)])  # [position, tap, pixel]
-    components = np.linalg.eigh(np.mean([p @ covariance @ p.T for p in patches], axis=0))[1][:, ::-1]
-    (fourier, _), (patch, _) = found
-    for i, step in enumerate(fourier.history.steps):
-        made = naive_generated_covariance(int(step), covariance, 0.05, 0.1)
-        power = np.real(np.diag(phases @ made @ phases.conj().T))
-        expected = [power[int(label.removeprefix("k="))] for label in fourier.basis.labels]
-        np.testing.assert_allclose(fourier.history.variance[i], expected, rtol=1e-4)
-        seen = np.mean([p @ made @ p.T for p in patches], axis=0)
-        np.testing.assert_allclose(patch.history.variance[i], np.diag(components.T @ seen @ components), rtol=1e-4)
-    for own, overlay in found:
-        np.testing.assert_allclose(overlay.history.variance, own.history.variance, rtol=1e-5)
 
 
 class Counted(OwnModule):

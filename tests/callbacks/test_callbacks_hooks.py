@@ -20,7 +20,6 @@ from spectral_lightning.datamodules import MixtureDataModule
 from spectral_lightning.models import LinearDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import Eigenmodes, SpectralHistory
-from spectral_lightning.tracking import Schedule
 from tests.support.tiny_training import (
     THEORY,
     OwnModule,
@@ -333,20 +332,3 @@ def test_a_datamodule_that_classifies_is_asked(tmp_path):
     fit(tmp_path, [own], data=data, max_steps=1)
     assert own.history.groups == ["one", "other"]
     np.testing.assert_allclose(own.history["group_share"], 0.5, atol=0.01)
-
-
-class SlowModule(OwnModule):
-    def denoise(self, z, sigma):
-        if not self.training:  # of a measurement
-            time.sleep(4e-5 * len(z))
-        return super().denoise(z, sigma)
-
-
-@pytest.mark.slow
-def test_a_training_keeps_its_budget(tmp_path):
-    own = tracker(max_overhead=0.2, per_decade=10, num_samples=256)
-    fit(tmp_path, [own, Pace()], SlowModule(), max_steps=200)
-    assert 4 < len(own.history) < 1 + Schedule(10).count(0, 200)
-    assert own.history.last_step == 200
-    # One measurement of ten more or less, on a machine that others use and whose speed changes meanwhile.
-    assert 0.05 < own.session.cost.measuring / own.session.cost.training < 0.3

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_lightning.diffusion import LogNormalNoise, SupportsConditionalDenoise, SupportsDenoise
+from spectral_lightning.diffusion import LogNormalNoise
 from spectral_lightning.models import DiffusionModule, ResidualMLP
 
 
@@ -116,13 +116,6 @@ def test_without_dropout_the_random_numbers_are_those_of_an_unconditional_traini
         module.loss(batch)
         drawn.append(torch.rand(1))
     assert torch.equal(*drawn)
-
-
-def test_protocols():
-    assert isinstance(conditional(), SupportsDenoise)
-    assert isinstance(conditional(), SupportsConditionalDenoise)
-    assert conditional().num_classes == 3
-    assert DiffusionModule(Recorder()).num_classes is None
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,17 @@
-"""Trainings in every precision, compiled, and with averaged weights: finite, falling, and measured without a trace."""
+"""Trainings in every precision and compiled: finite and falling."""
 
 import functools
 import math
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, callbacks
+from lightning.pytorch import Trainer
 from torch import nn
-from torch._dynamo.testing import CompileCounter
 from torch.utils.data import DataLoader, TensorDataset
 
 from spectral_lightning.diffusion import GridNoise, undisturbed
 from spectral_lightning.models import DiffusionModule, FourierEmbedding, ResidualMLP
-from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Preconditioning
-from tests.support.flat import flat_tracker
 from tests.support.nonlinear_training import QUIET, Losses, fresh_compiler
 
 PRECISIONS = {
@@ -23,19 +20,6 @@ PRECISIONS = {
     "bf16-true": torch.bfloat16,
     "64-true": torch.float64,
 }
-needs_averaging = pytest.mark.skipif(
-    "EMAWeightAveraging" not in callbacks.__all__, reason="EMAWeightAveraging is in lightning 2.6 and later"
-)
-
-
-class Weights(callbacks.Callback):
-    """Keeps the weights after every step."""
-
-    def __init__(self):
-        self.values = []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.values.append([p.detach().clone() for p in pl_module.parameters()])
 
 
 def module(seed=0, num_classes=None, **options):
@@ -63,14 +47,6 @@ def fit(model, steps=30, seed=1, data=None, **options):
 def falls(losses):
     third = len(losses) // 3
     return all(math.isfinite(x) for x in losses) and sum(losses[-third:]) < 0.8 * sum(losses[:third])
-
-
-def weights(model):
-    return [p.detach().clone() for p in model.parameters()]
-
-
-def equal(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -127,14 +103,6 @@ def test_noise_level_is_embedded_in_single_precision():
     torch.testing.assert_close(embedding(t).double(), torch.cat([angle.sin(), angle.cos()], 1), rtol=0, atol=1e-4)
 
 
-def test_losses_of_half_precision_are_close_to_those_of_single():
-    # One step from the same weights and the same random numbers; bfloat16 is good to 0.4 %
-    single, mixed, half = (fit(module(), steps=1, precision=p)[0] for p in ("32-true", "bf16-mixed", "bf16-true"))
-    assert mixed == pytest.approx(single, rel=0.02)
-    assert half == pytest.approx(single, rel=0.02)
-    assert mixed != single
-
-
 @pytest.fixture
 def compiler():
     with fresh_compiler() as counters:
@@ -163,55 +131,6 @@ def test_compiled_to_machine_code_it_is_the_same_function(compiler):
     assert compiler["inductor"]["fxgraph_cache_miss"] + compiler["inductor"]["fxgraph_cache_hit"] > 0
     compiled.network.compile = None  # a second setup does not compile again
     compiled.setup("fit")
-
-
-@pytest.mark.usefixtures("compiler")
-def test_a_measurement_adds_no_graph_and_training_goes_on_compiled():
-    model, counter = module(), CompileCounter()
-    model.network.compile(backend=counter)
-    batch = torch.randn(16, 4)
-
-    def steps():
-        for _ in range(2):
-            model.loss(batch).backward()
-
-    steps()
-    assert counter.frame_count == 1
-    with undisturbed(model):
-        for size in (16, 7, 33):
-            model.denoise(torch.randn(size, 4), torch.ones(size))
-    assert counter.frame_count == 1
-    steps()
-    assert counter.frame_count == 1
-    model.eval()  # without the context it does compile again: the test can fail
-    with torch.no_grad():
-        model.denoise(torch.randn(7, 4), torch.ones(7))
-    assert counter.frame_count == 2
-
-
-def averaged(tracker_at, path, steps=10):
-    """Trainings with averaged weights: raw weights after every step, final weights, and the tracker."""
-    tracker = flat_tracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)
-    average = callbacks.EMAWeightAveraging(decay=0.5)
-    kept = Weights()
-    order = {None: [average], "first": [tracker, average], "last": [average, tracker]}[tracker_at]
-    model = module()
-    fit(model, steps, callbacks=[*order, kept], default_root_dir=str(path))
-    return kept.values, weights(model), tracker
-
-
-@needs_averaging
-@pytest.mark.parametrize("tracker_at", ["first", "last"])
-def test_a_tracker_beside_averaged_weights_changes_nothing_and_measures_raw_ones(tracker_at, tmp_path):
-    alone_raw, alone_final, _ = averaged(None, tmp_path / "alone")
-    raw, final, tracker = averaged(tracker_at, tmp_path / "both")
-    assert all(equal(a, b) for a, b in zip(raw, alone_raw, strict=True))
-    assert equal(final, alone_final)
-    plain = flat_tracker(num_samples=8, sampler=Sampler(num_steps=2), per_decade=3)
-    fit(module(), 10, callbacks=[plain], default_root_dir=str(tmp_path / "plain"))
-    assert tracker.history.steps.tolist() == plain.history.steps.tolist()
-    assert tracker.history.steps[-1] == 10
-    assert (tracker.history.variance == plain.history.variance).all()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

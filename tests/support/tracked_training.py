@@ -115,8 +115,3 @@ def exact_run(tmp_path, make, denoiser, rtol=1e-3):
     wiener = variance / (variance + history["levels"][:, None] ** 2)
     np.testing.assert_allclose(history["gain"][-1], wiener, rtol=rtol, atol=1e-5)
     return history
-
-
-def distance(history):
-    """Rms of the log of measured over final variance, one number a row."""
-    return np.sqrt(np.mean(np.log(history.variance / history.fixed_point) ** 2, axis=1))
