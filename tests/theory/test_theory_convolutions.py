@@ -110,8 +110,7 @@ def test_the_generated_distribution_lies_on_the_integrated_flow(width, bias, kin
 
 @every_width
 @pytest.mark.parametrize(
-    ("size", "channels", "bias"),
-    [((6,), 1, None), ((3, 4), 1, "shared"), ((3,), 2, "shared"), ((3,), 1, "per_pixel")],
+    ("size", "channels", "bias"), [((6,), 1, None), ((3, 4), 1, "shared"), ((3,), 2, "shared"), ((3,), 1, "per_pixel")]
 )
 def test_the_given_sampler_is_followed_step_by_step(width, size, channels, bias):
     sampler = Sampler(num_steps=6)

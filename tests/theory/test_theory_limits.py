@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import (
-    DeepLinear,
-    FlowMatching,
-    Objective,
-    OneLayer,
-    Preconditioning,
-    SymmetricTwoLayer,
-)
+from spectral_lightning.theory import DeepLinear, FlowMatching, Objective, OneLayer, Preconditioning, SymmetricTwoLayer
 from spectral_lightning.theory.solving.generation import fixed_point
 
 DESCENT, PLAIN, EDM = (

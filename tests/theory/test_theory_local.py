@@ -8,13 +8,7 @@ from scipy.integrate import quad
 from scipy.linalg import expm
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import (
-    FullWidthConvolution,
-    GaussianData,
-    LocalConvolution,
-    Objective,
-    Preconditioning,
-)
+from spectral_lightning.theory import FullWidthConvolution, GaussianData, LocalConvolution, Objective, Preconditioning
 from tests.support.affine_oracle import circulant, convolution_problem, power_law_spectrum, random_moments
 
 RATE, GAIN = 1e-3, 0.2

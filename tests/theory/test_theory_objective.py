@@ -27,10 +27,7 @@ def flat(sigma):
 
 OBJECTIVE = Objective(0.01, Preconditioning("edm", 0.7))
 FAMILIES = {
-    "OneLayer(*, init=0.1)": (
-        {"class_path": "OneLayer", "init_args": {"init": 0.1}},
-        OneLayer(OBJECTIVE, 0.1),
-    ),
+    "OneLayer(*, init=0.1)": ({"class_path": "OneLayer", "init_args": {"init": 0.1}}, OneLayer(OBJECTIVE, 0.1)),
     "DeepLinear(*, init=(0.2, 0.5), depth=2, tied=False)": (
         {"class_path": "DeepLinear", "init_args": {"init": [0.2, 0.5]}},
         DeepLinear(OBJECTIVE, (0.2, 0.5)),

@@ -201,11 +201,7 @@ def test_quadrature_against_closed_forms(family, q):
 
 @pytest.mark.parametrize(
     "theory",
-    [
-        OneLayer(EDM, 0.1),
-        SymmetricTwoLayer(EDM, 0.1),
-        DeepLinear(PLAIN, 0.1, depth=3),
-    ],
+    [OneLayer(EDM, 0.1), SymmetricTwoLayer(EDM, 0.1), DeepLinear(PLAIN, 0.1, depth=3)],
     ids=["one edm", "two edm", "deep"],
 )
 def test_quadrature_against_the_probability_flow_ode(theory):

@@ -76,11 +76,7 @@ def write_csv(path: Path, columns: Row, rows: Iterable[Row]) -> None:
 
 
 def curves_figure(
-    families: Sequence[TheoryCurves],
-    title: str,
-    criteria: Sequence[Criterion],
-    text: str = "",
-    num_times: int = 200,
+    families: Sequence[TheoryCurves], title: str, criteria: Sequence[Criterion], text: str = "", num_times: int = 200
 ) -> TheoryFigure:
     """For each family its weights, one panel per level, its generated variances and its emergence times.
 

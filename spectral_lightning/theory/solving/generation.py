@@ -11,14 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.sampling import Sampler
 
-__all__ = [
-    "fixed_point",
-    "flow_propagator",
-    "gauss_legendre",
-    "sampled_amplitude",
-    "sampled_propagator",
-    "wiener_gain",
-]
+__all__ = ["fixed_point", "flow_propagator", "gauss_legendre", "sampled_amplitude", "sampled_propagator", "wiener_gain"]
 
 Array = NDArray[np.float64]
 Field = NDArray[Any]
