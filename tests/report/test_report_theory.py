@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from spectral_lightning.cli import main
 from spectral_lightning.emergence import StaysWithin
-from spectral_lightning.report.theory.curves import TheoryCurves, on_spectrum, power_law
+from spectral_lightning.report.theory.curves import TheoryCurves, on_spectrum
 from spectral_lightning.report.theory.exponents import exponent_laws
 from spectral_lightning.report.theory.figures import curves_figure, emergence_grid
 from spectral_lightning.report.theory.paper import FIGURES, INITS, convolution, non_centered, power_law_field
@@ -143,22 +143,13 @@ def test_every_family_is_drawn(family, tmp_path, monkeypatch):
         (["--stays_within", "2"], "`share` must be a number strictly between 0 and 1"),
         (["--family.objective.learning_rate", "-1"], "`learning_rate` must be a positive"),
         (["--num_times", "1"], "`num_times` must be an integer of at least 2"),
-        (
-            ["--family.objective.discrete", "true", "--family.objective.learning_rate", "1"],
-            "`learning_rate` must be below",
-        ),
+        (["--family.objective", '{"discrete": true, "learning_rate": 1}'], "`learning_rate` must be below"),
     ],
 )
 def test_the_theory_command_refuses_before_it_writes(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         main(["theory", "--family", "OneLayer", *arguments, "--out", str(tmp_path / "none")])
     assert not (tmp_path / "none").exists()
-
-
-def test_an_unknown_family_is_named(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["theory", "--family", "TwoAndAHalfLayers", "--out", str(tmp_path)])
-    assert "TwoAndAHalfLayers" in capsys.readouterr().err
 
 
 def test_a_convolution_takes_the_spectrum_as_that_of_waves():
@@ -173,10 +164,6 @@ def test_a_mean_goes_to_the_families_that_learn_one():
     curves = on_spectrum(NonCenteredOneLayer(OBJECTIVE), [4.0, 1.0], 0.5)
     np.testing.assert_allclose(curves.variance, [4, 1])
     np.testing.assert_allclose(curves.generated_mean(np.inf), [0.5, 0.5], rtol=0.03)  # what a finite sigma_T leaves
-
-
-def test_the_power_law_is_one():
-    np.testing.assert_allclose(power_law(1e-2, 1.0, 3), [1.0, 0.1, 0.01])
 
 
 @pytest.mark.parametrize("sampler", [None, Sampler(num_steps=8)])

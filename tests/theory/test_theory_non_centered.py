@@ -95,18 +95,6 @@ def test_aligned_and_centred_it_is_one_layer_mode_by_mode(kind):
     np.testing.assert_allclose(model.emergence_time(), layer.emergence_time(), rtol=1e-8, equal_nan=True)
 
 
-def test_a_mode_with_a_mean_overshoots_and_one_without_does_not():
-    model = NonCenteredOneLayer(OBJECTIVE).on(GaussianData(np.diag([0.5, 0.4]), [3.0, 0.0]))
-    time = np.geomspace(1, 1e5, 200)
-    gain = model.weight(time, 1.0)
-    optimum = model.optimal_weight(1.0)
-    assert gain[:, 0].max() > 2 * optimum[0]  # it first learns the second moment, 9.5 instead of 0.5
-    assert gain[:, 0].max() < 9.5 / 10.5
-    assert gain[:, 1].max() <= optimum[1] * (1 + 1e-12)
-    assert model.generated_variance(time)[:, 0].max() > 2 * 0.5
-    assert model.generated_variance(time)[:, 1].max() < 1.01 * 0.4
-
-
 def test_a_noise_density_slows_weights_and_bias_alike():
     thinned = theory(noise_density=lambda s: 0.25 + 0 * s)
     np.testing.assert_allclose(thinned.weight_matrix(400.0, 0.5), theory().weight_matrix(100.0, 0.5), rtol=1e-12)

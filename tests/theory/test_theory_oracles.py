@@ -199,30 +199,36 @@ def test_quadrature_against_closed_forms(family, q):
     np.testing.assert_allclose(np.log(a), np.log(b), rtol=0, atol=1e-10)
 
 
+def along_sigma(curves, u):
+    return 1 - float(curves.weight(300.0, np.exp(u)))
+
+
+def along_t(curves, t):
+    return float(curves.velocity_weight(300.0, t))
+
+
+NOISE, FLOW = (along_sigma, np.log(80.0), np.log(0.002), np.log(80.0)), (along_t, 0.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("variance", [0.01, 4.0])
 @pytest.mark.parametrize(
-    "theory",
-    [OneLayer(EDM, 0.1), SymmetricTwoLayer(EDM, 0.1), DeepLinear(PLAIN, 0.1, depth=3)],
-    ids=["one edm", "two edm", "deep"],
+    ("theory", "route"),
+    [
+        (OneLayer(EDM, 0.1), NOISE),
+        (SymmetricTwoLayer(EDM, 0.1), NOISE),
+        (DeepLinear(PLAIN, 0.1, depth=3), NOISE),
+        (FlowMatching(PLAIN, 0.3, 2, tied=True), FLOW),
+        (FlowMatching(PLAIN, 0.3, 2), FLOW),
+        (FlowMatching(PLAIN, 0.3, 3), FLOW),
+    ],
+    ids=["one edm", "two edm", "deep", "flow 2 tied", "flow 2", "flow 3"],
 )
-def test_quadrature_against_the_probability_flow_ode(theory):
-    for variance in (0.01, 4.0):
-        curves = theory.on(variance)
-        end = solve_ivp(
-            lambda u, _, curves=curves: [1 - float(curves.weight(200.0, np.exp(u)))],
-            (np.log(80.0), np.log(0.002)), [np.log(80.0)], "DOP853", rtol=1e-11, atol=1e-11,
-        ).y[0, -1]  # fmt: skip
-        assert float(np.log(curves.generated_variance(200.0))) == pytest.approx(2 * end, abs=1e-9)
-
-
-@pytest.mark.parametrize(("depth", "tied"), [(2, True), (2, False), (3, False)])
-def test_deep_flow_matching_against_the_ode_in_its_own_time(depth, tied):
-    for variance in (0.05, 2.0):
-        curves = FlowMatching(PLAIN, 0.3, depth, tied).on(variance)
-        end = solve_ivp(
-            lambda t, _, curves=curves: [float(curves.velocity_weight(300.0, t))],
-            (0, 1), [0.0], "DOP853", rtol=1e-11, atol=1e-12,
-        ).y[0, -1]  # fmt: skip
-        assert float(np.log(curves.generated_variance(300.0))) == pytest.approx(2 * end, abs=1e-9)
+def test_quadrature_against_the_probability_flow_ode(theory, variance, route):
+    curves, (slope, first, last, start) = theory.on(variance), route
+    end = solve_ivp(
+        lambda u, _: [slope(curves, u)], (first, last), [start], "DOP853", rtol=1e-11, atol=1e-12
+    ).y[0, -1]  # fmt: skip
+    assert float(np.log(curves.generated_variance(300.0))) == pytest.approx(2 * end, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,21 @@
-"""What the local convolution alone promises: the patch formula, and modes that emerge nearly together."""
+"""What each convolution alone promises: full width learns N times as fast; a patch learns long waves together."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
 from scipy.linalg import expm
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import FullWidthConvolution, GaussianData, LocalConvolution, Objective, Preconditioning
+from spectral_lightning.theory import (
+    FullWidthConvolution,
+    GaussianData,
+    GaussianField,
+    LocalConvolution,
+    Objective,
+    OneLayer,
+    Preconditioning,
+)
 from tests.support.affine_oracle import circulant, convolution_problem, power_law_spectrum, random_moments
 
 RATE, GAIN = 1e-3, 0.2
@@ -56,15 +63,11 @@ def test_transfer_and_gain_are_those_of_the_dense_matrix(kind):
 
 @pytest.mark.parametrize("size", [(8,), (3, 4)])
 @pytest.mark.parametrize("time", [0.0, 20.0, np.inf])
-def test_the_quadrature_meets_adaptive_quadrature_and_the_integrator(size, time):
+def test_the_quadrature_meets_the_integrator(size, time):
     mean, covariance = random_moments(0, int(np.prod(size)))
     model = LocalConvolution(OBJECTIVE, 3, GAIN).on(GaussianData(covariance, mean, size))
     variance = model.generated_variance(time)
     np.testing.assert_allclose(model.generated_spectrum(time).real.ravel(), variance, rtol=1e-9)
-    low, high = np.log(0.002), np.log(80.0)
-    for mode in (0, 3):
-        integral = quad(lambda u, k=mode: 1 - model.weight(time, np.exp(u))[k], low, high, epsabs=1e-11, limit=400)[0]
-        np.testing.assert_allclose(np.log(variance[mode]), 2 * high - 2 * integral, rtol=0, atol=1e-9)
 
 
 def test_its_limit_is_not_the_spectrum_of_the_data():
@@ -138,5 +141,49 @@ def test_gains_per_mode_cannot_replace_a_local_kernel():
     model = family.on(GaussianData(np.eye(8)))
     with pytest.raises(ValueError, match="`initial_gain`"):
         model.generated_variance(1.0, sampler, np.zeros((len(sampler.levels), 8)))
-    with pytest.raises(ValueError, match="`initial_gain`"):
-        model.weight(1.0, 1.0, np.zeros(8))
+
+
+FIELD = GaussianData(circulant(power_law_spectrum(8)))
+
+
+@pytest.mark.parametrize("pixels", [8, 16])
+def test_sharing_weights_speeds_learning_up_by_the_number_of_pixels(pixels):
+    spectrum = power_law_spectrum(pixels)
+    model = FullWidthConvolution(OBJECTIVE).on(GaussianData(circulant(spectrum)))
+    layer = OneLayer(OBJECTIVE).on(model.variance)
+    np.testing.assert_allclose(model.variance, spectrum, rtol=1e-12)
+    np.testing.assert_allclose(model.emergence_time() * pixels, layer.emergence_time(), rtol=1e-10)
+    np.testing.assert_allclose(model.weight(7.0, 0.5), layer.weight(7.0 * pixels, 0.5), rtol=1e-11)
+    np.testing.assert_allclose(model.stable_learning_rate(0.5) * pixels, layer.stable_learning_rate(0.5))
+    ours, theirs = model.exponent()["rising"], layer.exponent()["rising"]
+    assert ours.exponent == pytest.approx(theirs.exponent, rel=1e-8)
+    assert ours.prefactor * pixels == pytest.approx(theirs.prefactor, rel=1e-8)
+
+
+@pytest.mark.parametrize("density", [None, lambda s: 0.5 + 0 * s])
+def test_discrete_generation_is_that_of_the_discrete_weights(density):
+    sampler = Sampler(num_steps=6, sigma_max=3.0)
+    model = FullWidthConvolution(Objective(0.002, noise_density=density, discrete=True), 0.2).on(FIELD)
+    slow = sampler(lambda z, sigma: model.weight(50, sigma) * z, np.full(8, 3.0))
+    np.testing.assert_allclose(model.generated_variance(50, sampler), slow**2, rtol=1e-11)
+
+
+def test_frequencies_and_variances_share_their_order():
+    spectrum = np.arange(12.0).reshape(3, 4)
+    spectrum = spectrum + np.roll(np.flip(spectrum), 1, (0, 1))
+    model = FullWidthConvolution(OBJECTIVE).on(GaussianField(spectrum[..., None, None]))
+    np.testing.assert_allclose(model.variance, [spectrum[tuple(k)] for k in model.frequencies])
+    assert model.frequencies.shape == (12, 2)
+
+
+@pytest.mark.parametrize("time", [0.0, 50.0, 1e4])
+def test_the_divergence_over_all_modes_is_that_of_the_dense_gaussians(time):
+    """Of a stationary field, on which the generated Gaussian is compared with the data's as vectors of pixels."""
+    covariance, mean = FIELD.covariance, np.full(8, 1.5)
+    model = FullWidthConvolution(OBJECTIVE, 0.2, "shared", 0.3).on(GaussianData(covariance, mean))
+    generated = circulant(model.generated_variance(time))
+    inverse = np.linalg.inv(covariance)
+    ratio, off = inverse @ generated, model.generated_mean(time)[0] - mean
+    expected = (np.trace(ratio) - 8 - np.linalg.slogdet(ratio)[1] + off @ inverse @ off) / 2
+    np.testing.assert_allclose(model.kl_divergence(time).sum(), expected, rtol=1e-9)
+    np.testing.assert_allclose(model.joint_kl_divergence(time), expected, rtol=1e-9)
