@@ -27,11 +27,6 @@ VARIANCE = np.geomspace(1e-3, 1e2, 20)
 RATE, EDM = Objective(1e-3), Objective(1.0, Preconditioning("edm", sigma_data=0.5))
 
 
-def test_learning_rate_only_scales_the_times():
-    fast, slow = (OneLayer(Objective(eta), 0.1).on(VARIANCE).emergence_time() for eta in (1.0, 1e-4))
-    np.testing.assert_allclose(slow, 1e4 * fast, rtol=1e-9)
-
-
 @pytest.mark.parametrize("sampler", [None, Sampler(num_steps=18)], ids=["exact", "heun"])
 @pytest.mark.parametrize("criterion", ["geometric", "harmonic", "arithmetic", 0.8])
 @pytest.mark.parametrize(

@@ -136,9 +136,8 @@ def test_images_that_do_not_fit_are_refused(bias, data, name):
 
 
 def test_gains_per_mode_cannot_replace_a_local_kernel():
-    family, sampler = LocalConvolution(OBJECTIVE, 3), Sampler(num_steps=4)
-    assert not family.takes_gain
-    model = family.on(GaussianData(np.eye(8)))
+    model, sampler = LocalConvolution(OBJECTIVE, 3).on(GaussianData(np.eye(8))), Sampler(num_steps=4)
+    assert not model.family.takes_gain
     with pytest.raises(ValueError, match="`initial_gain`"):
         model.generated_variance(1.0, sampler, np.zeros((len(sampler.levels), 8)))
 
