@@ -142,12 +142,3 @@ def test_no_run_is_said_to_be_none(tmp_path, make):
         FileNotFoundError, match=r"`path` must lead to a tracked run, got .*nothing' with none at or below"
     ):
         latest_run(path)
-
-
-def test_documents_are_written_atomically_and_read_back(tmp_path):
-    files = RunFiles(tmp_path / "deep" / "run")
-    assert files.read_json("cost.json") == {}
-    files.write_json("cost.json", {"total": 1.5})
-    files.write_json("cost.json", {"total": 2.5})
-    assert files.read_json("cost.json") == {"total": 2.5}
-    assert [p.name for p in files.path.iterdir()] == ["cost.json"]

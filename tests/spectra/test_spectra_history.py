@@ -3,7 +3,6 @@
 import csv
 import json
 import multiprocessing
-import os
 import signal
 import time
 
@@ -65,14 +64,6 @@ def test_arrays_have_the_declared_axes():
     assert table.last_step == 30
     assert "variance" in table
     assert "gain" not in table
-
-
-def test_an_empty_table_has_empty_arrays():
-    table = SpectralHistory({"target": [1.0, 2.0], "fixed_point": [1.0, 2.0]})
-    assert table.variance.shape == (0, 2)
-    assert table.steps.shape == (0,)
-    assert table.last_step is None
-    assert len(table) == 0
 
 
 @pytest.mark.parametrize(
@@ -214,13 +205,6 @@ def test_csv_parses_back_equal(tmp_path):
             assert float(line[name]) == table[name][row, k]  # repr of a float is exact
 
 
-def test_csv_has_only_what_was_measured(tmp_path):
-    table = SpectralHistory({"target": [1.0], "fixed_point": [1.0]})
-    table.append(step=7, variance=[0.1])
-    table.to_csv(tmp_path / "h.csv")
-    assert (tmp_path / "h.csv").read_text().split() == ["step,mode,target,fixed_point,variance", "7,1,1.0,1.0,0.1"]
-
-
 # A growing history on disk.
 
 
@@ -285,19 +269,6 @@ def test_rows_after_the_checkpoint_are_kept_aside(tmp_path):
     assert (tmp_path / "step-000000000030.npz.superseded").read_bytes() == later
     directory.append(short([30]).row(0))
     assert_equal(directory.load(), short([0, 10, 30]))
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    directory = HistoryDirectory(tmp_path)
-    directory.begin(short([0]))
-
-    def full(*_):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
-        directory.begin(short([0]))
-    assert_equal(directory.load(), short([0]))
 
 
 def append_for_ever(path):
