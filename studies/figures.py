@@ -167,7 +167,7 @@ def _exponent(found: Found) -> Figure:
     left.set_yticks(rows, list(names.values()))
     about = "exponent of the rising modes common to all steps to the MLP, 95 %"
     _named(left, "One change at a time; below the line: away from the MLP", about)
-    _named(right, "What the overlay misses", "rms error of log variance")
+    _named(right, "Error of the overlay", "rms error of log variance")
     return figure
 
 

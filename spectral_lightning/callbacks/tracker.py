@@ -27,17 +27,17 @@ class SpectralTracker(SpectralCallback):
     to disk as it grows; loggers get a selection of modes as ``<name>/variance/mode_0001`` and so on. The data are read once
     for their mean and covariance, never through the training's own loader.
 
-    Tracking leaves training unchanged, to the bit. Several trackers with different names measure one training in several
+    Tracking leaves training unchanged, bit for bit. Several trackers with different names measure one training in several
     bases, and share samples if they sample alike. Steps are updates as counted by Lightning's ``global_step``. Cost:
     ``num_samples x sampler.evaluations`` network evaluations per measurement, shared by all ranks.
 
     Args:
         basis: ``"pca"``, ``"fourier"`` (single frequencies) or ``"patch"`` (5 x 5 pixels, circular); a recipe with other
             settings, such as ``FourierModes(bands=16)``; or a finished basis.
-        denoiser: where the denoiser is, if not in the module's ``denoise(z, sigma)``: a callable ``D(z, sigma)``; an
+        denoiser: the denoiser, if it is not the module's ``denoise(z, sigma)``: a callable ``D(z, sigma)``; an
             :class:`~spectral_lightning.diffusion.Adapter`; the name of a convention, with the attribute path of the
             network, such as ``"diffusers-epsilon:unet"``; or the import path of a function ``f(module, z, sigma)``.
-        data: what to take the moments of, as the network sees it: a tensor ``[N, *S]``, a Dataset or a DataLoader; by
+        data: the data whose spectrum is tracked, as the network sees them: a tensor ``[N, *S]``, a Dataset or a DataLoader; by
             default the dataset of the training dataloader, read through a separate loader.
         weights: ``"raw"``; ``"ema"`` (of Lightning, torch, diffusers, timm, ema-pytorch, or the module's ``ema_scope()``);
             or a callable that takes the module and returns a context in which it holds the weights to measure.

@@ -1,4 +1,4 @@
-"""Patches of photographs: real data of a steep spectrum, small enough to train on anywhere."""
+"""Patches of photographs: real data with a steep spectrum, small enough to train on anywhere."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def shipped_photographs(names: list[str] | None = None, *, color: bool = False) 
 
 @dataclass(frozen=True)
 class PatchRegions:
-    """The windows of ``size`` x ``size`` pixels of a photograph, split by regions.
+    """The windows of ``size`` x ``size`` pixels of a photograph, split into training and validation by region.
 
-    The photograph is divided into cells, and some are drawn for validation. A window validates if it lies wholly inside those
-    cells; it trains if, grown by the guard on every side, it touches none of them. So no pixel is in windows of both kinds, at
-    least ``guard`` pixels lie between them, and both kinds come from all over the photograph.
+    The photograph is divided into cells, and some are drawn for validation. A window is for validation if it lies wholly inside
+    those cells, and for training if, extended by the guard on every side, it touches none of them. So no pixel is in windows of
+    both kinds, at least ``guard`` pixels lie between them, and both kinds come from all over the photograph.
 
     Arguments and errors are those of :class:`PatchDataModule`.
 
@@ -75,7 +75,7 @@ class PatchRegions:
     def __post_init__(self) -> None:
         positive_integer("size", self.size)
         positive_integer("stride", self.stride)
-        positive_integer("cell", self.cell, minimum=self.size, remedy="A validation patch lies inside the cells.")
+        positive_integer("cell", self.cell, minimum=self.size, remedy="A validation patch must fit into a cell.")
         positive_integer("guard", self.guard, minimum=0)
         fraction("val_fraction", self.val_fraction, zero=True)
 
@@ -100,11 +100,11 @@ class PatchRegions:
         return train, val
 
     def _val_region(self, height: int, width: int, generator: Generator) -> Tensor:
-        """1 in the cells that validate and 0 elsewhere, ``[1, height, width]``."""
+        """1 in the validation cells and 0 elsewhere, ``[1, height, width]``."""
         region = torch.zeros(1, height, width)
         if not self.val_fraction:
             return region
-        # A last cell narrower than the others could hold no window, so the remainder is shared out.
+        # A last cell narrower than the others could hold no window, so the remainder is distributed over all cells.
         rows, columns = (np.linspace(0, n, max(n // self.cell, 1) + 1).astype(int) for n in (height, width))
         count = (len(rows) - 1) * (len(columns) - 1)
         chosen = torch.randperm(count, generator=generator)[: max(round(self.val_fraction * count), 1)]
@@ -114,17 +114,17 @@ class PatchRegions:
         return region
 
     def _windows_without(self, mask: Tensor, side: int) -> Tensor:
-        """Corners of the windows of a side that hold no pixel of the mask, ``[n, 2]``."""
+        """Corners of the windows of this side that contain no pixel of the mask, ``[n, 2]``."""
         found = functional.max_pool2d(mask, (side, 1), (self.stride, 1))
         found = functional.max_pool2d(found, (1, side), (1, self.stride))
         return (found[0] == 0).nonzero() * self.stride
 
 
 class PatchDataModule(RowsDataModule):
-    """Square patches of photographs, training and validation from disjoint regions of each of them.
+    """Square patches of photographs, with training and validation from disjoint regions of each photograph.
 
-    Every photograph is cut into cells, and a random fraction of them validates. Validation patches lie wholly inside those
-    cells, training patches at least ``guard`` pixels away from them: both sets follow one distribution, and no pixel is in
+    Every photograph is cut into cells, and a random fraction of them is for validation. Validation patches lie wholly inside
+    those cells, training patches at least ``guard`` pixels away from them: both sets follow one distribution, and no pixel is in
     both. A batch is a float32 tensor ``[B, C, size, size]``, with C = 1 in grey and 3 in colour.
 
     Standardised pixels are ``(x - m_c) / s_c`` with one mean and one standard deviation per channel c, taken over all
@@ -139,13 +139,13 @@ class PatchDataModule(RowsDataModule):
         photographs: names of photographs that scikit-image ships, as in ``skimage.data``; None for all natural ones, or all
             in colour with ``color``. Nothing is downloaded.
         size: side of a patch in pixels.
-        stride: distance of neighbouring patches in pixels.
+        stride: distance between neighbouring patches in pixels.
         color: whether to keep colour instead of the luminance; grey photographs are then repeated in all three channels.
         standardize: whether to standardise; otherwise pixels lie in [0, 1].
-        val_fraction: fraction of the cells that validate, at least one per photograph; 0 for no validation.
+        val_fraction: fraction of the cells used for validation, at least one per photograph; 0 for no validation.
         guard: pixels between training and validation patches; None for half a patch.
-        cell: least side of a cell in pixels; None for two patches.
-        max_patches: largest number of training patches, chosen at random; validation is cut in proportion. None for all.
+        cell: smallest side of a cell in pixels; None for two patches.
+        max_patches: largest number of training patches, chosen at random; validation is reduced in proportion. None for all.
         batch_size: patches per batch; an incomplete last training batch is dropped.
         seed: of the regions and of the order of the patches; the seed of the run governs the order of the batches.
         num_workers: processes that load batches.
@@ -221,8 +221,8 @@ class PatchDataModule(RowsDataModule):
     def _windows(self, paths: list[Path]) -> list[Tensor]:
         """Training and validation windows of all photographs, known from the sizes alone.
 
-        A row is the photograph, the row and the column of the upper left corner, ``[n, 3]``; their order is random, so that
-        any first part of them represents the whole.
+        A row is the photograph, and the row and column of the upper left corner, ``[n, 3]``; their order is random, so that
+        the first n of them represent the whole.
         """
         generator = Generator().manual_seed(self.seed)
         found: list[tuple[Tensor, Tensor]] = []

@@ -1,4 +1,4 @@
-"""Pixels of images: found in a folder, read from files, brought to one size and to the network's scale."""
+"""Finds images in a folder, reads their pixels, and brings them to one size and the network's scale."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def image_files(root: str | Path, argument: str) -> list[Path]:
     folder = Path(root).expanduser().absolute()
     if not folder.is_dir():
         raise ValueError(f"`{argument}` must be an existing folder, got {str(root)!r}.")
-    # torchvision lists the files of classes: here of one, the folder itself.
+    # torchvision lists files by class; the folder itself serves as the only class.
     found = make_dataset(folder.parent, {folder.name: 0}, is_valid_file=_is_image, allow_empty=True)
     if not found:
         raise ValueError(f"`{argument}` must hold images ({', '.join(IMG_EXTENSIONS)}), got {str(root)!r} with none.")
@@ -89,7 +89,7 @@ def read_image(path: Path, *, color: bool = False) -> Tensor:
 
 def _unit_pixels(image: Image.Image, color: bool) -> Tensor:
     if image.mode in ("I", "F"):
-        raise OSError("32 bits a pixel, and which value is white is not known")
+        raise OSError("32 bits per pixel, with an unknown white level")
     if image.mode.startswith("I;16"):
         return torch.from_numpy(np.asarray(image, dtype=np.float32) / np.float32(65_535))[None]
     pixels: Tensor = functional.pil_to_tensor(image.convert("RGB" if color else "L"))
@@ -159,13 +159,13 @@ class PixelScale:
         """The scale that gives all pixels of each channel mean 0 and standard deviation (1/n) 1, in one pass.
 
         Args:
-            parts: images ``[B, C, H, W]``, a part of the set each.
+            parts: images ``[B, C, H, W]``, each a part of the set.
 
         Raises:
-            ValueError: for no images, or a channel of one brightness.
+            ValueError: for no images, or a constant channel.
 
         Reference: Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1: the parts are
-        merged by their own means, so that no digits cancel.
+        merged by their own means, which avoids cancellation.
         """
         count = 0
         mean = squares = torch.zeros((), dtype=torch.float64)
@@ -183,6 +183,6 @@ class PixelScale:
         # Rounding leaves about 1e-17 of a constant.
         if not (std > 1e-12).all():
             raise ValueError(
-                "Images must vary in every channel to be standardised, got a channel of one brightness. Scale them otherwise."
+                "Images must vary in every channel to be standardised, got a constant channel. Choose another normalisation."
             )
         return cls(mean, std)

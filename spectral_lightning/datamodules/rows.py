@@ -19,11 +19,11 @@ from spectral_lightning.spectra import SpectralMoments
 __all__ = ["CHUNK", "DrawnDataModule", "Reader", "Rows", "RowsDataModule"]
 
 CHUNK = 1_024
-"""Samples read or added up at a time."""
+"""Number of samples read or summed at once."""
 
 
 class Reader(Protocol):
-    """Samples that are read each time they are asked for."""
+    """Samples that are read each time they are requested."""
 
     def __len__(self) -> int: ...
 
@@ -243,13 +243,13 @@ class DrawnDataModule(RowsDataModule):
 
     @abstractmethod
     def _draw(self, stream: str, count: int) -> Rows:
-        """So many samples of the set ``"train"`` or ``"val"``."""
+        """``count`` samples of the set ``"train"`` or ``"val"``."""
 
     def _generator(self, stream: str) -> Generator:
         return Generator().manual_seed(len(self.streams) * self.seed + self.streams.index(stream))
 
     def _check_full_rank(self, smallest: Callable[[int], int] = lambda count: count) -> None:
-        """Refuse sets too small for exact moments; ``smallest`` is the size of the smallest class among so many samples."""
+        """Refuse sets too small for exact moments; ``smallest`` maps a number of samples to the size of the smallest class."""
         for name, count in (("num_samples", self.num_samples), ("num_val_samples", self.num_val_samples)):
             if self.exact_moments and count and smallest(count) <= self.dim:
                 raise ValueError(

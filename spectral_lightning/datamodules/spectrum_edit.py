@@ -1,4 +1,4 @@
-"""New variances for the modes of a data set, which choose what a network learns first and keep the rest of the data.
+"""New variances for the modes of a data set, to choose what a network learns first and keep all else unchanged.
 
 Notation: the data have mean ``mu`` and covariance ``U diag(lambda) U'``, with the eigenvalues lambda in descending order
 and the modes u_k in the columns of U, counted from 0. An edit chooses new variances ``lambda'_k``; fitted to data it is
@@ -7,7 +7,7 @@ the linear map
     x -> mu + U diag(sqrt(lambda'_k / lambda_k)) U' (x - mu),
 
 after which the data it was fitted to have the mean mu and the covariance ``U diag(lambda') U'``. It is symmetric and
-does not depend on the signs of the modes. Modes of less than 1e-10 of the largest variance are null modes: the data do
+does not depend on the signs of the modes. Modes with less than 1e-10 of the largest variance are null modes: the data do
 not vary along them, so they are left unchanged. Directions of modes of equal variance are arbitrary, so an edit that
 treats such modes differently depends on the solver's choice.
 """
@@ -144,14 +144,14 @@ class SpectrumEdit(ABC):
 
 
 class Whiten(SpectrumEdit):
-    """The same variance along every mode: the second moments of white noise, with all higher ones those of the data.
+    """The same variance along every mode: the second moments of white noise, the higher-order structure of the data.
 
     ``lambda'_k = variance * lambda_k / max(lambda_k, floor * lambda_0)``: a mode below the floor is amplified as much as
     one at the floor, and stays below the others.
 
     Args:
         variance: the variance given to every mode above the floor.
-        floor: smallest variance that is raised all the way, as a fraction of the largest; 0 raises all that are not null,
+        floor: smallest variance that becomes ``variance``, as a fraction of the largest; 0 includes all that are not null,
             which also amplifies the data's noise.
 
     Raises:
@@ -247,8 +247,8 @@ class EditedDataset(Dataset[Any]):
 
     Args:
         dataset: items are samples, or tuples or lists that start with one; samples are tensors ``[*S]``.
-        edit: an edit, which is fitted to all samples of ``dataset``, or a fitted one: a validation set takes that of the
-            training set.
+        edit: an edit, which is fitted to all samples of ``dataset``, or a fitted one, such as that of the training set for a
+            validation set.
 
     Raises:
         TypeError: if the samples are not tensors.

@@ -1,4 +1,4 @@
-"""What a measurement asks of a model: a denoiser of variance-exploding noise and, if it is solvable, its theory."""
+"""What a measurement requires of a model: a denoiser of variance-exploding noise and, if it is solvable, its theory."""
 
 from __future__ import annotations
 

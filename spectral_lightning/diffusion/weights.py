@@ -241,7 +241,7 @@ def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = (
     submodules, and in ``ema_scope()`` of the module.
 
     Args:
-        kind: ``"raw"``; ``"ema"``, the only average there is; an average itself; or a callable that is called with the
+        kind: ``"raw"``; ``"ema"``, the only average found; an average itself; or a callable that is called with the
             module for every measurement and returns a context manager within which the module holds the weights.
         module: the module that trains.
         keepers: objects that may keep an average, such as the callbacks of a Trainer.

@@ -28,7 +28,7 @@ class ModeEmergence:
 
     Attributes:
         variance: the data's variance of the modes, ``[K]``; the x axis of the law.
-        initial: variance before training that decided on direction and gray zone, ``[K]``.
+        initial: variance before training, which determines direction and gray zone, ``[K]``.
         target: variance at the end of learning, ``[K]``.
         threshold: variance to pass, ``[K]``.
         direction: +1 rising, -1 falling, 0 undefined, ``[K]``.
@@ -88,7 +88,7 @@ def emergence(
         criterion: a name from :data:`CRITERIA`, or a fraction of the target.
         gray_factor: modes that start within this factor of the target are left out.
         null_variance: modes with at most this variance in the data are null modes.
-        initial: variance before training, which decides on direction and gray zone, ``[K]``; by default the first
+        initial: variance before training, which determines direction and gray zone, ``[K]``; by default the first
             record of ``variance``. A prediction uses that of the measurement, so that both leave out the same modes.
 
     Raises:

@@ -21,7 +21,7 @@ Predict = Callable[[Array], Array]
 def training_time(history: SpectralHistory, base: float | None) -> Array:
     """Updates weighted by learning rate over ``base``, ``[T]``; at a constant rate, the number of updates.
 
-    Also the number of updates if the rates are unknown, as in a loop without an optimizer to follow.
+    If the rates are unknown, as in a loop without an optimizer to follow, also the number of updates.
 
     Args:
         history: the measurement, with ``cumulative_learning_rate`` if known.
@@ -42,7 +42,7 @@ class Fit:
 
     Attributes:
         rms: root mean square of the log of measured over predicted variance.
-        baseline: the same for variances that stay as they were before training.
+        baseline: the same for variances that never change.
         cells: number of points, measurements times modes, in both.
     """
 
@@ -56,8 +56,8 @@ class Fit:
             return "not determinable: no points outside the gray zone"
         verdict = "better" if self.rms < self.baseline else "no better"
         return (
-            f"rms error of log variance {self.rms:.3f}, {verdict} than {self.baseline:.3f} for variances that stay as "
-            f"they began ({self.cells} points)"
+            f"rms error of log variance {self.rms:.3f}, {verdict} than {self.baseline:.3f} for unchanged variances "
+            f"({self.cells} points)"
         )
 
 

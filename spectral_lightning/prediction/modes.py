@@ -19,9 +19,9 @@ Indices = NDArray[np.int64] | slice
 class NaturalModes:
     """A family of the theory, solved in its own modes of the data and seen along those of a basis.
 
-    Convolutions are solved in Fourier modes, every other family in the eigenmodes of the covariance. The covariance it
-    predicts, diagonal there, has the variances ``A v`` along the basis, with the overlap A of the two; a gain is the
-    mean of the natural modes' gains weighted with A and their noisy variances. Both are exact. The data are those the
+    Convolutions are solved in Fourier modes, every other family in the eigenmodes of the covariance: the natural modes. The
+    predicted covariance has variances v along these and ``A v`` along the basis, with A the overlap of the two; a gain is
+    the mean of the natural modes' gains weighted with A and their noisy variances. Both are exact. The data are those the
     basis was made from.
 
     Args:
@@ -29,14 +29,14 @@ class NaturalModes:
         basis: the modes that are measured.
 
     Raises:
-        ValueError: if the data the basis was made from are not known well enough to solve the family on.
+        ValueError: if the basis does not hold the modes of the data that the family is solved in.
     """
 
     def __init__(self, dynamics: LearningDynamics, basis: Basis) -> None:
         self.basis, self.dynamics = basis, dynamics
         self.natural: Basis = basis.data
-        self._entry: Indices = slice(None)  # of the family's modes, for each natural one
-        self._mode: Indices = slice(None)  # natural, for each of the family's, among which k and -k both stand
+        self._entry: Indices = slice(None)  # the family's mode of each natural one
+        self._mode: Indices = slice(None)  # the natural mode of each of the family's, which hold both k and -k
         size: tuple[int, ...] | None = None
         channels = 1
         if dynamics.solved_in == "fourier":

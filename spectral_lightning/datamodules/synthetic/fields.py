@@ -50,9 +50,9 @@ class GaussianFieldDataModule(DrawnDataModule):
 
     |k| is the radial frequency in cycles per longest side, so that the field is isotropic in pixels; C defaults to the
     identity. The variance of a pixel is ``scale`` times that of its channel, and exponent 0 is white
-    noise. Below the cutoff the spectrum is level, which keeps the variance of the field's mean, k = 0, finite. The
-    covariance is circulant: ``lambda_k`` times the eigenvalues of C are its eigenvalues, for the real Fourier vectors
-    times the eigenvectors of C; k and -k are one pair of equal variances.
+    noise. Below the cutoff the spectrum is flat, which keeps the variance of the field's mean, k = 0, finite. The
+    covariance is circulant: its eigenvalues are ``lambda_k`` times those of C, and its eigenvectors the real Fourier
+    vectors times those of C; k and -k have equal variances.
 
     Everything is computed in float64 with separate generators: the global random state is neither read nor changed. A batch
     is a float32 tensor ``[B, C, N]`` or ``[B, C, H, W]``, also for a single channel. Cost of a sample: d (C + H + W).
@@ -62,11 +62,11 @@ class GaussianFieldDataModule(DrawnDataModule):
     Args:
         size: pixels, ``[N]`` or ``[H, W]``.
         channels: number of channels.
-        exponent: of the power law in radial frequency; 2 is close to natural images in 2-d.
-        cutoff: radial frequency, in cycles per longest side, below which the spectrum levels off.
+        exponent: of the power law in radial frequency; 2 is close to that of natural images in 2-d.
+        cutoff: radial frequency, in cycles per longest side, below which the spectrum is flat.
         scale: mean of lambda over all frequencies.
         channel_covariance: covariance of the channels, one list per row; None for the identity.
-        mean: one number for all channels, or one for each.
+        mean: one number for all channels, or one per channel.
         settings: the arguments of :class:`DrawnDataModule`; ``seed`` is that of the samples.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Gaussian data of a chosen spectrum: the data for which the theory of linear denoisers is exact."""
+"""Gaussian data with a chosen spectrum: the data for which the theory of linear denoisers is exact."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class GaussianDataModule(DrawnDataModule):
 
     Args:
         dim: dimension d.
-        spectrum: ``"lognormal"``, ``exp(g_k)`` of independent standard normal g_k, normalised to mean 1; ``"power_law"``,
+        spectrum: ``"lognormal"``, ``exp(g_k)`` with independent standard normal g_k, normalised to mean 1; ``"power_law"``,
             ``k^-exponent``; or ``"given"``.
         exponent: of the power law only; 0 gives white noise.
         scale: factor on all eigenvalues: the mean variance of ``"lognormal"``, the largest of ``"power_law"``.
-        variance: d variances of zero or more, for ``"given"`` only; those of the coordinates in their order if there is no
-            rotation.
+        variance: d variances of zero or more, for ``"given"`` only; without a rotation, those of the coordinates in their
+            order.
         rotation: whether the modes are a random rotation (Haar) or the coordinates.
         mean: one number for all coordinates, or d numbers.
         edit: new variances for the modes, which stay; it changes the population.

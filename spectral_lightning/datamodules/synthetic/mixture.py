@@ -1,4 +1,4 @@
-"""Gaussian mixtures: classes of chosen weights, means and spectra, whose densities are known."""
+"""Gaussian mixtures: classes with chosen weights, means and spectra, whose densities are known."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MixtureDataModule(DrawnDataModule):
         weights: of the classes, positive; they are divided by their sum.
         spectra: variances of each class along its modes, or one entry for all. With ``rotation`` "shared" or "none",
             number k belongs to the same mode in every class. ``"lognormal"`` is drawn anew for each.
-        separation: distance between every two class means, which lie along orthogonal random directions about a mixture mean
+        separation: distance between any two class means, which lie along orthogonal random directions about a mixture mean
             of 0. Needs at least as many dimensions as classes.
         means: the mean of each class, flattened, d numbers each; instead of ``separation``.
         rotation: ``"shared"`` for one random rotation (Haar) of the modes of all classes, ``"own"`` for one each,
@@ -118,8 +118,8 @@ class MixtureDataModule(DrawnDataModule):
     def log_posterior(self, samples: Tensor) -> Tensor:
         """Logarithm of the probability of each class given the sample (Bayes), ``[n, *S] -> [n, num_classes]``.
 
-        Float64, on the CPU. Variances below 1e-10 of the largest of all classes are raised to that, as if so much noise had
-        been added: a class with null modes has no density, and claims the samples that its modes can reach.
+        Float64, on the CPU. A class with null modes has no density, so variances below 1e-10 of the largest of all classes are
+        raised to that, as if noise had been added; such a class claims the samples in the span of its other modes.
 
         Raises:
             ValueError: if the samples are not of the shape of the data.

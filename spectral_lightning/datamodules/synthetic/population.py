@@ -72,7 +72,7 @@ class SpectrumChoice:
 
     They are ``scale`` times one of
 
-    - ``"lognormal"``: ``exp(g_k) / mean(exp(g))`` of independent standard normal g_k, descending (Wang & Pehlevan 2025,
+    - ``"lognormal"``: ``exp(g_k) / mean(exp(g))`` with independent standard normal g_k, descending (Wang & Pehlevan 2025,
       the Gaussian experiment);
     - ``"power_law"``: ``k^-exponent`` for k = 1 ... d;
     - ``"given"``: the numbers in ``variance``, in their order.
@@ -166,7 +166,7 @@ class GaussianPopulation:
             count: number of samples.
             generator: source of every draw.
             exact_moments: whether to whiten the z first, so that the mean of the samples is mu and their covariance
-                (with 1/n) Sigma, to rounding. The samples are then not quite independent.
+                (with 1/n) Sigma, to rounding. The samples are then slightly dependent.
         """
         z = torch.randn(count, len(self.mean), generator=generator, dtype=torch.float64)
         if exact_moments and count:
@@ -178,8 +178,8 @@ class GaussianPopulation:
 
         Args:
             samples: the rows x.
-            floor: least variance; smaller ones are raised to it, as if noise had been added along those modes. Without it
-                a null mode has no density.
+            floor: smallest variance; smaller ones are raised to it, as if noise had been added along those modes. Without
+                it, a distribution with a null mode has no density.
         """
         variance = self.variance.clamp_min(floor)
         squares = ((samples.double().cpu() - self.mean) @ self.modes).square() / variance

@@ -163,7 +163,7 @@ class Adapter:
         The scheduler is read, never changed.
 
         Raises:
-            ValueError: if ``schedule`` leads nowhere, or to something else.
+            ValueError: if ``schedule`` leads nowhere, or to an object of another kind.
         """
         if self.time not in ("index", "schedule"):
             return None

@@ -1,4 +1,4 @@
-"""A network in its own convention, called as ``D(z, sigma)``, and which denoiser of a module is measured."""
+"""Calls a network in its own convention as ``D(z, sigma)``, and decides which denoiser of a module is measured."""
 
 from __future__ import annotations
 

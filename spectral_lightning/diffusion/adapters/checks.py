@@ -40,7 +40,7 @@ def self_check(
       half of z plus ten times ``sigma_min`` are refused. An x0-prediction, or a callable that may be one, is refused
       only if it returns -z, or returns z at ``sigma_max`` but not at ``sigma_min``.
 
-    Other mistakes show on a trained network only, which denoises in one reading of its sign, target and time. At
+    Other mistakes show only in a trained network, which denoises under just one reading of its sign, target and time. At
     sigma = 0.3, 1 and 3 times the standard deviation of the data, the squared error of D is compared with that of the
     best scalar filter ``mean + g (z - mean)``. If D is worse, and another reading of the network removes more than 15 %
     of the filter's error and half of D's, the error names that reading. Check a resumed model again.
@@ -120,7 +120,7 @@ def _called(denoiser: Denoiser, z: Tensor, sigma: float, condition: Tensor | Non
 
 
 def _one_by_one(denoiser: Any, z: Tensor, sigma: float, condition: Tensor | None) -> None:
-    """One example alone gives what it gives in a batch, up to rounding (float32: 1e-6, a sum in bfloat16: 1 %)."""
+    """An example gives the same result alone as in a batch, up to rounding (float32: 1e-6, a sum in bfloat16: 1 %)."""
     together = _at(denoiser, z, sigma, condition).to(z.dtype)
     own = [None if condition is None else condition[i:] for i in range(len(z))]
     alone = torch.cat([_at(denoiser, z[i : i + 1], sigma, own[i]).to(z.dtype) for i in range(len(z))])
@@ -194,7 +194,7 @@ def _best_as_given(
     given = unexplained(denoiser, clean, noise, levels, condition)
     if given <= 1:
         return
-    # An index beyond an embedding raises on the CPU; on a GPU it would make the process unusable.
+    # An index beyond an embedding's size raises on the CPU; on a GPU it would make the process unusable.
     foreign = clean.device.type == "cpu"
     of = _of_adapter if isinstance(denoiser, BoundDenoiser) else _of_callable
     best, what = math.inf, ""

@@ -14,7 +14,7 @@ __all__ = ["UNet"]
 
 
 class UNet(nn.Module):
-    """Residual blocks modulated by the noise level, at resolutions that halve from level to level, with skips across.
+    """Residual blocks modulated by the noise level, at resolutions that halve from level to level, with skip connections.
 
     Built from diffusers' ``UNet2DModel``: group norm, SiLU, residual blocks that halve and double the resolution,
     attention with one head. The noise level enters by the sines and cosines of ``100 noise`` at frequencies from 1 down to
@@ -35,8 +35,8 @@ class UNet(nn.Module):
 
     Args:
         shape: of one example, ``[C, H, W]``; H and W divisible by 2^(number of levels - 1).
-        width: channels that the multipliers multiply.
-        multipliers: of the width, one per level.
+        width: base number of channels.
+        multipliers: factors on the width, one per level.
         num_blocks: residual blocks per level on the way down; there is one more per level on the way up.
         attention_resolutions: heights in pixels of the levels whose blocks are each followed by attention.
         middle_attention: whether there is attention between the two blocks at the bottom, as in EDM.
@@ -111,7 +111,7 @@ def _widths(width: int, multipliers: Sequence[int]) -> tuple[int, ...]:
     if len(multipliers) == 0:
         raise ValueError(f"`multipliers` must be one or more positive integers, got {multipliers!r}.")
     if positive_integer("width", width) % 2:
-        raise ValueError(f"`width` must be even, got {width!r}. Half of the noise embedding are sines.")
+        raise ValueError(f"`width` must be even, got {width!r}. Half of the noise embedding is sines.")
     return tuple(width * positive_integer("multipliers", m) for m in multipliers)
 
 
@@ -130,6 +130,6 @@ def _attended(size: Sequence[int], levels: int, resolutions: Sequence[int]) -> t
 
 
 def _groups(widths: Sequence[int]) -> int:
-    """As many groups as divide every number of channels, up to EDM's 32 and with 4 channels or more in each."""
+    """Largest number of groups, up to EDM's 32, that divides every number of channels and leaves at least 4 per group."""
     common = math.gcd(*widths)
     return max(n for n in range(1, 33) if common % n == 0 and (n == 1 or common // n >= 4))

@@ -37,7 +37,7 @@ def image_shape(shape: Sequence[int] | int) -> tuple[int, tuple[int, ...]]:
 def _shifted(size: tuple[int, ...], offsets: Tensor, *, circular: bool) -> Tensor:
     """Flat index of the pixel at ``x + a`` for every pixel x and offset a ``[T, dims]``, ``[N, T]``.
 
-    Outside an image that is not circular it is N.
+    Pixels outside an image that is not circular have the index N.
     """
     where = torch.cartesian_prod(*(torch.arange(n) for n in size)).reshape(-1, 1, len(size)) + offsets
     wrapped = where % torch.tensor(size)
@@ -51,8 +51,8 @@ class ConvolutionPerLevel(PerLevel):
     Args:
         channels: C.
         size: pixels per axis, ``(N,)`` or ``(H, W)``.
-        sigmas: the noise levels; another one raises.
-        taps: T offsets a in the order of the flattened kernel, ``[T, dims]``; that of zero is among them.
+        sigmas: the noise levels; any other raises an error.
+        taps: T offsets a in the order of the flattened kernel, ``[T, dims]``, zero among them.
         extent: shape of the kernel, T elements.
         init: the kernel starts as ``init`` at offset zero from each channel to itself, and zero elsewhere.
         bias: None, ``"shared"`` by all pixels, or one ``"per_pixel"``; it starts at 0.
@@ -88,10 +88,10 @@ class ConvolutionPerLevel(PerLevel):
 
     @abstractmethod
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Images ``[B, C, *size]`` to the same by a kernel ``[C, C, *extent]``, without the bias."""
+        """Convolve images ``[B, C, *size]`` with a kernel ``[C, C, *extent]``, without the bias; keeps their shape."""
 
     def at_level(self, x: Tensor, level: int) -> Tensor:
-        """``[B, *S]`` to the same, as images ``[C, *size]``."""
+        """The map of one level, ``[B, *S]`` to the same; examples are images ``[C, *size]``."""
         y = self.convolve(x.reshape(-1, self.channels, *self.size), self.weight[level])
         return (y if self.bias is None else y + self.bias[level]).reshape(x.shape)
 
@@ -131,7 +131,7 @@ class CircularConvPerLevel(ConvolutionPerLevel):
         super().__init__(channels, size, sigmas, taps, size, init, bias)
 
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Images ``[B, C, *size]`` to the same by a kernel ``[C, C, *size]``."""
+        """Convolve images ``[B, C, *size]`` with a kernel ``[C, C, *size]``."""
         axes = tuple(range(2, 2 + len(self.size)))
         transfer = torch.fft.rfftn(kernel, dim=axes).conj()  # the offset is added, not subtracted
         wave = torch.einsum("oi...,bi...->bo...", transfer, torch.fft.rfftn(x, dim=axes))
@@ -182,7 +182,7 @@ class LocalConvPerLevel(ConvolutionPerLevel):
         self.kernel_size, self.padding = width, padding
 
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Images ``[B, C, *size]`` to the same by a kernel ``[C, C, *K]``."""
+        """Convolve images ``[B, C, *size]`` with a kernel ``[C, C, *K]``."""
         mode = "circular" if self.padding == "circular" else "constant"
         padded = functional.pad(x, (self.kernel_size // 2,) * (2 * len(self.size)), mode=mode)
         conv = functional.conv1d if len(self.size) == 1 else functional.conv2d
@@ -192,7 +192,7 @@ class LocalConvPerLevel(ConvolutionPerLevel):
     def input_moments(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Moments of the inputs that multiply the kernel and the bias of one channel, summed over the pixels.
 
-        Of the patches ``P_p`` (channels by taps) and the bias' features ``e_p`` of every pixel p: ``Sum_p E P_p P_p'``,
+        With the patch ``P_p`` (channels by taps) and the bias's features ``e_p`` of pixel p: ``Sum_p E P_p P_p'``,
         ``[C T, C T]``, ``Sum_p E P_p e_p'``, ``[C T, F]``, and ``Sum_p e_p e_p'``, ``[F, F]`` with F = 0, 1 or N.
 
         Args:

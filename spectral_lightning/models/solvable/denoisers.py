@@ -94,12 +94,12 @@ class DeepLinearDenoiser(SolvableDenoiser):
     ``D(z; sigma) = c_skip z + c_out W_L .. W_1 c_in z``, the product ``init I`` before training; trained on the expected
     loss or on samples as :class:`SolvableDenoiser` says.
 
-    There is no bias: the theory holds for data of zero mean, and :meth:`departures` reports a mean of the data (the layers
-    then learn second moments about zero).
+    There is no bias: the theory holds for data of zero mean, and :meth:`departures` reports a mean that is not zero (the
+    layers then learn second moments about zero).
 
-    From depth 2 on a gain keeps its sign, so that modes whose best gain has the other one (under EDM those of variance
-    below ``sigma_data^2``, for a positive ``init``) end at the saddle ``F = 0``, where the theory stays. Rounding slowly
-    unbalances the layers until they leave it: at half the stable rate, after some 400 updates in single precision and
+    From depth 2 on a gain keeps its sign, so that modes whose best gain has the opposite sign (under EDM those of variance
+    below ``sigma_data^2``, for a positive ``init``) end at the saddle ``F = 0``. The theory stays there, but rounding slowly
+    unbalances trained layers until they leave it: at half the stable rate, after some 400 updates in single precision and
     1,000 in double.
 
     Reference: Wang & Pehlevan 2025, appendix F; tied layers and preconditioning are beyond that paper.
@@ -179,7 +179,7 @@ class ConvolutionDenoiser(SolvableDenoiser):
         """The theory of this module's training, one update of the optimizer as the unit of time."""
 
     def curves(self) -> FullWidthCurves | LocalCurves:
-        """:meth:`dynamics` solved on the data's moments, or on zeros if they are not yet known."""
+        """:meth:`dynamics` solved on the data's moments, or on zeros while they are unknown."""
         mean, covariance = self._moments_or_zero()
         symmetric = ((covariance + covariance.T) / 2).numpy()
         return self.dynamics().on(GaussianData(symmetric, mean.numpy(), self.size, self.channels))
@@ -243,10 +243,10 @@ class LocalConvDenoiser(ConvolutionDenoiser):
 
     ``D(z; sigma)_o(p) = c_skip z_o(p) + c_out (Sum_{i,a} w_oi(a) c_in z_i(p + a) + b_o(p))``, w = ``init`` at its centre
     before training; trained on the expected loss or on samples as :class:`SolvableDenoiser` says. A local kernel cannot
-    hold the data's spectrum: the generated one ends at the theory's limit.
+    represent the data's spectrum: the generated one ends at the theory's limit.
 
-    The theory is that of the circular boundary; zero padding is declared by :meth:`departures`. It takes one bias per
-    pixel only where the mean is the same at all pixels.
+    The theory assumes a circular boundary; :meth:`departures` reports zero padding. It allows one bias per pixel only if
+    the mean is the same at all pixels.
 
     Reference: Wang & Pehlevan 2025, proposition 5.4; channels, bias and preconditioning are beyond that paper.
 
@@ -290,7 +290,7 @@ class LocalConvDenoiser(ConvolutionDenoiser):
         self.channels, self.size, self.init, self.bias = channels, size, init, bias
 
     def stable_learning_rate(self) -> float:
-        """Largest learning rate at which descent converges for these levels and moments, with the padding as it is.
+        """Largest learning rate at which descent converges for these levels, moments and padding.
 
         One over the largest eigenvalue, over all levels, of half the loss's second derivative by the kernel and the bias.
         """

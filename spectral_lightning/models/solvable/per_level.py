@@ -16,11 +16,11 @@ __all__ = ["AffinePerLevel", "DeepLinearPerLevel", "PerLevel"]
 class PerLevel(nn.Module, ABC):
     """An affine map of the input for each of the given noise levels, ``F(x, ln(sigma)/4) = W_sigma x + b_sigma``.
 
-    Called like any network of a denoiser, ``(x [B, *S], noise [B]) -> [B, *S]``. A subclass applies one level to a batch and
-    gives its matrices.
+    Called like any network of a denoiser, ``(x [B, *S], noise [B]) -> [B, *S]``. A subclass defines how one level acts on a
+    batch, and its matrices.
 
     Args:
-        sigmas: the noise levels; another one raises.
+        sigmas: the noise levels; any other raises an error.
 
     Raises:
         ValueError: for levels that are not positive; when called, for any other level.
@@ -70,7 +70,7 @@ class AffinePerLevel(PerLevel):
 
     Args:
         dim: dimension d.
-        sigmas: the noise levels; another one raises.
+        sigmas: the noise levels; any other raises an error.
         init: the weights start as ``init`` times the identity, the biases at 0.
         bias: whether there are biases.
 
@@ -107,7 +107,7 @@ class DeepLinearPerLevel(PerLevel):
 
     Args:
         dim: dimension d.
-        sigmas: the noise levels; another one raises.
+        sigmas: the noise levels; any other raises an error.
         depth: number of layers L.
         tied: whether one layer is used L times.
         init: gain of the product of the layers before training.

@@ -30,7 +30,7 @@ ContinuousNoise = LogNormalNoise | UniformTimeNoise
 
 @dataclass(frozen=True, repr=False)
 class RelativeDensity:
-    """Density of log sigma over its mean at some levels: how often each is drawn, relative to being drawn equally.
+    """Density of log sigma divided by its mean over some levels: how often each is drawn, relative to equal probabilities.
 
     Attributes:
         noise: the density.
@@ -60,7 +60,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
 
     ``L = sum_sigma p(sigma) weight(sigma) (tr[(A-I) Sigma (A-I)'] + sigma^2 ||A||^2 + ||(A-I) mu + c_out b||^2)``,
 
-    ``A = c_skip I + c_out c_in W``, whatever parameters make up W and b: that is ``objective="exact"``, whose batches only
+    ``A = c_skip I + c_out c_in W``, whatever parameters make up W and b: this is ``objective="exact"``, for which batches only
     count the steps. ``objective="samples"`` trains like any other denoiser, at the levels of the grid with equal
     probability, ``p = 1``. With ``noise`` their probabilities are in proportion to its density of log sigma, and p is 1 on
     average over the levels, so that every rate is multiplied by p. The sampler still chooses the levels.
@@ -161,7 +161,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
             )
 
     def expected_loss(self) -> Tensor:
-        """The exact objective, summed over the noise levels, each as often as it is drawn relative to equally."""
+        """The exact objective, summed over the noise levels with weights p."""
         if self._moments is None:
             raise ValueError("`set_moments` must be called before `expected_loss`.")
         weight, bias = self.network.affine()
@@ -186,7 +186,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
         return [Departure("full-batch gradients assumed, mini-batches of noisy samples used", affects_clock=False)]
 
     def _moments_or_zero(self) -> tuple[Tensor, Tensor]:
-        """In double precision on the CPU."""
+        """The moments in double precision on the CPU."""
         if self._moments is None:
             return torch.zeros(self.dim, dtype=torch.float64), torch.zeros(self.dim, self.dim, dtype=torch.float64)
         mean, covariance = (m.detach().double().cpu() for m in self._moments)
@@ -200,7 +200,7 @@ class SolvableDenoiser(DiffusionModule, ABC):
 
     @property
     def _objective(self) -> Objective:
-        """What this module descends, as the theory states it: a loss summed over coordinates and levels."""
+        """This module's loss in the theory's terms: summed over coordinates and levels."""
         return Objective(
             self.initial_learning_rate() / self._slowdown,
             self.preconditioning,
