@@ -30,7 +30,7 @@ _SEEDS = {128: (0, 1, 2), 256: (0, 1), 512: (0,)}
 
 
 def gaussian(results: Results) -> dict[str, Any]:
-    """What the page says of experiment 1: laws by dimension, direction and criterion, one per seed."""
+    """Results of experiment 1: laws by dimension, direction and criterion, one per seed."""
     cases = {}
     for dim, way, criterion in product(_SEEDS, WAYS, CRITERIA):
         compared = [results[f"d{dim}_seed{seed}"].compared(criterion) for seed in _SEEDS[dim]]
@@ -84,7 +84,7 @@ def _table(theory: LearningDynamics, history: SpectralHistory) -> tuple[Array, A
 
 @dataclass(frozen=True)
 class Rung:
-    """A step of the ladder by one criterion of emergence."""
+    """A step of the ladder under one criterion of emergence."""
 
     stored: Stored
     criterion: str
@@ -159,7 +159,7 @@ def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike) -> Estimate
     """Difference of the exponents of two trainings over the modes that crossed in both, with a paired interval.
 
     The difference of two least-squares slopes over the same modes is the slope of the log ratio of the times. The interval
-    is from a bootstrap over modes: it holds how differently the modes respond, not what another seed would do. All arguments
+    is from a bootstrap over modes: it reflects how differently the modes respond, not the effect of another seed. All arguments
     are ``[K]``: the data's variance, and emergence times, NaN if there is none.
     """
     ratio = np.asarray(child) / np.asarray(parent)
@@ -176,9 +176,9 @@ def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike) -> Estimate
 
 
 def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:
-    """What the page says under one criterion.
+    """Results under one criterion.
 
-    Changes on the way to the MLP are over the modes common to all steps to it; away from the MLP over those of both.
+    Changes on the way to the MLP are over the modes common to all those steps; away from it, over those of both trainings.
     """
     common = np.asarray(np.all([rungs[key].rose for key in LADDER], axis=0))
     moved = {
@@ -207,7 +207,7 @@ def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:
 
 
 def exponent(results: Results, gaussian: Results) -> dict[str, Any]:
-    """What the page says of the steps from the linear network to the MLP."""
+    """Results of the steps from the linear network to the MLP."""
     stored = {**results, "mlp": gaussian["d128_seed0"]}
     tables = {key: _table(theory, stored[key].history) for key, theory in _theories().items()}
     by = {}

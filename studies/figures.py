@@ -186,7 +186,7 @@ def _exchanged(axes: Axes, swaps: Found) -> None:
         before, after = data["measured"]["before"], data["measured"]["after"]
         for side, color in enumerate((_RED, _BLUE)):
             axes.plot(before[:, side], after[:, side], marker, color=color, markersize=4, alpha=0.8)
-            # Where the direction would be if it took over the time of the other.
+            # Where the direction would be if it emerged at the other's time.
             axes.plot(before[:, side], before[:, 1 - side], "+", color="0.2", markersize=6)
     _plain_log(axes, "xy")
     low, high = min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])
@@ -250,4 +250,4 @@ FIGURES: dict[str, Callable[[Found], Figure]] = {
     "exponent": _exponent,
     "predictions": _predictions,
 }
-"""Draws a study from what the page says of it."""
+"""Draws a study from its results."""

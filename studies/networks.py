@@ -48,7 +48,7 @@ class LogUniformNoise:
 class EmpiricalLinearDenoiser(LinearDenoiser):
     """The linear denoiser whose exact objective is the expected loss over the training samples instead of the population.
 
-    Its modes are those that the tracker measures, and mini-batches of the samples change nothing but the noise.
+    Its modes are those that the tracker measures, and mini-batches of the samples add only noise.
     """
 
     def setup(self, stage: str) -> None:
@@ -64,7 +64,7 @@ class EmpiricalLinearDenoiser(LinearDenoiser):
 
 
 def features(log_sigma: Tensor, share: float) -> Tensor:
-    """What the shared layer sees of the noise level: a constant and 8 bumps, ``[*log_sigma, 9]``.
+    """Features of the noise level that the shared layer sees: a constant and 8 bumps, ``[*log_sigma, 9]``.
 
     ``phi_0 = sqrt(share)`` and ``phi_j = sqrt((1 - share) softmax_j(-((ln sigma - c_j) / spacing)^2 / 0.6))`` with centres
     c_j evenly spaced from ln 0.002 to ln 80. How much a step at one level moves another, ``phi(s) . phi(t)``, is 1 for
@@ -81,7 +81,7 @@ class SharedLinear(nn.Module):
 
     Args:
         dim: dimension d.
-        share: what distant noise levels share.
+        share: overlap of the features at distant noise levels.
     """
 
     def __init__(self, dim: int, share: float) -> None:
@@ -148,7 +148,7 @@ class SharedLayer(ModewiseDynamics):
     Args:
         objective: learning rate, preconditioning, and how the loss is descended.
         noise: distribution of the noise levels.
-        share: what distant noise levels share.
+        share: overlap of the features at distant noise levels.
     """
 
     takes_gain = False

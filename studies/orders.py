@@ -1,4 +1,4 @@
-"""In which order networks learn the modes of images and of patches of photographs."""
+"""The order in which networks learn the modes of images and of patches of photographs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LOCAL = ("local_conv", "local_descent")
 
 
 def images(results: Results) -> dict[str, Any]:
-    """What the page says of faces and digits."""
+    """Results on faces and digits."""
     panels = {(data, network): f"{data}_{network}" for data in NAMES["images"] for network in ("mlp", "unet")}
     runs = {run: f"{NAMES['networks'][net]} on {NAMES['images'][data]}" for (data, net), run in panels.items()}
     return {
@@ -49,7 +49,7 @@ def images(results: Results) -> dict[str, Any]:
 
 
 def patches(results: Results) -> dict[str, Any]:
-    """What the page says of patches of photographs."""
+    """Results on patches of photographs."""
     bases, networks, local = NAMES["bases"], NAMES["networks"], results["local_conv/fourier"]
     limit, found = local_limit(local.history, _SIDE, _KERNEL), local.compared().measured
     able = found.direction * (limit - found.threshold) >= 0
@@ -94,9 +94,9 @@ def _claim(stored: Stored, claimed: str) -> dict[str, Any]:
 def progress(results: Results, run: str) -> dict[str, Any]:
     """How far a training got, in eigenmodes outside the gray zone, and how far off its overlays are.
 
-    ``distance`` is the rms of log variance over the end of learning at the first and last measurement; ``moving`` the share
-    of the modes whose log variance made a tenth of its way in the second half of the steps; ``returned`` that of the modes
-    that crossed which a later measurement finds back over the threshold.
+    ``distance`` is the rms log ratio of the variance to the end of learning, at the first and last measurement; ``moving`` the
+    share of the modes whose log variance covered a tenth of its way in the second half of the steps; ``returned`` the share of
+    the crossed modes that a later measurement finds on the near side of the threshold again.
     """
     history, found = results[run].history, results[run].compared().measured
     chosen = found.eligible("rising") | found.eligible("falling")
@@ -118,7 +118,7 @@ def _past(history: SpectralHistory, found: ModeEmergence) -> NDArray[np.bool_]:
 
 
 def last_passage(history: SpectralHistory, found: ModeEmergence) -> ModeEmergence:
-    """Emergence by the last passage, since when every measurement finds a mode past its threshold."""
+    """Emergence by the last passage, after which every measurement finds a mode past its threshold."""
     past = _past(history, found)
     entry = len(past) - np.argmin(past[::-1], axis=0)  # the first measurement after the last one that is not past
     rows = np.arange(len(past))[:, None]
@@ -137,7 +137,7 @@ def circular_modes(history: SpectralHistory) -> NDArray[np.int64]:
 def constant_share(waves: NDArray[np.int64], side: int, token: int) -> Array:
     """Share of a wave's power in its means over tokens of ``token x token`` pixels, ``[K]``.
 
-    ``prod_axes |1/p Sum_{j<p} exp(2 pi i k j / N)|^2``: what a token can only learn from the others.
+    ``prod_axes |1/p Sum_{j<p} exp(2 pi i k j / N)|^2``: what a token can learn only from the others.
 
     Example:
         >>> constant_share(np.array([[0, 0], [0, 8], [4, 4]]), 16, 2).round(6).tolist()
@@ -148,9 +148,9 @@ def constant_share(waves: NDArray[np.int64], side: int, token: int) -> Array:
 
 
 def correlations(order: Ordering, share: Array) -> list[Estimate]:
-    """Rank correlations of the step with variance and with ``share``, then partial ones: each at equal other quantity.
+    """Rank correlations of the step with variance and with ``share``, then the partial correlations, each given the other.
 
-    Of the modes of one direction, those that crossed count; the share is of every mode, ``[K]``.
+    Only the modes of one direction that crossed count; ``share`` holds every mode, ``[K]``.
     """
     chosen = order.found.crossed(order.way)
     pair = order.found.variance[chosen], share[chosen]
@@ -158,7 +158,7 @@ def correlations(order: Ordering, share: Array) -> list[Estimate]:
 
 
 def local_limit(history: SpectralHistory, side: int, kernel_size: int) -> Array:
-    """Variance that the sampler makes of the best kernel at every noise level, ``[K]``.
+    """Variance that the sampler generates with the best kernel at every noise level, ``[K]``.
 
     The best kernel depends only on the covariance of circular patches, a part of the autocovariance, which is the Fourier
     transform of the power spectrum. The history is that of grey images of ``side x side`` pixels in single Fourier modes.
@@ -186,7 +186,7 @@ def ended(history: SpectralHistory, end: Array | None = None) -> list[Ordering]:
 
 
 def rate_ratio(slow: Stored, fast: Stored, predicted: bool = False) -> Estimate:
-    """By how much faster one training learns: median over modes of learning rate times emergence, slow over fast.
+    """Ratio of the rates of two trainings: median over modes of learning rate times emergence, slow over fast.
 
     Both are trained at a constant learning rate; measured, or predicted by the theory.
     """

@@ -61,7 +61,7 @@ _TEMPLATES.globals["names"] = NAMES
 
 
 def computed(store: Path = STORE) -> dict[str, Any]:
-    """Everything that the page says, by study; ``about`` holds number of trainings and wall time.
+    """Everything that the page reports, by study; ``about`` holds the number of trainings and the wall time.
 
     Raises:
         FileNotFoundError: if a training is not stored.
@@ -93,7 +93,7 @@ def macros() -> Any:
 
 
 def readme(found: Mapping[str, Any], text: str) -> str:
-    """The README with its table of results made anew.
+    """The README with its table of results regenerated.
 
     Raises:
         ValueError: if the text does not hold the marks of the table.
@@ -109,7 +109,7 @@ def write(store: Path = STORE, readme_file: Path = ROOT / "README.md") -> None:
     """Write the page, its figures and the table of the README.
 
     Args:
-        store: where the page goes, and the stored trainings are.
+        store: directory of the stored trainings, which the page is written to.
         readme_file: the README.
     """
     found = computed(store)

@@ -32,7 +32,7 @@ _ODDS = np.array([(1 - share) / share for share in SHARES])  # of the class of l
 
 
 def predictions(results: Results) -> dict[str, Any]:
-    """What the page says of the three tests."""
+    """Results of the three tests."""
     swaps = {
         "Gaussian": _swaps(results, "", SEEDS, GAUSSIAN_PAIRS),
         "photographs": _swaps(results, "photographs_", (0,), PHOTOGRAPH_PAIRS),
@@ -48,9 +48,9 @@ def exchanged(before: Array, after: Array) -> dict[str, Any]:
         after: the same two directions in the edited data, ``[P, 2]``.
 
     Returns:
-        Both; ``reversed``, whether the direction that came first comes second, ``[P]``; ``ratio``, the time with a variance
-        over the time that the other direction took with it, 1 if variance decides; ``apart``, the time of the second
-        direction over that of the first.
+        Both; ``reversed``, whether the direction that came first now comes second, ``[P]``; ``ratio``, a direction's time over
+        the time that the other direction took with the same variance, 1 if variance decides; ``apart``, the time of the
+        second direction over that of the first.
     """
     return {
         "before": before,
@@ -62,7 +62,7 @@ def exchanged(before: Array, after: Array) -> dict[str, Any]:
 
 
 def _swaps(results: Results, prefix: str, seeds: Sequence[int], pairs: Pairs) -> dict[str, Any]:
-    """All pairs measured and predicted, and for each seed the directions left alone: time after over time before.
+    """All pairs measured and predicted, and for each seed the unchanged directions: time after over time before.
 
     Modes are in descending order of variance. Exchanged, the first direction has the variance and rank of the second: its
     time is found at the other's place.
@@ -100,7 +100,7 @@ def decile_ratio(times: Sequence[Array], draws: int = 2000) -> Estimate:
 
 
 def noise_ratio(history: SpectralHistory, found: ModeEmergence) -> float:
-    """The ratio of these deciles if modes that emerge together were set apart by the sampling error alone.
+    """The decile ratio that sampling error alone would cause among modes that emerge together.
 
     A time then has the standard error of the sampled variance over the slope of its curve, both logarithmic.
     """
@@ -113,7 +113,7 @@ def noise_ratio(history: SpectralHistory, found: ModeEmergence) -> float:
 
 
 def _white(results: Results) -> dict[str, Any]:
-    """Spread of the emergence times of the Gaussian as it is and whitened: measured, predicted, by noise alone."""
+    """Spread of the emergence times of the Gaussian, plain and whitened: measured, predicted, by noise alone."""
     rows: dict[str, list[dict[str, Any]]] = {"plain": [], "white": []}
     for edit, seed in product(rows, SEEDS):
         stored = results[f"{edit}_seed{seed}"]
@@ -135,12 +135,12 @@ def _white(results: Results) -> dict[str, Any]:
 
 
 def class_times(history: SpectralHistory) -> dict[str, Any]:
-    """Times of each class along its own modes, those along which its variance is the larger one, matched by rank.
+    """Times of each class along its own modes, in which its variance exceeds the other's, matched by rank.
 
     Returns:
-        ``high`` of the class of higher variance and ``low`` of the other, ``[K]``, infinite if not yet; ``theory``, the
-        ratio of their medians for independent linear denoisers of one and the same rate; ``last``, the last step; ``emerged``,
-        how many modes of ``high`` have emerged.
+        ``high`` of the class of higher variance and ``low`` of the other, ``[K]``, infinite if not yet emerged; ``theory``, the
+        ratio of their medians for independent linear denoisers of equal rate; ``last``, the last step; ``emerged``, how many
+        modes of ``high`` have emerged.
     """
     target, found, medians = history["group_target"], [], []
     for g, name in enumerate(history.groups):

@@ -1,4 +1,4 @@
-"""Numbers with intervals, and the rule that says in which order modes emerged."""
+"""Numbers with intervals, and the rule for the order in which modes emerged."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ def mean_ratio(ratios: Sequence[float] | Array) -> Estimate:
 
 
 def rank_correlation(time: Array, variance: Array, given: Array | None = None) -> Estimate:
-    """Spearman's correlation of two quantities of ``[K]`` modes, partial at equal third quantity if given.
+    """Spearman's correlation of two quantities of ``[K]`` modes, or the partial correlation given a third quantity.
 
     The interval is that of Bonett & Wright, ``tanh(atanh r +- z sqrt((1 + r^2 / 2) / (K - 3)))``, with one mode less if
     partial. A perfect order counts as one in which two neighbours were exchanged, so that its interval is not a point. Not
-    determinable for less than 5 modes or all of one time, which is infinite if a mode has not crossed.
+    determinable for fewer than 5 modes or equal times; the time of a mode that has not crossed is infinite.
     """
     count = len(time)
     if count < _LEAST_RANKED or (time == time[0]).all():
@@ -125,7 +125,7 @@ def rank_correlation(time: Array, variance: Array, given: Array | None = None) -
 
 
 def placed(laws: Sequence[PowerLaw], value: float) -> str:
-    """How intervals lie to a value."""
+    """How intervals lie relative to a value."""
     sides = {"below" if law.high < value else "above" if law.low > value else "agrees with" for law in laws}
     if len(sides) == 1:
         return sides.pop()
@@ -184,7 +184,7 @@ class Ordering:
 def judged(expected: str, found: Sequence[Ordering]) -> str:
     """Whether a claimed order is confirmed: every direction with an exponent has to agree.
 
-    Modes that are flat, yet spread, confirm in part that they come together.
+    Modes that are *flat, yet spread* partly confirm that they emerge together.
     """
     said = {one.verdict for one in found if one.law.determinable}
     if not said:

@@ -1,4 +1,4 @@
-"""What is kept of a training, small enough for a repository, and how it is read back."""
+"""Stores the results of a training, small enough for a repository, and reads them back."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _GROUP_ROWS = ("group_variance", "group_standard_error", "group_mean_deviation",
 def write_tables(file: Path, measured: SpectralHistory, predicted: SpectralHistory | None = None) -> None:
     """Write one compressed file with a measurement and the prediction beside it.
 
-    Kept are the variance and standard error of every mode (and class) at every step, the clock, and all that does not grow;
-    dropped are the gains per level, the deviation of the means, the alignment and the wall time of each row. Tables are
+    It keeps the variance and standard error of every mode (and class) at every step, the clock, and all static fields; it
+    drops the gains per level, the deviation of the means, the alignment and the wall time of each row. Tables are
     stored in single precision, which rounds by at most 6e-8. :meth:`SpectralHistory.load` reads the file too.
     """
     arrays = {**measured.header(), **{name: measured[name] for name in (*_ROWS, *_GROUP_ROWS) if name in measured}}
@@ -56,13 +56,13 @@ class Stored:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """Of the training: ``seconds`` of wall time, ``tracking_seconds`` of it, and each tracker's ``overlay``."""
+        """The training's wall time ``seconds``, its share ``tracking_seconds``, and each tracker's ``overlay``."""
         found: dict[str, Any] = json.loads((self.directory / "run.json").read_text())
         return found
 
     @property
     def overlay(self) -> dict[str, Any]:
-        """What the prediction reports of itself: ``theory``, ``scale`` and ``goodness_of_fit`` over the whole run."""
+        """The prediction's report: ``theory``, ``scale`` and ``goodness_of_fit`` over the whole run."""
         found: dict[str, Any] = self.about["overlay"][self.tracker]
         return found
 
@@ -86,7 +86,7 @@ class Stored:
         return found
 
     def compared(self, criterion: str | float = "geometric") -> Comparison:
-        """Emergence measured and predicted, treated alike; gray zone of a factor of two."""
+        """Emergence measured and predicted, by the same rules; gray zone of a factor of two."""
         return compare(self.history, self.prediction, criterion)
 
     def time(self, predicted: bool = False) -> NDArray[np.float64]:

@@ -33,9 +33,9 @@ _EVERY = 200  # steps between checkpoints: what an interruption costs at most
 class Run:
     """One training: a configuration and its changes.
 
-    Given are ``config``, the name of a file in ``configs/`` without ``.yaml``; ``trackers``, the arguments of each tracker,
-    whose ``overlay`` holds those of the prediction, or False for none; and values by dotted key, such as
-    ``{"trainer.max_steps": 10}``, each of which replaces what was there.
+    ``given`` holds ``config``, the name of a file in ``configs/`` without ``.yaml``; ``trackers``, the arguments of each
+    tracker, whose ``overlay`` holds those of the prediction, or False for none; and values by dotted key, such as
+    ``{"trainer.max_steps": 10}``, each of which replaces the value in the file.
     """
 
     name: str  # unique in its study
@@ -81,7 +81,7 @@ STUDIES: Studies = {
 """The trainings of every study by name, the longest ones first."""
 
 NAMES: dict[str, dict[str, Any]] = yaml.safe_load((_HERE / "names.yaml").read_text())
-"""What the page calls them."""
+"""Their names on the page."""
 
 
 def chosen(names: Sequence[str]) -> Studies:
@@ -115,7 +115,7 @@ def is_done(run: Run, stored: Path) -> bool:
 def adopt(studies: Studies, store: Path = STORE) -> None:
     """Declare the stored results to be those of the present configurations, and print what differs.
 
-    For changes that rename or regroup settings and leave the training as it was; whoever calls this has checked that. The
+    For changes that rename or regroup settings and leave the training as it was, which the caller has checked. The
     stored ``config.yaml`` remains that of the training.
     """
     for run, stored in ((run, store / name / run.name) for name, runs in studies.items() for run in runs):
@@ -175,7 +175,7 @@ def run_all(
 
 
 def _prepared(run: Run, directory: Path) -> list[str]:
-    """What to call the command line with; with log and checkpoints in ``directory``, and from the last checkpoint there."""
+    """Arguments for the command line: log and checkpoints in ``directory``, continuing from the last checkpoint there."""
     directory.mkdir(parents=True, exist_ok=True)
     whole, checkpoint, config = run.configuration(), directory / "last.ckpt", directory / "config.yaml"
     logger = {"save_dir": str(directory), "name": "", "version": "log"}
@@ -195,7 +195,7 @@ def _prepared(run: Run, directory: Path) -> list[str]:
 
 
 def _keep(run: Run, log: Path, stored: Path) -> None:
-    """Store tables, costs and configuration; ``run.json`` comes last, as its presence says that all is there."""
+    """Store tables, costs and configuration; ``run.json`` comes last, because its presence marks the result as complete."""
     shutil.rmtree(stored, ignore_errors=True)
     stored.mkdir(parents=True)
     about: dict[str, Any] = {"seconds": 0.0, "tracking_seconds": 0.0, "overlay": {}}

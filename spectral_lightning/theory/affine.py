@@ -1,4 +1,4 @@
-"""Affine denoisers whose weights need not commute, and convolutions: what families share that need the data themselves."""
+"""Affine denoisers whose weights need not commute, and convolutions: what families that need the data's moments share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AffineCurves(Curves):
     """Curves of an affine denoiser on the mean and the covariance of its data, block by block.
 
     The generated distribution comes from integrating the affine flow ``dz/du = z - W z - b``, ``u = log sigma``, whose
-    weights need not commute, or from pushing it through a given :class:`~spectral_lightning.sampling.Sampler`.
+    weights need not commute, or from the steps of a given :class:`~spectral_lightning.sampling.Sampler`.
 
     Args:
         family: the family.
@@ -87,7 +87,7 @@ class AffineCurves(Curves):
         return spread + _shaped(distance.reshape(len(distance), -1), time)
 
     def joint_kl_divergence(self, time: ArrayLike, sampler: Sampler | None = None) -> Array:
-        """KL(generated || data) of the whole Gaussians in nats, ``[*time]``: that of the modes and of their correlations."""
+        """KL(generated || data) of the whole Gaussians in nats, including correlations between modes, ``[*time]``."""
         _, covariance = self._distribution(time, sampler)
         with np.errstate(divide="ignore"):
             apart = np.log(self.blocks.along(covariance)).sum(axis=-1)
@@ -97,13 +97,13 @@ class AffineCurves(Curves):
 
     @property
     def longest_descent(self) -> float:
-        """The most steps that :meth:`emergence_time` follows discrete descent for: until the slowest has settled."""
+        """Largest number of descent steps that :meth:`emergence_time` follows: until the slowest mode has settled."""
         return float(max(2.0, self._time_range()[1]))
 
     def affine(self, time: Array, sigma: Array, gain: Array | None = None) -> tuple[Field, Field]:
         """Weights ``[time, sigma, block, d, d]`` and bias ``[time, sigma, block, d]`` of the denoiser.
 
-        ``gain``, ``[sigma, mode]``, is that before training if the family's own is replaced.
+        ``gain``, ``[sigma, mode]``, replaces the family's own gain before training.
         """
         return self.regression.at(time, sigma, None if gain is None else self.blocks.aligned(gain))
 
@@ -136,7 +136,7 @@ class AffineCurves(Curves):
         return (self.blocks.along(self._moments(time, sampler, gain)[1]),)
 
     def _log_variance(self, time: Array, mode: NDArray[np.int64], sampler: Sampler | None, gain: Array | None) -> Array:
-        # A grid of times serves all modes at once; in root finding every mode has another time.
+        # A grid of times serves all modes at once; in root finding every mode has its own time.
         flat = time[:, 0] if time.ndim == 2 else time
         table = self._chunked(partial(self._variances, sampler=sampler, gain=gain), flat)[0]
         with np.errstate(divide="ignore"):
@@ -157,7 +157,7 @@ class AffineCurves(Curves):
         return _shaped(flat.reshape(flat.shape[: len(axes)] + self.size + blocks), *axes)
 
     def _time_range(self) -> tuple[float, float]:
-        """From well before the fastest weight moves to after the slowest has settled: each time costs a flow."""
+        """From well before the fastest weight moves to after the slowest has settled; narrow, as each time costs a flow."""
         rates = self.regression.rates(np.geomspace(self.objective.sigma_min, self.objective.sigma_max, 33))
         return float(1e-6 / rates.max()), float(100 / rates[rates > 0].min())
 
@@ -187,7 +187,7 @@ class CircularConvolution(LearningDynamics):
             raise ValueError(f"`init_bias` must be 0 without a bias, got {init_bias!r}. Or pass bias='shared'.")
 
     def _moments(self, data: GaussianData | GaussianField) -> tuple[GaussianField, Blocks, NDArray[np.bool_], float]:
-        """The field, its blocks of channels by frequency, whose mean a bias carries, and how fast the bias learns.
+        """The field, its blocks of channels by frequency, the frequencies that a bias has, and how fast the bias learns.
 
         A mean that no bias can carry counts as second moment.
         """

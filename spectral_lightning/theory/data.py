@@ -1,4 +1,4 @@
-"""What a family is solved on, if the variances of the modes are not enough."""
+"""The data that a family is solved on, if the variances of the modes are not enough."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class LearningDynamics(ABC):
         solved_in: the modes it is solved in: the covariance's eigenmodes, or the Fourier modes of an image.
         needs_moments: whether :meth:`on` takes the data's moments, or only the variances of the modes.
         takes_gain: whether a prediction can start from the gains measured before training.
-        ends_at_data: whether its weights can hold the data's spectrum, so that learning ends there.
-        default_nodes: noise levels at which the exact flow is evaluated if the objective names no number.
+        ends_at_data: whether its weights can represent the data's spectrum, so that learning ends there.
+        default_nodes: number of noise levels at which the exact flow is evaluated, unless the objective sets it.
 
     Args:
         objective: learning rate, preconditioning, and how the loss is descended.
@@ -57,7 +57,7 @@ class LearningDynamics(ABC):
 
     @property
     def nodes(self) -> int:
-        """Noise levels at which the exact flow is evaluated without a closed form."""
+        """Number of noise levels at which the exact flow is evaluated without a closed form."""
         return self.objective.nodes or self.default_nodes
 
     def __repr__(self) -> str:
@@ -86,13 +86,13 @@ class Curves(ABC):
 
     @property
     def objective(self) -> Objective:
-        """That of the family."""
+        """The objective of the family."""
         return self.family.objective
 
     @property
     @abstractmethod
     def longest_descent(self) -> float:
-        """The most steps that :meth:`emergence_time` follows discrete descent for."""
+        """Largest number of descent steps that :meth:`emergence_time` follows."""
 
     @abstractmethod
     def weight(self, time: ArrayLike, sigma: ArrayLike, initial_gain: ArrayLike | None = None) -> Array:
@@ -122,7 +122,7 @@ class Curves(ABC):
 
         Args:
             time: training time.
-            sampler: a discrete sampler, whose own error then is part of the answer; the exact flow from ``sigma_max`` to
+            sampler: a discrete sampler, whose discretisation error is then included; the exact flow from ``sigma_max`` to
                 ``sigma_min`` if not given.
             initial_gain: gain before training at ``sampler.levels``, ``[levels, *mode]``.
 
@@ -142,7 +142,7 @@ class Curves(ABC):
         """Times before the first emergence and after the last."""
 
     def _times(self) -> Array:
-        """Times to look at."""
+        """The grid of times to search."""
         discrete = self.objective.discrete
         return time_grid(*((1.0, self.longest_descent) if discrete else self._time_range()), whole=discrete)
 
@@ -155,9 +155,9 @@ class Curves(ABC):
         return self.weight(0.0, sigma)
 
     def ends(self, sampler: Sampler | None = None, initial_gain: ArrayLike | None = None) -> tuple[Array, Array]:
-        """Generated variance before training, and the one learning is measured against, each ``[*mode]``.
+        """Generated variance before training, and the target of learning, each ``[*mode]``.
 
-        The latter is the data's; through a sampler, or if the family cannot hold the data's spectrum, what learning ends at.
+        The target is the data's variance; through a sampler, or if the family cannot represent it, the limit of learning.
         """
         start = self.generated_variance(0.0, sampler, initial_gain)
         if sampler is None and self.family.ends_at_data:
@@ -170,11 +170,11 @@ class Curves(ABC):
         sampler: Sampler | None = None,
         initial_gain: ArrayLike | None = None,
     ) -> Array:
-        """Time tau* at which the generated variance is learnt by a criterion, by root finding, ``[*mode]``.
+        """Time tau* at which a mode is learnt by a criterion, by root finding, ``[*mode]``.
 
-        A first passage through a threshold between the two :meth:`ends`; or, for
-        :class:`~spectral_lightning.emergence.StaysWithin`, the last entry into a band about the second. NaN where a mode
-        never gets there, and for a passage where it starts at its target; descent is interpolated between its steps.
+        First passage through a threshold between the two :meth:`ends`; or, for
+        :class:`~spectral_lightning.emergence.StaysWithin`, the last entry into a band about the second. NaN for a mode that
+        never gets there, and for the passage of one that starts at its target; descent is interpolated between its steps.
 
         Args:
             criterion: as for :func:`~spectral_lightning.emergence.threshold`, or a ``StaysWithin``.
@@ -232,7 +232,7 @@ class Curves(ABC):
         ratio = np.divide(generated, self.variance, out=np.full(generated.shape, np.inf), where=known)
         with np.errstate(divide="ignore"):
             plain = ratio - 1 - np.log(np.where(np.isinf(ratio), 1.0, ratio))
-        # Near 1 the logarithm cancels what it is subtracted from.
+        # Near 1 the logarithm and r - 1 cancel.
         x = np.where(np.abs(ratio - 1) < 1e-3, ratio - 1, 0.0)
         series = x**2 * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x * (1 / 5 - x / 6))))
         return np.asarray(np.where(np.abs(ratio - 1) < 1e-3, series, plain) / 2)

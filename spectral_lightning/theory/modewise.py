@@ -1,4 +1,4 @@
-"""Families whose weights commute with each other and with the covariance: every mode is learnt by itself."""
+"""Families whose weights commute with each other and with the covariance: every mode is learnt independently."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _CELLS = 2**18  # of weight held at a time: 2 MB, which stays near the processor
 
 
 class ModewiseDynamics(LearningDynamics):
-    """A family that is known once the gain of one mode is.
+    """A family that the gain of a single mode determines.
 
-    A subclass gives :meth:`gain`, its ``init``, or a :meth:`start` that differs, and a closed form of the flow if there is
-    one; the rest follows. The variance of the generated samples is, through the exact probability flow,
+    A subclass defines :meth:`gain`, ``init`` or its own :meth:`start`, and a closed form of the flow if one exists; the
+    rest follows. The variance of the generated samples is, through the exact probability flow,
 
     ``log lambda~ = 2 log sigma_T - 2 Integral_{log sigma_0}^{log sigma_T} (1 - psi(e^u, tau)) du``
 
     by Gauss-Legendre quadrature in ``u = log sigma``, or what a given discrete
-    :class:`~spectral_lightning.sampling.Sampler` makes of the same gains.
+    :class:`~spectral_lightning.sampling.Sampler` generates with the same gains.
 
     Attributes:
         init: gain of the network before training (Q), or the gains of its layers.
@@ -92,7 +92,7 @@ class ModeCurves(Curves):
 
     @property
     def longest_descent(self) -> float:
-        """The most steps that :meth:`emergence_time` follows discrete descent for."""
+        """Largest number of descent steps that :meth:`emergence_time` follows."""
         return 1e5 if self.family.depth > 1 else 1e20 / self.objective.learning_rate
 
     def weight(self, time: ArrayLike, sigma: ArrayLike, initial_gain: ArrayLike | None = None) -> Array:
@@ -125,7 +125,7 @@ class ModeCurves(Curves):
         initial = None if gain is None else gain[:, mode]
         depth = len(sampler.levels) if sampler is not None else 8 if family.closed_form else family.nodes
         shape = np.broadcast_shapes(time.shape, variance.shape)
-        # At least eight times together, where there are that many: rates and initial gains are shared by the times.
+        # At least eight times per chunk, if there are that many, because they share rates and initial gains.
         columns = max(1, _CELLS // (depth * (min(8, shape[0]) if len(shape) > 1 else 1)))
         rows = max(1, _CELLS // (depth * min(columns, shape[-1] or 1)))
         result = np.empty(shape)

@@ -80,7 +80,7 @@ class Objective:
 
     @property
     def plain(self) -> bool:
-        """Whether F is the denoiser itself, under gradient flow, its loss unweighted and all noise levels alike."""
+        """Whether F is the denoiser itself, under gradient flow, its loss unweighted and all noise levels equally likely."""
         given = self.preconditioning
         unweighted = given.kind == "none" and given.weight is None and self.noise_density is None
         return unweighted and not self.discrete
@@ -107,9 +107,9 @@ class Objective:
         return np.divide(difference, scale, out=np.zeros(difference.shape), where=scale != 0)
 
     def remaining(self, time: Array, rate: Array) -> Array:
-        """Share of one layer's initial error that is left: ``exp(-r tau)``, or ``(1 - r)^tau`` for descent.
+        """Share of one layer's initial error that remains: ``exp(-r tau)``, or ``(1 - r)^tau`` for descent.
 
-        A rate of zero leaves all of it, at infinite time too.
+        With a rate of zero all of it remains, even at infinite time.
 
         Raises:
             ValueError: for descent that diverges, and for times between the steps of descent that oscillates.

@@ -46,7 +46,7 @@ class Preconditioning:
         skip: c_skip as a callable of sigma, for ``"given"``.
         out: c_out as a callable of sigma, for ``"given"``.
         scale: c_in as a callable of sigma, for ``"given"``.
-        weight: loss weight as a callable of sigma; replaces that of any kind.
+        weight: loss weight as a callable of sigma; replaces that of the kind.
 
     Raises:
         ValueError: for an unknown kind, ``sigma_data`` not above 0, or ``"given"`` without its three callables.

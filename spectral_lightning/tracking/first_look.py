@@ -48,8 +48,8 @@ def check(
         raise  # clear enough without our remedy
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{error} It was called with examples of shape {probe.basis.shape}, the shape of the data the spectrum is of: "
-            "pass `data=` or `transform=` if the network sees another one, `denoiser=` if it is not what should be called."
+            f"{error} It was called with examples of shape {probe.basis.shape}, that of the data whose spectrum is measured: "
+            "pass `data=` or `transform=` if the network sees another shape, `denoiser=` if something else is to be called."
         ) from error
 
 

@@ -55,9 +55,9 @@ class SpectralMonitor:
 
     Args:
         network: the network, or a module that holds it; wrappers of DDP and Fabric are removed.
-        data: what to take the moments of, as the network sees it: a tensor ``[N, *S]``, a map-style Dataset or a
+        data: the data whose spectrum is tracked, as the network sees them: a tensor ``[N, *S]``, a map-style Dataset or a
             DataLoader over one, which is rebuilt and never iterated.
-        denoiser: where the denoiser is, if not in ``network.denoise(z, sigma)``: a callable ``D(z, sigma)``, the name of a
+        denoiser: the denoiser, if it is not ``network.denoise(z, sigma)``: a callable ``D(z, sigma)``, the name of a
             convention, such as ``"edm"`` or ``"flow-matching"``, or an :class:`~spectral_lightning.diffusion.Adapter`, such as
             ``Adapter("diffusers-epsilon", schedule=noise_scheduler)``. Attribute paths start at ``network``.
         optimizer: the optimizer, or accelerate's or Fabric's wrapper of it.
@@ -244,7 +244,7 @@ class SpectralMonitor:
 
 
 class _Loop:
-    """A :class:`~spectral_lightning.tracking.Training` of which only the updates are reported."""
+    """A :class:`~spectral_lightning.tracking.Training` that only reports its updates."""
 
     client = "SpectralMonitor"
     datamodule = None

@@ -47,7 +47,7 @@ class Sampling:
     """How the model is sampled for a measurement.
 
     Args:
-        num_samples: latents per measurement; multiples of twice the dimension leave a linear denoiser no sampling error.
+        num_samples: latents per measurement; with multiples of twice the dimension a linear denoiser has no sampling error.
         sampler: a discrete sampler; by default the module's ``sampler``, or 18 Heun steps over the denoiser's noise levels, on
             the network's own grid if it has one. For a model that is not a denoiser, a function ``f(module, latents [B, *S])
             -> samples [B, *S]`` of standard normal latents; theory and gains are then unavailable.

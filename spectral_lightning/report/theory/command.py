@@ -44,7 +44,7 @@ def draw_theory(
 ) -> None:
     """Draw weights, generated variances and emergence times of a family, and print its table of exponents.
 
-    Written are ``theory.png``, ``theory_curves.csv`` and ``theory_emergence.csv``. For example::
+    Writes ``theory.png``, ``theory_curves.csv`` and ``theory_emergence.csv``. For example::
 
         spectral-lightning theory --family SymmetricTwoLayer --family.init 0.5 --out two_layers
         spectral-lightning theory --family.objective.preconditioning.kind edm --sampler.num_steps 20
@@ -53,8 +53,8 @@ def draw_theory(
     Args:
         family: class of the theory; its own arguments follow as ``--family.NAME``, and ``--family.help CLASS`` lists them.
         out: directory to write to.
-        spectrum: variances of the data's modes; a power law from ``lowest`` to ``highest`` if not given. Convolutions take
-            them as those of the waves of 0, 1, 2, .. periods on a circle of pixels.
+        spectrum: variances of the data's modes; a power law from ``lowest`` to ``highest`` if not given. For convolutions
+            these are the variances of waves with 0, 1, 2, .. periods on a circle of pixels.
         lowest: smallest variance of the power law.
         highest: largest variance of the power law.
         modes: number of variances of the power law.
@@ -62,12 +62,12 @@ def draw_theory(
         sigma: noise levels whose weights are drawn; 0.1, 1, 10 and 80 if not given.
         criteria: of emergence, names or fractions of the target; geometric, harmonic and arithmetic if not given. The first
             is drawn.
-        stays_within: also find when a variance is within this share of its target for good.
+        stays_within: also find from when on a variance stays within this share of its target.
         sampler: a discrete sampler instead of the exact flow.
         num_times: number of training times.
 
     Raises:
-        ValueError: for an empty spectrum or list of criteria, and as the curves' own methods.
+        ValueError: for an empty spectrum or list of criteria, and as raised by the curves' methods.
     """
     given = power_law(lowest, highest, modes) if spectrum is None else spectrum
     asked: list[Criterion] = [*(["geometric", "harmonic", "arithmetic"] if criteria is None else criteria)]
@@ -77,7 +77,7 @@ def draw_theory(
     solved = on_spectrum(family, given, mean)
     levels = (0.1, 1.0, 10.0, 80.0) if sigma is None else sigma
     weights = {f"sigma = {level:g}": partial(solved.weight, sigma=level) for level in levels}
-    # On a circle, waves k and -k are alike.
+    # On a circle, waves k and -k have the same variance.
     curves = TheoryCurves(solved, repr(family), sampler, slice(len(given)), weights)
     through = "exact flow" if sampler is None else sampler.describe()
     title = f"{type(family).__name__}, {through}"
@@ -89,10 +89,10 @@ def draw_theory(
 
 
 def print_exponents(out: str | None = None) -> None:
-    """Print how the exponent of emergence depends on what is asked, for one and the same data.
+    """Print how the exponent of emergence depends on the theory and the criterion, for the same data.
 
-    Rows are families, initial gains, preconditioning and noise densities, each by the geometric and the harmonic
-    criterion, of modes that rise and modes that fall.
+    Rows are families, initial gains, preconditioning and noise densities, each with the geometric and the harmonic
+    criterion; columns are rising and falling modes.
 
     Args:
         out: file to write the table to as CSV; only printed if not given.
@@ -110,11 +110,11 @@ def print_exponents(out: str | None = None) -> None:
 
 
 def draw_paper_figures(out: str = "paper_figures", only: list[str] | None = None) -> None:
-    """Draw the counterparts of figures 2, 5, 6, 7 and 8 of Wang & Pehlevan 2025, and two of propositions.
+    """Draw the counterparts of figures 2, 5, 6, 7 and 8 of Wang & Pehlevan 2025, and two figures of propositions.
 
     ``figure_2``, ``figure_5``: one layer and two symmetric layers from a small and a large gain; ``figure_6``: their
     emergence for five gains and two criteria; ``figure_7``, ``figure_8``: the same for flow matching; ``convolution``:
-    full-width and local kernels; ``non_centered``: a mean learnt beside the covariance. Each is a PNG with its data as CSV.
+    full-width and local kernels; ``non_centered``: a mean learnt with the covariance. Each is a PNG with its data as CSV.
 
     Args:
         out: directory to write to.

@@ -1,4 +1,4 @@
-"""One family of the theory as it is drawn and written: which modes, through which sampler, over which times."""
+"""Curves of one family of the theory to draw and write: for which modes, through which sampler, over which times."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TheoryCurves:
         sampler: a discrete sampler; the exact flow if None.
         modes: index of the modes that are shown.
         weights: gains to show, by the level they belong to (``"sigma = 1"``).
-        model: what has these gains, the denoiser or the velocity.
+        model: whose gains they are, the denoiser's or the velocity's.
     """
 
     solved: Curves
@@ -126,8 +126,8 @@ def on_spectrum(family: LearningDynamics, variance: ArrayLike, mean: float = 0.0
     """The family on data of these variances and this mean.
 
     A family that needs moments gets uncorrelated coordinates. Convolutions get a field on a circle whose waves of 0, 1,
-    2, .. periods have these variances; of K variances that are 2 (K - 1) pixels, and every wave but the first and the last
-    counts twice.
+    2, .. periods have these variances; K variances give 2 (K - 1) pixels, and every wave but the first and the last counts
+    twice.
 
     Args:
         family: any family.

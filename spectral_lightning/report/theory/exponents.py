@@ -1,4 +1,4 @@
-"""The table of exponents: how much they depend on what is asked, on data that are a power law by construction."""
+"""The table of exponents: how much they depend on theory and criterion, on data with a log-spaced spectrum."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def exponent_laws() -> Laws:
         (name, criterion): family.on(variance).exponent(criterion)
         for name, family in families.items()
         for criterion in ("geometric", "harmonic")
-        if (name, criterion) != ("one layer, Q=0", "harmonic")  # it says nothing of the data: 2 sigma_0^2
+        if (name, criterion) != ("one layer, Q=0", "harmonic")  # it does not depend on the data: 2 sigma_0^2
     }
 
 
 def exponent_table(heads: Sequence[str], rows: Laws, caption: str, *, fit: bool = False) -> Table:
-    """The laws as shown: slopes, so the exponents with a minus, and the number of modes behind each.
+    """A table of laws: slopes (the exponents with a minus sign), and the number of modes in each fit.
 
     Args:
-        heads: what the rows are named by; rows that share the first of several names stand together.
+        heads: titles of the columns of names; rows that share the first of several names are grouped.
         rows: the laws by these names.
         caption: below the table.
         fit: whether to show the share of the scatter that the line explains.
@@ -70,6 +70,6 @@ def exponent_table(heads: Sequence[str], rows: Laws, caption: str, *, fit: bool 
 
 
 def _cells(law: PowerLaw) -> tuple[str, str, str]:
-    """The slope, the modes behind it and the fit, with a dash if no law is determinable."""
+    """The slope, the number of modes in the fit and R2, with a dash if no law is determinable."""
     count = f"{law.count}" if law.count == law.total else f"{law.count} of {law.total}"
     return (f"{-law.exponent:z.3f}", count, f"{law.r2:.3f}") if law.determinable else ("-", count, "-")

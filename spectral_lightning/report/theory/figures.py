@@ -57,7 +57,7 @@ class TheoryFigure:
     tables: Mapping[str, tuple[Row, Iterable[Row]]]
 
     def save(self, directory: Path, name: str) -> list[Path]:
-        """Write ``name.png`` and ``name_TABLE.csv``; the paths, that of the figure first."""
+        """Write ``name.png`` and ``name_TABLE.csv``; return the paths, the figure's first."""
         directory.mkdir(parents=True, exist_ok=True)
         paths = [directory / f"{name}.png"]
         self.figure.savefig(paths[0], dpi=_DPI)
@@ -83,7 +83,7 @@ def curves_figure(
     Args:
         families: on one spectrum.
         title: of the figure.
-        criteria: of emergence; the first is drawn, and times reach beyond the emergence by any.
+        criteria: of emergence; the first is drawn, and times extend beyond the emergence by each of them.
         text: printed below the title.
         num_times: number of training times.
     """
@@ -141,7 +141,7 @@ def panel_grid(
 ) -> tuple[Figure, list[Axes], ScalarMappable]:
     """A figure with equal panels, row by row, a title and the colours of modes by variance, dark for large."""
     width, height = 4.4 * columns + 1.0, 3.6 * rows + 0.4
-    # Fixed margins: a layout engine would draw everything twice, and drawing is what a figure costs.
+    # Fixed margins: a layout engine would draw everything twice, and drawing is most of a figure's cost.
     figure = Figure(figsize=(width, height))
     edges = {"left": 0.85 / width, "right": 1 - 1.15 / width, "bottom": 0.55 / height, "top": 1 - 0.7 / height}
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**edges, "wspace": 0.3, "hspace": 0.34})
@@ -155,7 +155,7 @@ def panel_grid(
 
 
 def draw_modes(axes: Axes, curves: TheoryCurves, time: Array, table: Array, end: Array, color: ScalarMappable) -> None:
-    """A table ``[time, mode]``, one line per mode, and where it ends on the right."""
+    """Draw a table ``[time, mode]``, one line per mode, with their ends marked on the right."""
     for k, lam in enumerate(curves.variance):
         shade = color.to_rgba(np.asarray(lam))
         axes.plot(time, table[:, k], color=shade, linewidth=1.2)
@@ -165,7 +165,7 @@ def draw_modes(axes: Axes, curves: TheoryCurves, time: Array, table: Array, end:
 
 
 def draw_variance(axes: Axes, curves: TheoryCurves, time: Array, color: ScalarMappable, name: str = "") -> list[Row]:
-    """Generated variance of every mode, with what learning ends at on the right; the rows of what is drawn."""
+    """Draw the generated variance of every mode, with the end of learning on the right; return the rows drawn."""
     table = curves.generated(time)
     draw_modes(axes, curves, time, table, curves.ends()[1], color)
     head = f"{name}generated variance ($\\triangleleft$ target)"
@@ -183,7 +183,7 @@ def curve_rows(label: str, quantity: str, level: str, variance: Array, time: Arr
 
 
 def name_axes(axes: Axes, title: str, legend: float | None = None, **settings: str) -> None:
-    """The title of a panel, the names and scales of its axes, and the size of its legend."""
+    """Set the title of a panel, the names and scales of its axes, and the size of its legend."""
     axes.set(**settings)
     if legend is not None:
         axes.legend(fontsize=legend)
@@ -197,7 +197,7 @@ def _emergence_rows(curves: TheoryCurves, times: ModeTimes) -> list[Row]:
 
 
 def _draw_emergence(axes: Axes, times: ModeTimes, head: str) -> None:
-    """Emergence time against variance, with the laws; modes of the gray zone are open circles."""
+    """Draw emergence time against variance, with the laws; modes of the gray zone are open circles."""
     known = np.isfinite(times.time) & (times.time > 0)
     gray = known & (times.way == 0)
     for way in WAYS:

@@ -1,7 +1,7 @@
 """Counterparts of the theory's figures in Wang & Pehlevan 2025 (WP), and figures of propositions that WP does not draw.
 
-Figures 2, 5, 6, 7 and 8 show what the captions of WP say; variances, learning rate and times are ours where a caption
-does not give them. The others are convolutions, and a mean learnt beside the covariance.
+Figures 2, 5, 6, 7 and 8 follow the captions of WP; variances, learning rate and times are ours where a caption does not
+give them. The others show convolutions, and a mean learnt with the covariance.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ Families = Mapping[str, Callable[[Objective, float], ModewiseDynamics]]
 OBJECTIVE = Objective(1e-3)
 TWO: Families = {"one layer": OneLayer, "symmetric two layer": SymmetricTwoLayer}
 VARIANCES = np.array([10, 3, 1, 0.3, 0.1, 0.03, 0.01, 0.001])  # WP figure 7
-CRITERIA = ("geometric", StaysWithin(0.1))  # the second, so that curves are drawn to where they have settled
+CRITERIA = ("geometric", StaysWithin(0.1))  # the second extends the curves until they have settled
 SCALING = np.geomspace(1e2, 1e-3, 20)
 INITS = (0.0, 0.1, 0.5, 0.6, 1.0)  # WP figures 6 and 8
 FLOW_TIMES = (0.1, 0.5, 0.9, 0.99)  # WP figure 7
 PIXELS, KERNEL = 64, 3
-LONG = 8  # pixels: from here on a wave is long compared with the kernel
+LONG = 8  # pixels from which on a wave is long compared with the kernel
 _STYLE = {"one layer": ("o", "0.45"), "full width": ("^", "#b2432f"), "local": ("s", "#2b5c8a")}
 
 
@@ -136,7 +136,7 @@ def convolution() -> TheoryFigure:
 
 
 def non_centered() -> TheoryFigure:
-    """WP section 4.2, data with a mean: the gain of the direction that holds it overshoots until the bias takes over."""
+    """WP section 4.2, data with a mean: the gain along its direction overshoots until the bias takes over."""
     mean, sigma, time = np.array([0.0, 2.0]), 1.0, np.geomspace(1.0, 3e5, 300)
     theory = NonCenteredOneLayer(OBJECTIVE).on(GaussianData(np.diag([1.0, 0.05]), mean))
     modes, variance = theory.modes, theory.variance

@@ -1,4 +1,4 @@
-"""The one interface of all bases: what is observed of a sample, which modes it belongs to, and how two bases overlap."""
+"""The interface of all bases: what is observed of a sample, to which mode it belongs, and how two bases overlap."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Basis(ABC):
 
     Args:
         vectors: orthonormal columns ``w_m``, ``[p, M]``; p = d unless ``positions`` are given.
-        variance: data variance of each mode, falling, ``[K]``.
+        variance: data variance of each mode, descending, ``[K]``.
         mean: mean of the data, flattened, ``[d]``.
         shape: shape ``S`` of one example, with d entries.
         source: what the moments describe, for logs and files.
@@ -276,7 +276,7 @@ def overlap(basis: Basis, natural: Basis) -> Tensor:
     if len(natural.vectors) != basis.dim:
         raise ValueError(
             f"`natural` must have vectors of the dimension of `basis`, {basis.dim}, got {len(natural.vectors)}. "
-            "Patch components are no natural modes."
+            "Patch components cannot serve as natural modes."
         )
     rows = natural.vectors.T.contiguous()
     most = max(1, _NUMBERS_AT_ONCE // (basis.replicates * max(basis.dim, len(basis.mode_of))))

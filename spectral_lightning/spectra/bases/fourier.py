@@ -34,7 +34,7 @@ class FourierBasis(Basis):
     Args:
         data: all eigenmodes of the data's covariance.
         vectors: the real coordinates as orthonormal columns in the order of the modes, ``[d, M]``.
-        variance: data variance of each mode, falling, ``[K]``.
+        variance: data variance of each mode, descending, ``[K]``.
         mode_of: the mode of every column, ``[M]``.
         entries: ``k C + j`` of every column, k the flat index of its frequency in the order of ``numpy.fft``, ``[M]``.
         bands: number of radial bands, or None for single frequencies.
@@ -231,7 +231,7 @@ def _real_vectors(
 
 
 def _by_variance(power: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Variance of every mode, falling; the matching order of the columns; their modes."""
+    """Variance of every mode, descending; the matching order of the columns; their modes."""
     variance = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_add(0, group, power) / group.bincount()
     ranking = torch.argsort(variance, descending=True, stable=True)
     mode_of = torch.argsort(ranking)[group]

@@ -33,10 +33,10 @@ class PatchBasis(Basis):
     Args:
         data: all eigenmodes of the data's covariance.
         vectors: components as orthonormal columns, ``[p, K]``, coordinates ordered as ``[C, size]`` or ``[C, size, size]``.
-        variance: data variance of each, falling, ``[K]``.
+        variance: data variance of each, descending, ``[K]``.
         size: pixels of a patch along each axis.
         stride: pixels from one patch to the next along each axis.
-        boundary: ``"circular"``, patches wrap around, or ``"valid"``, patches lie within the image.
+        boundary: ``"circular"`` (patches wrap around) or ``"valid"`` (patches lie within the image).
         axes: number of trailing axes of an example that are pixels; all but the first by default.
 
     Raises:
@@ -119,7 +119,7 @@ class PatchComponents:
     Args:
         size: pixels of a patch along each axis.
         stride: pixels from one patch to the next along each axis.
-        boundary: ``"circular"``, patches wrap around, or ``"valid"``, patches lie within the image.
+        boundary: ``"circular"`` (patches wrap around) or ``"valid"`` (patches lie within the image).
         num_modes: number of components to keep; all if None.
         axes: 2 for grey images ``[H, W]`` without an axis of channels.
 

@@ -1,4 +1,4 @@
-"""One measurement: samples of a denoiser, their statistics along modes, of all together and group by group."""
+"""One measurement: samples of a denoiser and their statistics along modes, in total and per group."""
 
 from spectral_lightning.spectra.measurement.groups import Groups, group_moments, group_sums
 from spectral_lightning.spectra.measurement.probe import GeneratedSamples, SpectralProbe

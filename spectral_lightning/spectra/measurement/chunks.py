@@ -39,8 +39,8 @@ class LatentChunks:
     def turns(self) -> Iterator[tuple[int, bool]]:
         """The indices of this rank's chunks, each with whether it is a repetition to leave out of the results.
 
-        A rank with fewer chunks than others repeats one: every rank then calls the denoiser equally often, and one that
-        gathers sharded parameters finds all ranks there.
+        A rank with fewer chunks than others repeats one, so that every rank calls the denoiser equally often, as a denoiser
+        that gathers sharded parameters requires.
         """
         count, size = len(self.parts), self.ranks.size
         for index in range(self.ranks.rank, -(-count // size) * size, size):

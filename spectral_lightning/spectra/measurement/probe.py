@@ -320,7 +320,7 @@ class SpectralProbe:
 
 
 def _at_one_level(denoiser: Any, condition: Tensor | None) -> Callable[[Tensor, float], Tensor]:
-    """The denoiser in the form of the solvers, with one noise level for all samples."""
+    """The denoiser in the form that solvers expect, with one noise level for all samples."""
 
     def evaluated(z: Tensor, sigma: float) -> Tensor:
         # New tensors at every call: some libraries write into their arguments.

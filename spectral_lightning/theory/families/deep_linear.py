@@ -43,7 +43,7 @@ class DeepLinear(ModewiseDynamics):
         objective: learning rate, preconditioning, and how the loss is descended: discrete steps are taken one by one.
         init: gain of the product of the layers before training (Q), or, for discrete descent, one gain per layer.
         depth: number of layers L.
-        tied: whether all layers are one; an even number of tied layers has no negative gain.
+        tied: whether one layer is used L times; an even number of tied layers has no negative gain.
 
     Raises:
         ValueError: for an argument out of range; from the curves, for descent that diverges, gradient flow of unbalanced
@@ -64,7 +64,7 @@ class DeepLinear(ModewiseDynamics):
         self.init = gains if np.ndim(init) else gains[0]
         self.depth, self.tied = depth, tied
         self.stack = Stack(depth, tied, gains if np.ndim(init) else None)
-        self.takes_gain = not np.ndim(init)  # one gain does not tell the gains of unbalanced layers apart
+        self.takes_gain = not np.ndim(init)  # one gain does not determine those of unbalanced layers
 
     def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
         """Gain of the denoiser, arguments broadcast."""

@@ -53,10 +53,10 @@ class FlowMatching(ModewiseDynamics):
             ``"given"``, whose callables are functions of t and act on the velocity: ``v = skip x + out F(scale x)``, trained
             with ``weight``. Its 800 nodes, used without a closed form, give log lambda~ to 1e-8 for two layers from
             ``Q = 0.3`` and variances up to 1e3; smaller Q, more layers and a negative Q switch more sharply from noise
-            level to noise level (1e-4 at Q = 1e-6) and want more.
+            level to noise level (1e-4 at Q = 1e-6) and need more nodes.
         init: gain of the linear network before training (Q).
         depth: number of layers.
-        tied: whether all layers are one; two tied layers are ``P P'``.
+        tied: whether one layer is used ``depth`` times; two tied layers are ``P P'``.
 
     Raises:
         ValueError: for an argument out of range; from the curves, for descent that diverges.
@@ -185,7 +185,7 @@ def _flow_time(sigma: Array) -> tuple[Array, Array]:
 def _ein(x: Array) -> Array:
     """Entire exponential integral ``E1(x) + log x + gamma``, to an absolute 1e-13.
 
-    By its series where those three cancel, and between by interpolation in log x, several times as fast as E1 itself.
+    By its series for small x, where the three terms cancel, then by interpolation in log x, several times as fast as E1.
     """
     small = np.where(x < _SMALL, x, 0.0)
     result = np.asarray(small * (1 - small / 4 * (1 - small * 2 / 9 * (1 - small * 3 / 16 * (1 - small * 4 / 25)))))
@@ -199,7 +199,7 @@ def _ein(x: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def _ein_table() -> CubicHermiteSpline:
-    """The function of log x, whose derivative is ``1 - e^-x``; the error is 2e-14, the fourth power of the step."""
+    """The function of log x, whose derivative is ``1 - e^-x``; the error, of fourth order in the step, is 2e-14."""
     y = np.arange(np.log(_SMALL) - 0.01, np.log(45.0), 0.002)
     x = np.exp(y)
     return CubicHermiteSpline(y, exp1(x) + y + np.euler_gamma, -np.expm1(-x))

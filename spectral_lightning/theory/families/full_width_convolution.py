@@ -28,9 +28,9 @@ class FullWidthConvolution(CircularConvolution):
 
     ``T_k(tau) = T*_k + (T_k(0) - T*_k) exp(-2 N eta tau (Sigma_k + sigma^2 I))``, ``T*_k = Sigma_k (Sigma_k + sigma^2)^-1``
 
-    with ``Sigma_k`` the C x C spectral matrix of frequency k: :class:`OneLayer` along its eigenvectors with N eta for eta.
+    with ``Sigma_k`` the C x C spectral matrix of frequency k: :class:`OneLayer` along its eigenvectors, at the rate N eta.
     A mean is learnt by the bias, which relaxes with N eta if all pixels share it and with eta if each has its own, and
-    couples to the kernel at the frequencies it has (the whole of :class:`NonCenteredOneLayer` per frequency). Without a
+    couples to the kernel at its frequencies (as in :class:`NonCenteredOneLayer`, per frequency). Without a
     bias the kernel learns second moments, and the curves' ``variance`` holds these.
 
     Assumptions: circular boundary, kernel of full width, weights independent between noise levels, full-batch gradients

@@ -33,13 +33,13 @@ class LocalConvolution(CircularConvolution):
     as the kernel; without a bias the kernel learns second moments. The gain at a Fourier mode is the real part of the
     kernel's transfer function, which for one channel is complex only if the initial kernel is not mirror-symmetric. For
     several channels the flow is integrated, because transfer matrices do not commute between noise levels. The limit of
-    the generated spectrum is *not* the data's spectrum, which a local kernel cannot hold; thresholds of emergence use
+    the generated spectrum is *not* the data's spectrum, which a local kernel cannot represent; thresholds of emergence use
     that limit.
 
-    How nearly together the modes emerge, for K = 3, Q = 0 and the geometric criterion on fields with a spectrum of 1/k or
-    1/k^2: waves of 8 pixels and longer within a factor of 1.3 (full width: spread as their variances, up to 935 at
-    N = 256). All waves down to 2 pixels spread 1.5 to 1.9 times as far as the eigenvalues of S, which is far on a smooth
-    field: 30 (full width: 61) at N = 16 and 153 (935) at N = 64 for 1/k^2.
+    Latest over earliest emergence, for K = 3, Q = 0 and the geometric criterion on fields with a spectrum of 1/k or 1/k^2:
+    at most 1.3 for waves of 8 pixels and longer (full width: the ratio of their variances, up to 935 at N = 256). For all
+    waves down to 2 pixels it is 1.5 to 1.9 times the ratio of the eigenvalues of S, which is large on a smooth field: 30
+    (full width: 61) at N = 16 and 153 (935) at N = 64 for 1/k^2.
 
     Assumptions: circular boundary, odd K, weights independent between noise levels, full-batch gradients of the expected
     loss summed over pixels and channels. The data need not be stationary, but one bias per pixel needs a mean that is

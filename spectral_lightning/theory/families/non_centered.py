@@ -23,7 +23,7 @@ class NonCenteredOneLayer(LearningDynamics):
     ``d[W b]/dtau = -2 eta ([W b] G - [Sigma + mu mu', mu]) R``, ``G = [[Sigma + sigma^2 I + mu mu', mu], [mu', 1]]``,
 
     with ``R = I``, or ``weight diag((c_out c_in)^2, .., c_out^2)`` under preconditioning (the bias is that of F); solved by
-    the eigenvectors of ``R^(1/2) G R^(1/2)`` at each noise level. These turn with sigma wherever the mean has a component,
+    the eigenvectors of ``R^(1/2) G R^(1/2)`` at each noise level. These rotate with sigma wherever the mean has a component,
     so the modes mix while learning and the weights at different noise levels do not commute: the generated mean and
     covariance come from integrating the affine flow. The optimum is ``W* = Sigma (Sigma + sigma^2 I)^-1``,
     ``b* = (I - W*) mu``. Modes with a mean overshoot on the way.
@@ -100,11 +100,11 @@ class NonCenteredCurves(AffineCurves):
         return np.asarray(self.blocks.modes[0])
 
     def weight_matrix(self, time: ArrayLike, sigma: ArrayLike) -> Array:
-        """W of the denoiser, ``[*time, *sigma, d, d]``."""
+        """Weights W of the denoiser, ``[*time, *sigma, d, d]``."""
         return self._unfolded(self._at(time, sigma)[0], time, sigma)
 
     def bias(self, time: ArrayLike, sigma: ArrayLike) -> Array:
-        """B of the denoiser, ``[*time, *sigma, d]``."""
+        """Bias b of the denoiser, ``[*time, *sigma, d]``."""
         return self._unfolded(self._at(time, sigma)[1], time, sigma)
 
     def generated_mean(self, time: ArrayLike, sampler: Sampler | None = None) -> Array:

@@ -91,7 +91,7 @@ class OneLayerCurves(ModeCurves):
 
 
 def _e1(x: Array) -> Array:
-    """Exponential integral of positive arguments; beyond 40 it is 1e-19, far below the rounding of what it is added to."""
+    """Exponential integral of positive arguments; beyond 40 it is below 1e-19 and lost in the rounding of the sum."""
     result, near = np.zeros(x.shape), x < 40
     result[near] = exp1(x[near])
     return result

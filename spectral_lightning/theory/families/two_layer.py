@@ -25,7 +25,7 @@ class SymmetricTwoLayer(DeepLinear):
 
     At ``lambda = 0``: ``E = 1``, ``c = 8 eta tau``. With preconditioning, weights or a noise density the same logistic
     equation holds in the gain q of the network, with rate ``8 eta f (lambda + sigma^2) q*`` (see :class:`DeepLinear`),
-    and the quadrature serves; modes with ``q* < 0`` are never learnt.
+    and the flow is a quadrature; modes with ``q* < 0`` are never learnt.
 
     ``Q = 0`` is a fixed point: nothing is ever learnt. By the harmonic criterion the *weight* emerges at
     ``ln 2 / (8 eta lambda)``, whatever Q.

@@ -57,7 +57,7 @@ def sampled_amplitude(gain: Field, sampler: Sampler) -> Field:
 
 
 def fixed_point(variance: ArrayLike, sampler: Sampler) -> Array:
-    """Variance the sampler makes of the exact denoiser of a Gaussian, ``[modes]``: the end of learning as it is measured.
+    """Variance that the sampler generates with the exact denoiser of a Gaussian, ``[modes]``: the measured end of learning.
 
     It differs from the data's variance by 2-21 % at 20 Heun steps.
 
@@ -103,7 +103,7 @@ def flow_propagator(affine: Affine, sigma_min: float, sigma_max: float, nodes: i
 
 
 def sampled_propagator(affine: Affine, sampler: Sampler) -> Field:
-    """The same through the steps of a discrete sampler."""
+    """The same as :func:`flow_propagator`, through the steps of a discrete sampler."""
     weight, bias = (np.moveaxis(a, 1, 0) for a in affine(np.asarray(sampler.levels)))
     index, d = {level: i for i, level in enumerate(sampler.levels)}, weight.shape[-1]
 

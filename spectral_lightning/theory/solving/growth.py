@@ -1,8 +1,8 @@
 """Growth of the gain of a balanced stack of linear layers: ``dq/ds = |q|^(2 - 2/L) (q* - q)``.
 
 The clock s is training time multiplied by the rate of the level and the mode. Depth 2 has an explicit solution.
-For L >= 3 the solution is implicit; with ``u = q / |q*|`` and ``p = 1 - 2/L`` it is one and the same curve for all
-modes in each of three regimes, tabulated once per depth with cubic Hermite interpolation:
+For L >= 3 the solution is implicit; with ``u = q / |q*|`` and ``p = 1 - 2/L`` all modes follow the same curve in each of
+three regimes, tabulated once per depth with cubic Hermite interpolation:
 
 - rising, ``0 < u < 1``: ``y = log(u / (1 - u))``, ``ds/dy = u^(-p)``;
 - falling to the target, ``u > 1``: ``y = log(u - 1)``, ``ds/dy = -u^(-1-p)``;
@@ -30,7 +30,7 @@ _NEAR = 45.0  # e^-45 is far below rounding: the mode has arrived
 
 
 def elapsed(time: Array, rate: Array) -> Array:
-    """``rate tau``, zero where the rate is, at infinite time too."""
+    """``rate tau``, zero where the rate is zero, even at infinite time."""
     if (rate > 0).all():  # the usual case, several times as fast as under a mask
         return np.asarray(time * rate)
     t, r = np.broadcast_arrays(time, rate)
@@ -60,7 +60,7 @@ def _logistic(start: Array, goal: Array, clock: Array) -> Array:
     decay = np.exp(-exponent)
     rising = goal >= 0
     above, below = np.where(rising, 1.0, decay), np.where(rising, decay, 1.0)
-    # A start of zero would divide zero by zero once the decay has run out; the caller puts the zero back.
+    # A start of zero would give 0/0 once the decay has underflowed; the caller restores the zero.
     start = np.where(start > 0, start, 1.0)
     return np.asarray(start * above / (below + start * reach))
 

@@ -1,4 +1,4 @@
-"""When a predicted trajectory passes a threshold, or enters a band for good: root finding on the trajectory itself."""
+"""When a predicted trajectory passes a threshold, or enters a band to stay: root finding on the trajectory itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIMES_PER_DECADE = 8
 
 
 def time_grid(low: float, high: float, *, whole: bool) -> Array:
-    """Times to look at, so close that no passage is missed; 0 and whole steps if ``whole``."""
+    """Times to search, dense enough to miss no passage; 0 and whole steps if ``whole``."""
     grid = np.geomspace(low, high, int(np.ceil(np.log10(high / low) * _TIMES_PER_DECADE)) + 1)
     return np.concatenate([[0.0], np.unique(np.floor(grid))]) if whole else grid
 
@@ -85,6 +85,6 @@ def _between_steps(
     first, second = curve(before, index), curve(after, index)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = (goal - first) / (second - first)
-        # From step 0 log variance runs against the step itself, which has no logarithm there.
+        # From step 0, which has no logarithm, log variance is interpolated in the step itself.
         passage = np.where(before > 0, np.exp(np.log(before) + share * (np.log(after) - np.log(before))), share * after)
     return np.where(np.isfinite(passage), passage, after)

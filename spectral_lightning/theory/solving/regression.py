@@ -1,4 +1,4 @@
-"""Gradient descent on the affine prediction of clean coordinates from noisy features, in closed form, and its data."""
+"""Gradient descent on the affine prediction of clean coordinates from noisy features, in closed form, and its moments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Blocks:
 
     @property
     def variance(self) -> Array:
-        """Variance of every mode, falling within a block, ``[*block, d]``."""
+        """Variance of every mode, descending within a block, ``[*block, d]``."""
         return self._eigen[0]
 
     @property
@@ -60,14 +60,14 @@ class Blocks:
 class AffineRegression:
     """Exact learning of ``[W b]`` when clean coordinates are predicted from noisy features, block by block.
 
-    The features ``phi`` of a sample have mean m and covariance ``S + sigma^2 I``; the target is ``E m`` of the clean
-    ones, E picking rows. With ``D = c_skip E phi + c_out F(c_in phi)``, F affine, the weights of D follow
+    The noisy features ``phi`` have mean m and covariance ``S + sigma^2 I``; the target is E times the clean features, where
+    E selects rows. With ``D = c_skip E phi + c_out F(c_in phi)``, F affine, the weights of D follow
 
     ``d[W b]/dtau = -2 eta ([W b] G - E [S + m m', m]) R``, ``G = [[S + sigma^2 I + m m', m], [m', 1]]``,
 
-    ``R = n weight diag(v (c_out c_in)^2, .., v_b c_out^2)``, which the eigenvectors of ``R^(1/2) G R^(1/2)`` solve. It is
-    the whole data vector for :class:`NonCenteredOneLayer`, a frequency for :class:`FullWidthConvolution`, and a patch for
-    :class:`LocalConvolution`. All of it runs in the eigenbasis of S, where G is diagonal for m = 0.
+    ``R = n weight diag(v (c_out c_in)^2, .., v_b c_out^2)``, which the eigenvectors of ``R^(1/2) G R^(1/2)`` solve. A block
+    is the whole data vector for :class:`NonCenteredOneLayer`, a frequency for :class:`FullWidthConvolution`, and a patch
+    for :class:`LocalConvolution`. The computation runs in the eigenbasis of S, where G is diagonal for m = 0.
 
     Reference: WP section 4.2 and appendix D; the factors of R are beyond WP.
 
@@ -145,7 +145,7 @@ class AffineRegression:
         gram = last[..., :, None] * last[..., None, :].conj()
         gram[..., np.arange(shape[-1]), np.arange(shape[-1])] += noisy
         values, vectors = np.linalg.eigh(gram)
-        # A direction without data keeps its start forever; rounding would let it relax by time infinity.
+        # A direction without data keeps its initial weight; rounding would let it relax by time infinity.
         rounding = values.shape[-1] * np.finfo(np.float64).eps * values[..., -1:]
         return root, factor * np.where(values > rounding, values, 0.0), vectors
 

@@ -2,7 +2,7 @@
 
 The layers of one mode at one noise level are the gains ``w_1 .. w_L``, arrays ``[L, *cells]``; ``q = w_1 .. w_L``. With
 ``rate = 2 eta p w a^2 e`` of :class:`~spectral_lightning.theory.objective.Objective` their gradient is
-``rate (q - q*) prod_{j != i} w_j``, L times that where all layers are one and the same.
+``rate (q - q*) prod_{j != i} w_j``, or L times that if the layers are tied.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Stack:
 
     Args:
         depth: L.
-        tied: whether all layers are one.
+        tied: whether one layer is used L times.
         layers: gains of unbalanced layers before training; balanced if not given.
 
     Raises:
@@ -131,7 +131,7 @@ def _descend(layers: Array, target: Array, rate: Array, time: Array) -> Array:
 
 
 def _require_stable(layers: Array, rate: Array) -> None:
-    """Raise where the layers have gone to infinity, or to where a further step moves them away again."""
+    """Raise if the layers have diverged, or have reached an optimum that a further step would leave again."""
     with np.errstate(over="ignore", invalid="ignore"):
         sharpness = rate * (_others(layers) ** 2).sum(axis=0)
     if not (np.isfinite(layers).all() and (sharpness < 2).all()):

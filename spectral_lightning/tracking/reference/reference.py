@@ -110,7 +110,7 @@ class ReferenceReader:
             )
         mean, covariance = moments.compute()
         if not covariance.diagonal().any():
-            raise ValueError(f"The data must vary, got {count} examples that are all the same and so have no modes.")
+            raise ValueError(f"The data must vary, got {count} identical examples, which have no modes.")
         # Made on every rank, so that every rank raises if this fails.
         return shared_basis(self.ranks, recipe.make(mean, covariance, shape, f"{count} training examples"))
 
@@ -190,5 +190,5 @@ def _readable(path: str) -> Basis | None:
     try:
         return load_basis(path)
     except Exception as error:  # a damaged file can raise anything
-        warnings.warn(f"{path} cannot be read ({error}): the basis is made anew from the data.", stacklevel=2)
+        warnings.warn(f"{path} cannot be read ({error}): the basis is computed again from the data.", stacklevel=2)
         return None

@@ -24,7 +24,7 @@ class Cost:
         self._start = time.perf_counter()
 
     def ready(self) -> None:
-        """End the set-up, whose checks and files do not count into :attr:`each`."""
+        """End the set-up, whose checks and files do not count towards :attr:`each`."""
         self._set_up, self._counted = self.measuring, self.count
 
     @contextmanager
