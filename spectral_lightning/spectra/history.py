@@ -54,7 +54,7 @@ FIELDS: dict[str, Field] = {
         ("step", "group", "mode"), np.float64, "mean of a group's samples minus mean of all data, along each mode"
     ),
     "group_count": Field(("step", "group"), np.int64, "samples in each group"),
-    "alignment": Field(("step",), np.float64, "squared diagonal over squares of the samples' covariance on the modes"),
+    "alignment": Field(("step",), np.float64, "share of the diagonal in the samples' squared covariance"),
     "cumulative_learning_rate": Field(("step",), np.float64, "sum of the learning rates of the updates so far"),
     "seconds": Field(("step",), np.float64, "wall time of the training, without measurements"),
     "num_samples": Field(("step",), np.int64, "samples in the measurement"),

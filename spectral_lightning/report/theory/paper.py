@@ -205,7 +205,7 @@ def _draw_limit(axes: Axes, waves: NDArray[np.int64], data: Array, limit: Array)
     axes.plot(waves, limit, "s", color=_STYLE["local"][1], markersize=3.5, label="limit of the local kernel")
     axes.set_xscale("log", base=2)
     names = {"xlabel": "periods per field, k", "ylabel": "variance of the Fourier mode"}
-    name_axes(axes, "what a local kernel ends at", 8, yscale="log", **names)
+    name_axes(axes, "generated spectrum at the end of learning", 8, yscale="log", **names)
 
 
 FIGURES: dict[str, Callable[[], TheoryFigure]] = {
