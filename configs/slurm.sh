@@ -1,5 +1,5 @@
 #!/bin/bash
-# Two machines of four GPUs: `sbatch configs/slurm.sh`, from the repository's root, after its environment was made there.
+# Two machines of four GPUs: `sbatch configs/slurm.sh` from the repository's root, once the environment exists there.
 #SBATCH --job-name=spectral-lightning
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
@@ -7,7 +7,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 #SBATCH --output=slurm-%j.out
-# One and a half minutes before the end every task gets SIGUSR1, upon which Lightning saves a checkpoint and requeues the job.
+# 90 seconds before the end every task gets SIGUSR1; Lightning then saves a checkpoint and requeues the job.
 #SBATCH --signal=SIGUSR1@90
 #SBATCH --requeue
 #SBATCH --open-mode=append

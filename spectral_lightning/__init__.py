@@ -1,4 +1,4 @@
-"""Watch a diffusion model learn its data mode by mode, live, beside an exactly solvable theory.
+"""Watch a diffusion model learn its data mode by mode, during training and next to an exactly solvable theory.
 
 Names are imported on first use, so that ``import spectral_lightning.theory`` loads neither torch nor Lightning.
 """

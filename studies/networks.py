@@ -29,7 +29,7 @@ _NODES = 100  # of Gauss and Hermite: the second moments of 8 bumps are good to 
 
 
 def unit_weight(sigma: Any) -> Any:
-    """A loss that weighs all noise levels alike."""
+    """A loss that weighs all noise levels equally."""
     return sigma * 0 + 1
 
 

@@ -25,7 +25,7 @@ _GROUP_ROWS = ("group_variance", "group_standard_error", "group_mean_deviation",
 
 
 def write_tables(file: Path, measured: SpectralHistory, predicted: SpectralHistory | None = None) -> None:
-    """Write one compressed file with a measurement and the prediction beside it.
+    """Write one compressed file with a measurement and its prediction.
 
     It keeps the variance and standard error of every mode (and class) at every step, the clock, and all static fields; it
     drops the gains per level, the deviation of the means, the alignment and the wall time of each row. Tables are
@@ -49,7 +49,7 @@ def _single(array: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Stored:
-    """What one tracker measured in one training, and the prediction beside it."""
+    """The measurement of one tracker in one training, and its prediction."""
 
     directory: Path  # of the training
     tracker: str = "spectral"

@@ -1,4 +1,4 @@
-"""Lightning callback for the theory's prediction beside the measurement."""
+"""Lightning callback that compares the theory's prediction with the measurement."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class SpectralTracker(SpectralCallback):
     for their mean and covariance, never through the training's own loader.
 
     Tracking leaves training unchanged, bit for bit. Several trackers with different names measure one training in several
-    bases, and share samples if they sample alike. Steps are updates as counted by Lightning's ``global_step``. Cost:
+    bases, and share samples if they draw the same ones. Steps are updates as counted by Lightning's ``global_step``. Cost:
     ``num_samples x sampler.evaluations`` network evaluations per measurement, shared by all ranks.
 
     Args:
@@ -130,7 +130,7 @@ class SpectralTracker(SpectralCallback):
             self.session.keep_weights()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the weights; a callback may replace them with averages for good when training ends."""
+        """Remember the weights; a callback may permanently replace them with averages when training ends."""
         self.session.keep_weights()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

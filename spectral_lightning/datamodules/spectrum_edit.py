@@ -234,9 +234,7 @@ class SwapVariances(SpectrumEdit):
         """Lambda with the pairs exchanged, ``[K]``."""
         first, second = torch.tensor(self.pairs, device=variance.device).T
         if (last := max(map(max, self.pairs))) >= len(variance):
-            raise ValueError(
-                f"`pairs` must be of the {len(variance)} modes that have a variance, 0 to {len(variance) - 1}, got {last}."
-            )
+            raise ValueError(f"`pairs` must name modes that have a variance, 0 to {len(variance) - 1}, got {last}.")
         swapped = variance.clone()
         swapped[first], swapped[second] = variance[second], variance[first]
         return swapped

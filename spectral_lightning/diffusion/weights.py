@@ -39,7 +39,7 @@ Weights = Literal["raw", "ema"] | Callable[[Any], AbstractContextManager[Any]]
 class WeightSource(ABC):
     """Which weights are measured.
 
-    Lightning's weight averaging replaces the weights during validation, and for good when training ends. A callback that
+    Lightning's weight averaging replaces the weights during validation, and permanently when training ends. A callback that
     may run meanwhile calls :meth:`keep` in ``on_validation_start`` and ``on_train_epoch_end``, and :meth:`release` in
     ``on_train_batch_start``. The raw weights do not change in between.
 
@@ -152,7 +152,7 @@ class RawWeights(WeightSource):
 class AveragedWeights(WeightSource):
     """An average of the weights that some library keeps, read when it is applied.
 
-    Parameters, and the buffers that the average includes, are those of the average; all others stay. Before its first
+    Parameters, and the buffers that the average includes, take the average's values; other buffers stay. Before its first
     update the average counts as equal to the raw weights, because libraries initialise it with those of an earlier step.
 
     Args:

@@ -160,7 +160,7 @@ class DiffusionModule(LightningModule):
         return float(self.optimizer([placeholder]).param_groups[0]["lr"])
 
     def dynamics(self) -> LearningDynamics:
-        """The theory to compare with: the one-layer family under this preconditioning, all noise levels weighted alike."""
+        """The theory to compare with: the one-layer family under this preconditioning, noise levels weighted equally."""
         # The clock is fitted, so the rate only sets the unit of its factor; a rate of zero must pass.
         return OneLayer(Objective(self.initial_learning_rate() or 1.0, self.preconditioning))
 

@@ -38,7 +38,7 @@ def training_time(history: SpectralHistory, base: float | None) -> Array:
 
 @dataclass(frozen=True)
 class Fit:
-    """Goodness of fit of a prediction, beside a baseline without theory.
+    """Goodness of fit of a prediction, compared with a baseline without theory.
 
     Attributes:
         rms: root mean square of the log of measured over predicted variance.

@@ -89,7 +89,7 @@ class GaussianField:
         axes = tuple(range(dims))
         mirrored = np.roll(np.flip(matrices, axes), 1, axes).conj()
         if np.abs(mirrored - matrices).max(initial=0.0) > _ROUNDING * np.abs(matrices).max(initial=0.0):
-            raise ValueError("`spectrum` must be that of a real field: at frequency -k the conjugate of that at k.")
+            raise ValueError("`spectrum` must belong to a real field: its value at -k is the conjugate of that at k.")
         self.spectrum = matrices.astype(np.complex128)
         self.size, self.channels = matrices.shape[:-2], matrices.shape[-1]
         self.mean = _mean_field(mean, self.size, self.channels)

@@ -1,4 +1,4 @@
-"""Raises errors of measuring, or reports and skips them, on all ranks alike."""
+"""Raises errors of measuring, or reports and skips them, consistently on all ranks."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ class Session:
         """Read the data, make the basis, open the files and measure the untrained model.
 
         Args:
-            earlier: sessions on the same training that measure before this one; their samples are reused if drawn alike.
+            earlier: sessions on the same training that measure before this one; their samples are reused if they are the same.
             followed: whether another session measures after this one and may reuse its samples.
         """
         training, self.started = self.training, False

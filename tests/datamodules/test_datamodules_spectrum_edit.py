@@ -202,8 +202,8 @@ def test_bad_arguments(kind, arguments):
         (torch.zeros(1, 3), "`samples` must have shape"),
         (torch.zeros(10), "`samples` must have shape"),
         (torch.full((10, 3), torch.nan), "must be finite"),
-        (torch.randn(10, 3), "`pairs` must be of the 3 modes"),
-        (torch.randn(10, 4) * torch.tensor([1, 1, 1, 0.0]), "`pairs` must be of the 3 modes"),
+        (torch.randn(10, 3), "`pairs` must name modes that have a variance, 0 to 2"),
+        (torch.randn(10, 4) * torch.tensor([1, 1, 1, 0.0]), "`pairs` must name modes that have a variance, 0 to 2"),
     ],
 )
 def test_data_that_an_edit_cannot_be_fitted_to(samples, message):

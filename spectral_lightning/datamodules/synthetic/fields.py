@@ -67,7 +67,7 @@ class GaussianFieldDataModule(DrawnDataModule):
         scale: mean of lambda over all frequencies.
         channel_covariance: covariance of the channels, one list per row; None for the identity.
         mean: one number for all channels, or one per channel.
-        settings: the arguments of :class:`DrawnDataModule`; ``seed`` is that of the samples.
+        settings: the arguments of :class:`DrawnDataModule`; ``seed`` determines the samples.
 
     Raises:
         ValueError: for an argument out of range.

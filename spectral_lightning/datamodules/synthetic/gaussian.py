@@ -41,7 +41,7 @@ class GaussianDataModule(DrawnDataModule):
         rotation: whether the modes are a random rotation (Haar) or the coordinates.
         mean: one number for all coordinates, or d numbers.
         edit: new variances for the modes, which stay; it changes the population.
-        settings: the arguments of :class:`DrawnDataModule`; ``seed`` is that of the spectrum, the rotation and the samples.
+        settings: the arguments of :class:`DrawnDataModule`; ``seed`` determines spectrum, rotation and samples.
 
     Raises:
         ValueError: for an argument out of range.

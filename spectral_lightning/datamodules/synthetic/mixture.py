@@ -48,7 +48,7 @@ class MixtureDataModule(DrawnDataModule):
             ``"none"`` for the coordinates as modes.
         labels: whether batches hold labels.
         stratified: whether each class has exactly its share of each set, rounded to whole samples, instead of a random number.
-        settings: the arguments of :class:`DrawnDataModule`; ``seed`` is that of the spectra, rotations, means and samples.
+        settings: the arguments of :class:`DrawnDataModule`; ``seed`` determines spectra, rotations, means and samples.
 
     Raises:
         ValueError: for an argument out of range.

@@ -96,7 +96,7 @@ class BoundDenoiser:
     ) -> Sampler:
         """A sampler over the levels of this denoiser; on a discrete grid it uses a subset and rounds nothing.
 
-        The arguments are those of :class:`~spectral_lightning.sampling.Sampler`.
+        See :class:`~spectral_lightning.sampling.Sampler` for the arguments.
 
         Raises:
             ValueError: for more steps than the grid has levels, or an argument out of range.

@@ -1,4 +1,4 @@
-"""Bases as settings: which modes to look along, chosen before the data are known."""
+"""Bases as settings: which modes to measure, chosen before the data are known."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def chosen_recipe(basis: str | BasisRecipe | Basis, num_modes: int | None = None
                 f"`basis` must be one of {', '.join(map(repr, _BY_NAME))}, a recipe or a basis, got {basis!r}."
             )
         if num_modes is not None:
-            raise ValueError(f"`num_modes` must be given in `basis` itself, got {num_modes!r} beside it.")
+            raise ValueError(f"`num_modes` must be set in `basis` itself, got {num_modes!r} as a separate argument.")
         return basis
     recipe = _BY_NAME[one_of("basis", basis, tuple(_BY_NAME))]
     if num_modes is None:

@@ -53,7 +53,7 @@ class Stack:
             )
 
     def gain(self, objective: Objective, initial: Array, target: Array, rate: Array, time: Array) -> Array:
-        """The gain q at ``time``, arrays broadcast; ``rate`` is that of one layer.
+        """The gain q at ``time``, arrays broadcast; ``rate`` is the rate of a single layer.
 
         Raises:
             ValueError: for an initial gain the layers cannot have, descent that diverges, and unbalanced gradient flow.

@@ -1,4 +1,4 @@
-"""The theory's prediction beside the measurement."""
+"""The theory's prediction, compared with the measurement."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Overlay(Observer):
     rows are predictions. A refit over the whole run is reported separately.
 
     Writes ``prediction.npz`` and ``.csv``, and ``overlay.json``: the clock, the departures of this run from the theory, and
-    the goodness of fit beside a baseline of variances that never change.
+    the goodness of fit compared with variances that never change.
 
     Args:
         theory: a family to use instead of the module's own or the derived theory; it is not verified.

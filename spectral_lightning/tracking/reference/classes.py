@@ -36,7 +36,7 @@ class Classes:
         self.names, self.classify = names, classify
 
     def sums(self, basis: Basis, batches: Iterable[tuple[Tensor, Tensor | None]]) -> list[ModeStatistics]:
-        """This rank's sums over the data of every class; a classifier is applied to data and samples alike.
+        """This rank's sums over the data of every class; the same classifier sorts data and samples.
 
         No rank waits for another.
 
