@@ -135,6 +135,6 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
 
 def _unclear(count: int, what: str) -> ValueError:
     return ValueError(
-        f"`weights` must be a callable that returns a context manager for this average of {what}, got 'ema': {count} parts "
-        "of the module have such parameters."
+        f"`weights` must be a callable that returns a context manager for this average of {what}: {count} parts of the "
+        "module have such parameters."
     )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import one_of
-from spectral_lightning.diffusion.averages import Average, Pairs, offers, recognised
+from spectral_lightning.diffusion.averages import Average, ModuleAverage, Pairs, offers, recognised
 
 __all__ = [
     "AveragedWeights",
@@ -241,8 +241,9 @@ def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = (
     submodules, and in ``ema_scope()`` of the module.
 
     Args:
-        kind: ``"raw"``; ``"ema"``, the only average found; an average itself; or a callable that is called with the
-            module for every measurement and returns a context manager within which the module holds the weights.
+        kind: ``"raw"``; ``"ema"``, the only average found; an average itself, or a copy of the network that you average; or
+            a callable that is called with the module for every measurement and returns a context manager within which the
+            module holds the weights.
         module: the module that trains.
         keepers: objects that may keep an average, such as the callbacks of a Trainer.
 
@@ -256,7 +257,10 @@ def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = (
         'averaged weights of callback EMAWeightAveraging, raw until its first update'
     """
     keepers = list(keepers)
-    if (given := recognised(kind)) is not None:
+    given = recognised(kind)
+    if given is None and isinstance(kind, nn.Module):  # a copy that the user averages
+        given = ModuleAverage(nn.ModuleDict({"module": kind}))
+    if given is not None:
         given.pairs(module)  # raises now, not at the first measurement
         return AveragedWeights(lambda: given, f"the {type(kind).__name__} given")
     if callable(kind):
@@ -269,8 +273,9 @@ def find_weights(kind: Weights, module: nn.Module, keepers: Iterable[object] = (
     if not found:
         looked = ", ".join([f"module {type(module).__name__}", *map(_name, keepers)])
         raise ValueError(
-            f"`weights` must be 'raw' or a callable if no average is kept, got 'ema'. Looked at {looked}. Add Lightning's "
-            "EMAWeightAveraging() to the callbacks, or pass a callable that returns a context manager."
+            f"`weights` must be 'raw' or a callable if no average is kept, got 'ema'. Looked at {looked}. Pass the "
+            "average itself, add Lightning's EMAWeightAveraging() to the callbacks, or pass a callable that returns a context "
+            "manager."
         )
     if len(found) > 1:
         raise ValueError(

@@ -26,7 +26,7 @@ _COLOR = {"rising": "#b2432f", "falling": "#2b5c8a"}
 _MARKER = {"rising": "^", "falling": "v"}
 _FEW = 10  # classes that one set of discrete colours distinguishes
 # Fixed margins: a layout engine would draw everything twice, and drawing is most of a figure's cost.
-_WHOLE = (0.085, 0.1, 0.895, 0.83)
+_WHOLE = (0.115, 0.1, 0.865, 0.83)
 _WITH_BAR = ((0.085, 0.1, 0.76, 0.77), (0.872, 0.1, 0.02, 0.77))
 _TWO_WITH_BAR = ((0.06, 0.115, 0.375, 0.8), (0.48, 0.115, 0.375, 0.8), (0.88, 0.115, 0.016, 0.8))
 

@@ -43,7 +43,7 @@ def summary_lines(run: RunFiles) -> list[str]:
         run.read_json("overlay.json").get("goodness_of_fit"),
         run.read_json("cost.json"),
     )
-    lines = [f"{len(history.target)} modes, {len(history)} measurements."]
+    lines = [f"{len(history.target)} modes, {len(history)} measurement{'s' if len(history) != 1 else ''}."]
     if fit and fit["cells"]:
         lines.append(f"Theory's fit: rms log error {fit['rms']:.2f}; {fit['baseline']:.2f} for unchanged variances.")
     if cost:

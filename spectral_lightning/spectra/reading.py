@@ -35,7 +35,10 @@ def examples(batch: Any, batch_key: int | str | None) -> Tensor:
     if elements is not None:
         key = 0 if batch_key is None and not isinstance(batch, Mapping) else batch_key
         if key not in elements:
-            raise ValueError(f"`batch_key` must name the examples in a batch of {_has(batch)}, got {batch_key!r}.")
+            raise ValueError(
+                f"`batch_key` must name the examples in a batch of {_has(batch)}, got {batch_key!r}. "
+                "Pass Reference(batch_key=...)."
+            )
         found = elements[key]
     if not isinstance(found, Tensor):
         raise TypeError(

@@ -53,8 +53,8 @@ def check(
         ) from error
 
 
-def check_again(look: Callable[[], None], last: int, step: int, first_rank: bool = True) -> None:
-    """Check again at steps 100, 1000, ...: the output of an untrained network does not reveal a wrong convention.
+def check_again(look: Callable[[], None], last: int, step: int, first_rank: bool = True, final: bool = False) -> None:
+    """Check again at steps 100, 1000, ... and at the end: the output of an untrained network does not reveal a wrong convention.
 
     A mistake found by then only warns: it affects the measurement, not the training.
 
@@ -63,8 +63,9 @@ def check_again(look: Callable[[], None], last: int, step: int, first_rank: bool
         last: step of the last measurement.
         step: step of this one.
         first_rank: whether this process warns.
+        final: whether this is the last measurement.
     """
-    if step < _FIRST or not _AGAIN.due(last, step):
+    if not final and (step < _FIRST or not _AGAIN.due(last, step)):
         return
     try:
         look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -124,6 +125,15 @@ class SpectralMonitor:
             raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {type(optimizer).__name__}.")
         if num_steps is not None:
             positive_integer("num_steps", num_steps)
+        if log is not None and not callable(log) and not hasattr(log, "add_scalar"):
+            raise TypeError(f"`log` must be a callable (values, step) or a SummaryWriter, got {log!r}.")
+        trained = {id(p) for group in (inner.param_groups if inner else []) for p in group["params"]}
+        if inner is not None and not any(id(p) in trained for p in network.parameters()):
+            warnings.warn(
+                f"`optimizer` holds no parameter of `network` ({type(network).__name__}), so the curves would stay flat. Pass "
+                "the network that trains; for averaged weights, pass the average as `weights`.",
+                stacklevel=2,
+            )
         denoiser = _from_here(denoiser, network)
         settings = Settings(
             basis, denoiser, data, weights, per_class, on_error, name, sampling, schedule, reference, output
@@ -179,6 +189,12 @@ class SpectralMonitor:
         """Measure the final weights, write the final files, and stop following. Every rank must call it."""
         self._stop()
         if not self._closed:
+            if self._training.step == 0 and not switched_off():
+                warnings.warn(
+                    "SpectralMonitor has seen no update of the weights. Pass the `optimizer` that makes them, or call "
+                    "`step()` after each.",
+                    stacklevel=2,
+                )
             self.session.end()
         self._closed = True
 
@@ -230,6 +246,11 @@ class SpectralMonitor:
 
     def _before(self, optimizer: Optimizer, *_: Any) -> None:
         if not self.session.started:
+            if self._training.step == 0 and optimizer.state:
+                warnings.warn(
+                    "`optimizer` has made updates before: step 0 of SpectralMonitor is not the untrained network.",
+                    stacklevel=2,
+                )
             self.session.start()
         self.session.count_update(optimizer)
 
@@ -319,9 +340,9 @@ def _from_here(denoiser: DenoiserChoice | None, network: nn.Module) -> DenoiserC
 
 
 def _shorter(path: str, network: nn.Module) -> str:
-    """``path``, without its first part if it does not lead anywhere from ``network``: then ``network`` is that part."""
+    """``path`` without the first parts that lead nowhere from ``network``, which is then what they lead to."""
     try:
         reduce(getattr, path.split(".") if path else [], network)
     except AttributeError:
-        return path.partition(".")[2]
+        return _shorter(path.partition(".")[2], network)
     return path

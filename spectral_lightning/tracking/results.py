@@ -68,7 +68,7 @@ class Results:
         self.sinks = LoggerSinks(training.loggers, self.files / "figures")
         for k in self.shown_modes:
             title = f"{self.basis.labels[k]}, data variance {float(self.basis.variance[k]):.3g}"
-            self.sinks.chart(_CATEGORY, title, [self.tag("variance", k), *companions(k), self.tag("target", k)])
+            self.sinks.chart(_CATEGORY, title, [self.tag("variance", k), *companions(k), self.tag("fixed_point", k)])
         for k in self._group_modes(groups):
             title = f"{self.basis.labels[k]}, by class"
             self.sinks.chart(_CATEGORY, title, [self.tag(f"group_{g}", k) for g in groups])
@@ -111,7 +111,7 @@ class Results:
         values = dict(headline)
         for k in self.shown_modes:
             values[self.tag("variance", k)] = float(row["variance"][k])
-            values[self.tag("target", k)] = float(history.fixed_point[k])
+            values[self.tag("fixed_point", k)] = float(history.fixed_point[k])
         for k in self._group_modes(history.groups):
             for g, name in enumerate(history.groups):
                 values[self.tag(f"group_{name}", k)] = float(row["group_variance"][g, k])

@@ -288,7 +288,7 @@ class Session:
                     sums = self._sums(samples or [])
                     gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
                     if not any(int(part.non_finite) for part in sums):  # NaN and infinity reveal no convention
-                        check_again(partial(self._look, denoiser), self.last_step, step, probe.ranks.rank == 0)
+                        check_again(partial(self._look, denoiser), self.last_step, step, probe.ranks.rank == 0, final)
                 if attempt.failed:
                     return
                 # Kept until the next measurement, for sessions that measure after this one.

@@ -86,7 +86,10 @@ def logged(tmp_path_factory):
 def test_scalars_of_the_event_files_are_the_history(logged):
     _, own, fitter, _, events, _ = logged
     for k in range(8):
-        for kind, expected in (("variance", own.history.variance[:, k]), ("target", [own.history.fixed_point[k]] * 5)):
+        for kind, expected in (
+            ("variance", own.history.variance[:, k]),
+            ("fixed_point", [own.history.fixed_point[k]] * 5),
+        ):
             found = events.Scalars(f"spectral/{kind}/mode_{k + 1:04d}")
             assert [e.step for e in found] == STEPS
             # Event files hold single precision.
@@ -105,7 +108,7 @@ def test_the_layout_is_written_once_with_anchored_patterns(logged):
     (category,) = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0]).category
     assert len(category.chart) == 8
     for k, chart in enumerate(category.chart, start=1):
-        names = [f"spectral/{kind}/mode_{k:04d}" for kind in ("variance", "theory", "target")]
+        names = [f"spectral/{kind}/mode_{k:04d}" for kind in ("variance", "theory", "fixed_point")]
         assert list(chart.multiline.tag) == [f"^{re.escape(name)}$" for name in names]
         assert chart.title.startswith(f"mode {k}, data variance ")
 

@@ -1,5 +1,6 @@
 """The monitor in loops of all kinds: the same numbers, the same bits, the same files as under Lightning."""
 
+import copy as copying
 import json
 import os
 import subprocess
@@ -158,10 +159,18 @@ def test_an_error_of_the_loop_leaves_whole_files_and_is_seen(tmp_path):
 
 def test_an_average_of_the_weights(tmp_path):
     network, optimizer = begin()
-    average = AveragedModel(network)
+    average, copy = AveragedModel(network), copying.deepcopy(network)
     found = monitor(network, tmp_path, optimizer, weights=average)
-    train(network, optimizer, 5, lambda: average.update_parameters(network))
+    by_hand = monitor(network, tmp_path, optimizer, weights=copy, name="by_hand")
+
+    def update():
+        average.update_parameters(network)
+        copy.load_state_dict(average.module.state_dict())
+
+    train(network, optimizer, 5, update)
     found.close()
+    by_hand.close()
+    np.testing.assert_array_equal(by_hand.history.variance[-1], found.history.variance[-1])
     average.eval()
     basis, options = found.basis, {"sample_batch_size": SAMPLING.batch_size}
     probe = SpectralProbe(basis, SAMPLING.sampler, SAMPLING.num_samples, **options)
@@ -258,6 +267,8 @@ def test_a_budget_needs_the_end(tmp_path):
     [
         ({"optimizer": "adam"}, TypeError, "optimizer"),
         ({"num_steps": 0}, ValueError, "num_steps"),
+        ({"log": "wandb"}, TypeError, "log"),
+        ({"weights": torch.nn.Linear(3, 3)}, ValueError, "weights"),
         ({"name": "a/b"}, ValueError, "name"),
         ({"on_error": "ignore"}, ValueError, "on_error"),
         ({"denoiser": None}, TypeError, "denoise"),
@@ -269,8 +280,44 @@ def test_wrong_arguments(options, error, name):
         SpectralMonitor(begin()[0], examples(), **{"denoiser": "edm", **options})
 
 
+def test_what_would_leave_the_curves_flat_is_said(tmp_path):
+    network, _ = begin()
+    other, its = begin()
+    with pytest.warns(UserWarning, match="`optimizer` holds no parameter"):
+        idle = monitor(network, tmp_path, its)
+    with pytest.warns(UserWarning, match="no update"):
+        idle.close()
+    train(other, its, 1)
+    with pytest.warns(UserWarning, match="updates before"), monitor(other, tmp_path, its):
+        train(other, its, 1)
+
+
+def test_one_dimension_and_a_network_of_ones_own_by_index(tmp_path):
+    options = {"output": Output(str(tmp_path), figures=False), "sampling": Sampling(num_samples=16)}
+    found = SpectralMonitor(
+        torch.nn.Linear(1, 1), torch.randn(50, 1), lambda z, sigma: z / (1 + sigma[:, None]), **options
+    )
+    assert found.history.variance.shape == (1, 1)
+
+    class Noise(torch.nn.Module):
+        """The noise in white data, from an index."""
+
+        def forward(self, x, t):
+            return x * (1 - abar[t][:, None]).sqrt()
+
+    abar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0).float()
+    found = SpectralMonitor(Noise(), torch.randn(500, 4), Adapter("diffusers-epsilon", schedule=abar), **options)
+    np.testing.assert_allclose(found.history.variance[0], 1, rtol=0.2)
+    with pytest.raises(ValueError, match="schedule"):
+        SpectralMonitor(Noise(), torch.randn(500, 4), "ddpm-epsilon", **options)
+    with pytest.raises(ValueError, match="self_conditioning='off'"):
+        SpectralMonitor(Noise(), torch.randn(500, 4), Adapter("ddpm-epsilon", schedule=abar), **options)
+
+
 def test_a_closed_monitor_follows_nothing(tmp_path):
-    found = monitor(begin()[0], tmp_path)
+    network, optimizer = begin()
+    found = monitor(network, tmp_path)
+    train(network, optimizer, 1, found.step)
     found.close()
     found.close()
     with pytest.raises(RuntimeError, match="close"):

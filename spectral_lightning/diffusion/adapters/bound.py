@@ -202,7 +202,7 @@ class BoundDenoiser:
         take = self.adapter.output
         if isinstance(take, int):
             output = output[take]
-        elif take:
+        elif take and not isinstance(output, Tensor):
             output = getattr(output, take)
         if not isinstance(output, Tensor):
             raise TypeError(

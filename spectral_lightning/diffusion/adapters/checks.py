@@ -103,10 +103,14 @@ def _called(denoiser: Denoiser, z: Tensor, sigma: float, condition: Tensor | Non
         out = _at(denoiser, z, sigma, condition)
     except torch.OutOfMemoryError:
         raise
-    except (IndexError, RuntimeError) as error:
+    except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+        if isinstance(error, TypeError) and "argument" not in str(error):
+            raise  # already explains itself
         raise ValueError(
             f"The denoiser failed on input of shape {tuple(z.shape)} and {z.dtype} at sigma = {sigma:g}: {error}. If it "
-            "takes an index instead of sigma, use an Adapter with time='index'; if it takes (time, x), order='time-x'."
+            "takes an index instead of sigma, use an Adapter with time='index'; if it takes (time, x), order='time-x'; if "
+            "it takes two arguments only, self_conditioning='off'. Times and "
+            "noise levels are at least float32: cast them in `forward` if the network is in half precision."
         ) from error
     if not isinstance(out, Tensor):
         raise TypeError(

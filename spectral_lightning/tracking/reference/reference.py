@@ -109,6 +109,7 @@ class ReferenceReader:
                 stacklevel=2,
             )
         mean, covariance = moments.compute()
+        mean, covariance = mean.reshape(dim), covariance.reshape(dim, dim)  # torchmetrics squeezes a single number
         if not covariance.diagonal().any():
             raise ValueError(f"The data must vary, got {count} identical examples, which have no modes.")
         # Made on every rank, so that every rank raises if this fails.

@@ -43,7 +43,7 @@ def find_data(train_dataloader: Any, data: DataSource | None, client: str = "Spe
             f"{where} must be over a map-style dataset, got an IterableDataset, which reading would use up. {remedy}"
         )
     if not isinstance(source, DataLoader | Dataset):
-        raise TypeError(f"{where} must be a DataLoader or Dataset, got {type(source).__name__}. {remedy}")
+        raise TypeError(f"{where} must be a tensor, Dataset or DataLoader, got {type(source).__name__}. {remedy}")
     if not isinstance(dataset, _MapStyle):
         raise TypeError(
             f"{where} must be over a dataset with a length and an index, got {type(dataset).__name__}. {remedy}"
