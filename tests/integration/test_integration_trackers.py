@@ -53,7 +53,7 @@ def test_training_is_followed_and_unchanged(name, tmp_path, monkeypatch):
 
 def exact_ddpm(prediction):
     def network(scheduler):
-        abar, target = scheduler.alphas_cumprod.double(), diffusers.PREDICTIONS[prediction][3]
+        abar, target = scheduler.alphas_cumprod.double(), diffusers.PREDICTIONS[prediction][1]
         return ExactNetwork(lambda t: (abar[t].sqrt(), (1 - abar[t]).sqrt()), target, diffusers.Output)
 
     return diffusers.UserDDPM(prediction, network)
@@ -61,11 +61,11 @@ def exact_ddpm(prediction):
 
 def exact_flow():
     thousandth = lambda t: (1 - t.double() / 1000, t.double() / 1000)  # noqa: E731
-    return diffusers.UserFlow(ExactNetwork(thousandth, lambda x0, eps, a, s: eps - x0, diffusers.Output))
+    return diffusers.UserFlow(ExactNetwork(thousandth, "eps-x0", diffusers.Output))
 
 
 def exact_matching():
-    return cfm.UserFlow(ExactNetwork(lambda t: (t, 1 - t.double()), lambda x0, eps, a, s: x0 - eps, order="time-x"))
+    return cfm.UserFlow(ExactNetwork(lambda t: (t, 1 - t.double()), "x0-eps", order="time-x"))
 
 
 EXACT = {

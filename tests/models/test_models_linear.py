@@ -46,21 +46,6 @@ def test_levels_are_the_samplers_unless_given():
     assert set(module.state_dict()) == {"network.weight", "network.bias"}
 
 
-@every_kind
-def test_wiener_filter_is_the_minimum(kind):
-    module = st.made("linear", mean=MEAN, preconditioning=Preconditioning(kind, sigma_data=0.7))
-    p, eye, covariance = module.preconditioning, torch.eye(8, dtype=st.F64), st.covariance_of()
-    with torch.no_grad():
-        for i, s in enumerate(st.LEVELS):
-            optimum = covariance @ torch.linalg.inv(covariance + s**2 * eye)
-            module.network.weight[i] = (optimum - p.c_skip(s) * eye) / (p.c_out(s) * p.c_in(s))
-            module.network.bias[i] = (eye - optimum) @ MEAN / p.c_out(s)
-    module.expected_loss().backward()
-    scale = sum(p.loss_weight(s) for s in st.LEVELS)
-    for parameter in module.parameters():
-        np.testing.assert_allclose(parameter.grad, 0, atol=1e-11 * scale)
-
-
 def test_stable_learning_rate_without_preconditioning():
     module = LinearDenoiser(3, sigmas=[80.0, 1.0], preconditioning=Preconditioning("none"))
     assert module.stable_learning_rate() == pytest.approx(1 / 6400, rel=1e-12)

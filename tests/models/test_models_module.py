@@ -103,17 +103,6 @@ class Levels:
         return torch.tensor(SIGMAS, dtype=F64).repeat(count // len(SIGMAS))
 
 
-class Linear(nn.Module):
-    """The best linear prediction of the target, per example: ``mean of target + gain (x - mean of x)``."""
-
-    def __init__(self, gain, mean_x, mean_target):
-        super().__init__()
-        self.gain, self.mean_x, self.mean_target = gain, mean_x, mean_target
-
-    def forward(self, x, noise):
-        return self.mean_target + torch.einsum("bij,bj->bi", self.gain, x - self.mean_x)
-
-
 def paper(kind, x0, eps, sigma):
     s = sigma.reshape(-1, *(1,) * (x0.ndim - 1))
     return PAPERS[kind](x0, eps, 1 / (1 + s**2), s / (1 + s))
@@ -134,24 +123,6 @@ def test_loss_is_the_plain_squared_error_of_the_target(kind, shape, reduction):
     expected = (square.sum(1) if reduction == "sum" else square.mean(1)).mean()
     # float64; at the smallest level the difference from the data loses two digits
     torch.testing.assert_close(loss, expected, rtol=1e-11, atol=0.0)
-
-
-@pytest.mark.parametrize("kind", PAPERS)
-def test_the_best_prediction_of_a_gaussian_is_the_wiener_filter(kind):
-    generator = torch.Generator().manual_seed(0)
-    root, mean = torch.randn(3, 3, generator=generator, dtype=F64), torch.tensor([1.0, -2.0, 0.5], dtype=F64)
-    covariance, eye = root @ root.T, torch.eye(3, dtype=F64)
-    sigma, zero, one = torch.tensor(SIGMAS, dtype=F64), torch.zeros(5, 1, dtype=F64), torch.ones(5, 1, dtype=F64)
-    # Shares of data and noise in input and target, read off by asking for one without the other
-    (a, p), (b, q) = paper(kind, one, zero, sigma), paper(kind, zero, one, sigma)
-    cross = (p * a)[..., None] * covariance + (q * b)[..., None] * eye
-    own = (a * a)[..., None] * covariance + (b * b)[..., None] * eye
-    module = DiffusionModule(Linear(cross @ torch.linalg.inv(own), a * mean, p * mean), Preconditioning(kind))
-    z = torch.randn(5, 3, generator=generator, dtype=F64) * 3
-    filters = [covariance @ torch.linalg.inv(covariance + s**2 * eye) for s in SIGMAS]
-    expected = torch.stack([mean + f @ (row - mean) for f, row in zip(filters, z, strict=True)])
-    # inverses of matrices of condition up to 1e5 in float64
-    torch.testing.assert_close(module.denoise(z, sigma), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["none", "velocity", "flow"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_lightning.diffusion import LogNormalNoise
+from spectral_lightning.diffusion import LogNormalNoise, undisturbed
 from spectral_lightning.models import DiffusionModule, DiT, ResidualMLP, UNet
 from tests.support.nonlinear_training import falls, fit, fresh_compiler, reloaded, trained_by_hand
 
@@ -100,10 +100,19 @@ def test_only_dropout_depends_on_the_mode(name, options):
     assert torch.equal(module.eval().denoise(z, sigma), steady)
 
 
-@images
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
-def test_it_learns(name, precision, tmp_path):
-    falls(tiny(name), SHAPE, precision, tmp_path)
+PRECISIONS = [("32-true", "float32"), ("bf16-mixed", "float32"), ("bf16-true", "bfloat16"), ("64-true", "float64")]
+
+
+@every_network
+@pytest.mark.parametrize(("precision", "dtype"), PRECISIONS)
+def test_it_learns(name, precision, dtype, tmp_path):
+    module = tiny(name, num_classes=2)
+    falls(module, SHAPE, precision, tmp_path)
+    assert {p.dtype for p in module.parameters()} == {getattr(torch, dtype)}
+    with undisturbed(module):
+        out = module.denoise(torch.randn(3, *SHAPE), torch.ones(3))
+    assert out.dtype == torch.float32
+    assert torch.isfinite(out).all()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 
 from spectral_lightning.prediction import compare
 from spectral_lightning.spectra import SpectralHistory
+from tests.support.stored_orders import level, passages
 
 LAM = np.geomspace(1e-3, 100, 24)
 STEPS = np.unique(np.round(np.geomspace(1, 4000, 60)).astype(int))
@@ -23,27 +24,7 @@ def table(steps, rate, initial=0.3, target=LAM, fixed=1.05, null=None):
     return history
 
 
-def naive_crossing(history, k, level):
-    """Log variance linear in log step, in the step itself up to the first record."""
-    steps, values = history.steps, history.variance[:, k]
-    rising = values[0] < level
-    for i in range(1, len(steps)):
-        if (values[i] >= level) if rising else (values[i] <= level):
-            share = (np.log(level) - np.log(values[i - 1])) / (np.log(values[i]) - np.log(values[i - 1]))
-            if steps[i - 1] == 0:
-                return share * steps[i]
-            return steps[i - 1] * (steps[i] / steps[i - 1]) ** share
-    return np.nan
-
-
-LEVELS = {
-    "geometric": lambda a, b: np.sqrt(a * b),
-    "harmonic": lambda a, b: 2 / (1 / a + 1 / b),
-    "arithmetic": lambda a, b: (a + b) / 2,
-}
-
-
-@pytest.mark.parametrize("criterion", LEVELS)
+@pytest.mark.parametrize("criterion", ["geometric", "harmonic", "arithmetic"])
 @pytest.mark.parametrize("gray_factor", [2.0, 5.0])
 def test_both_get_one_criterion_and_one_gray_zone(criterion, gray_factor):
     measured, predicted = table(STEPS, 0.01), table(STEPS, 0.02, initial=0.25)
@@ -53,12 +34,11 @@ def test_both_get_one_criterion_and_one_gray_zone(criterion, gray_factor):
     gray = ratio < gray_factor
     assert 0 < gray.sum() < len(LAM)
     for emergence, history, start in ((both.measured, measured, 0.3), (both.predicted, predicted, 0.25)):
-        level = LEVELS[criterion](start, end)
-        np.testing.assert_allclose(emergence.threshold, level, rtol=1e-12)
+        np.testing.assert_allclose(emergence.threshold, level(start, end, criterion), rtol=1e-12)
         assert emergence.criterion == criterion
         # The measurement's gray zone is the prediction's, although the prediction starts elsewhere
         np.testing.assert_array_equal(emergence.initial, np.full(len(LAM), 0.3))
-        expected = [np.nan if gray[k] else naive_crossing(history, k, level[k]) for k in range(len(LAM))]
+        expected = np.where(gray, np.nan, passages(history.steps, history.variance, end, criterion))
         np.testing.assert_allclose(emergence.time, expected, rtol=1e-10)
     for way, direction in (("rising", end > 0.3), ("falling", end < 0.3)):
         np.testing.assert_array_equal(both.measured.eligible(way), direction & ~gray)

@@ -7,11 +7,11 @@ from tests.support.tracked_training import ExactNetwork
 
 library = pytest.importorskip("denoising_diffusion_pytorch")
 
-# objective -> adapter, what it predicts, preconditioning, the target itself
+# objective -> adapter, what it predicts
 OBJECTIVES = {
-    "pred_noise": ("ddpm-epsilon", "epsilon", "variance_preserving", lambda x0, eps, a, s: eps),
-    "pred_x0": ("ddpm-x0", "x0", "x0", lambda x0, eps, a, s: x0),
-    "pred_v": ("ddpm-v", "v", "velocity", lambda x0, eps, a, s: a * eps - s * x0),
+    "pred_noise": ("ddpm-epsilon", "epsilon"),
+    "pred_x0": ("ddpm-x0", "x0"),
+    "pred_v": ("ddpm-v", "v"),
 }
 
 
@@ -22,7 +22,7 @@ class UserDiffusion(UserModule):
         model = library.Unet(8, dim_mults=(1, 2), channels=1, self_condition=self_condition, flash_attn=False)
         self.diffusion = library.GaussianDiffusion(model, **options)
         if exact:
-            abar, target = self.diffusion.alphas_cumprod.double(), OBJECTIVES[objective][3]
+            abar, target = self.diffusion.alphas_cumprod.double(), OBJECTIVES[objective][1]
             network = ExactNetwork(lambda t: (abar[t].sqrt(), (1 - abar[t]).sqrt()), target)
             network.channels, network.self_condition = 1, False  # what GaussianDiffusion asks of its network
             self.diffusion.model = network

@@ -15,11 +15,11 @@ class Output:
         self.sample = sample
 
 
-# prediction -> adapter, what it predicts, preconditioning, the target itself
+# prediction -> adapter, what it predicts
 PREDICTIONS = {
-    "epsilon": ("diffusers-epsilon", "epsilon", "variance_preserving", lambda x0, eps, a, s: eps),
-    "v_prediction": ("diffusers-v", "v", "velocity", lambda x0, eps, a, s: a * eps - s * x0),
-    "sample": ("diffusers-sample", "x0", "x0", lambda x0, eps, a, s: x0),
+    "epsilon": ("diffusers-epsilon", "epsilon"),
+    "v_prediction": ("diffusers-v", "v"),
+    "sample": ("diffusers-sample", "x0"),
 }
 
 

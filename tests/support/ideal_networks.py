@@ -25,12 +25,12 @@ def draw(count, seed=1):
     return MEAN + torch.randn(count, DIM, generator=generator, dtype=F64) @ torch.linalg.cholesky(COVARIANCE).T
 
 
-def posterior(x, a, s):
+def posterior(x, a, s, mean=MEAN, covariance=COVARIANCE):
     """E[x0 | x] for ``x = a x0 + s eps``, one a and s a row, by a dense solve for each."""
     flat, a, s = x.flatten(1).double(), a.double()[:, None], s.double()[:, None]
-    observed = a[..., None] ** 2 * COVARIANCE + s[..., None] ** 2 * torch.eye(DIM, dtype=F64)
-    solved = torch.linalg.solve(observed, (flat - a * MEAN)[..., None])[..., 0]
-    return (MEAN + a * (solved @ COVARIANCE)).reshape(x.shape)
+    observed = a[..., None] ** 2 * covariance + s[..., None] ** 2 * torch.eye(len(covariance), dtype=F64)
+    solved = torch.linalg.solve(observed, (flat - a * mean)[..., None])[..., 0]
+    return (mean + a * (solved @ covariance)).reshape(x.shape)
 
 
 def wiener(z, sigma):
@@ -48,25 +48,26 @@ TARGETS = {
 }
 
 
-def ideal(x, a, s, target):
+def ideal(x, a, s, target, *moments):
     """The conditional mean of a target that is linear in data and noise."""
     shape = (-1, *(1,) * (x.ndim - 1))
-    x0, a, s = posterior(x, a, s), a.reshape(shape), s.reshape(shape)
+    x0, a, s = posterior(x, a, s, *moments), a.reshape(shape), s.reshape(shape)
     return TARGETS[target](x0, (x.double() - a * x0) / s, a, s)
 
 
 class Ideal(nn.Module):
-    """``net(x, t)`` with the given times: ``of_time(t) -> (a, s)``."""
+    """``net(x, t)`` with the given times: ``of_time(t) -> (a, s)``; the moments are those of :data:`MEAN` unless given."""
 
-    def __init__(self, of_time, target, sign=1.0, wrap=lambda out: out, order="x-time"):
+    def __init__(self, of_time, target, sign=1.0, wrap=lambda out: out, order="x-time", moments=()):
         super().__init__()
         self.of_time, self.target, self.sign, self.wrap, self.order = of_time, target, sign, wrap, order
+        self.moments = moments
         self.anchor = nn.Parameter(torch.zeros(1, dtype=F64))  # gives the dtype
 
     def forward(self, *args, **kwargs):
         x, t = args[:2] if self.order == "x-time" else args[1::-1]
-        a, s = self.of_time(t)
-        return self.wrap((self.sign * ideal(x, a, s, self.target)).to(x.dtype))
+        a, s = (part.expand(len(x)) for part in self.of_time(t))
+        return self.wrap((self.sign * ideal(x, a, s, self.target, *self.moments)).to(x.dtype))
 
 
 def abar(steps=200, start=1e-4, end=0.06):

@@ -142,13 +142,13 @@ def along(modes, matrix):
     return np.einsum("ik,...ij,jk->...k", modes.conj(), matrix, modes, optimize=True).real
 
 
-def theory_of(module, mean=None, covariance=None, flow=False):
-    """The curves of the module's own theory on these data, in the order of :func:`basis`; of gradient flow if ``flow``."""
-    dynamics = module.dynamics().gradient_flow() if flow else module.dynamics()
+def theory_of(module, covariance=None):
+    """The curves of the module's own theory on data of zero mean, in the order of :func:`basis`."""
+    dynamics = module.dynamics()
     matrix = (covariance_of(module.shape) if covariance is None else covariance).numpy()
     if not dynamics.needs_moments:
         return dynamics.on(np.linalg.eigvalsh(matrix).clip(min=0))
-    return dynamics.on(GaussianData(matrix, mean, module.size, module.channels))
+    return dynamics.on(GaussianData(matrix, None, module.size, module.channels))
 
 
 def descend(module, steps, measure):

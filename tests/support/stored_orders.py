@@ -70,7 +70,8 @@ def arrays(study, name, tracker="spectral"):
 
 def level(start, end, criterion="geometric"):
     """The threshold of a criterion, written out."""
-    return np.sqrt(start * end) if criterion == "geometric" else 2 / (1 / start + 1 / end)
+    means = {"geometric": np.sqrt(start * end), "harmonic": 2 / (1 / start + 1 / end), "arithmetic": (start + end) / 2}
+    return means[criterion]
 
 
 def passages(steps, table, end, criterion="geometric"):

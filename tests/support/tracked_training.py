@@ -10,6 +10,7 @@ from spectral_lightning.spectra import PCABasis
 from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 from tests.support.flat import flat_tracker
 from tests.support.gaussian_images import covariance, images
+from tests.support.ideal_networks import Ideal
 from tests.support.tiny_training import same, trainer
 
 STEPS = 10
@@ -72,34 +73,14 @@ def _moments(trainer):
     return {f"{i}.{name}": value for i, one in state.items() for name, value in one.items()}
 
 
-def posterior_mean(z, sigma):
-    """``C (C + sigma^2)^-1 z`` by a dense solve for every level, double precision."""
-    matrix, flat = covariance(), z.double().flatten(1)
-    out = torch.empty_like(flat)
-    for level in sigma.unique():
-        noisy = matrix + level**2 * torch.eye(len(matrix), dtype=torch.float64)
-        out[sigma == level] = flat[sigma == level] @ torch.linalg.solve(noisy, matrix)
-    return out.reshape(z.shape)
-
-
-class ExactNetwork(torch.nn.Module):
-    """What training would end at: the conditional mean of its target given ``x_t = a x0 + s eps``.
-
-    ``of_time(t) -> (a, s)`` and ``target(x0, eps, a, s)`` are written from the library's own schedule and loss. One
-    parameter without effect, so that there is something to train.
-    """
+class ExactNetwork(Ideal):
+    """What training on the images would end at. One parameter without effect, so that there is something to train."""
 
     def __init__(self, of_time, target, wrap=lambda out: out, order="x-time"):
-        super().__init__()
-        self.of_time, self.target, self.wrap, self.order = of_time, target, wrap, order
+        matrix = covariance()
+        given = torch.zeros(len(matrix), dtype=torch.float64), matrix
+        super().__init__(of_time, target, 1.0, lambda out: wrap(out + 0 * self.anchor), order, given)
         self.anchor = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, *arguments, **_):
-        x, t = arguments[:2] if self.order == "x-time" else arguments[1::-1]
-        a, s = (part.double().expand(len(x)).reshape(-1, 1, 1, 1) for part in self.of_time(t))
-        x0 = posterior_mean(x.double() / a, (s / a).flatten())
-        out = self.target(x0, (x.double() - a * x0) / s, a, s)
-        return self.wrap(out.to(x.dtype) + 0 * self.anchor)
 
 
 def exact_run(tmp_path, make, denoiser, rtol=1e-3):

@@ -61,15 +61,6 @@ def test_transfer_and_gain_are_those_of_the_dense_matrix(kind):
     np.testing.assert_allclose(model.weight(40.0, 0.5), expected.real.ravel(), rtol=1e-8, atol=1e-11)
 
 
-@pytest.mark.parametrize("size", [(8,), (3, 4)])
-@pytest.mark.parametrize("time", [0.0, 20.0, np.inf])
-def test_the_quadrature_meets_the_integrator(size, time):
-    mean, covariance = random_moments(0, int(np.prod(size)))
-    model = LocalConvolution(OBJECTIVE, 3, GAIN).on(GaussianData(covariance, mean, size))
-    variance = model.generated_variance(time)
-    np.testing.assert_allclose(model.generated_spectrum(time).real.ravel(), variance, rtol=1e-9)
-
-
 def test_its_limit_is_not_the_spectrum_of_the_data():
     spectrum = power_law_spectrum(16)
     model = LocalConvolution(OBJECTIVE, 3).on(GaussianData(circulant(spectrum)))

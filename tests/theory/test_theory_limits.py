@@ -133,18 +133,6 @@ def test_a_sampler_ends_at_its_own_fixed_point(name):
     np.testing.assert_allclose(generated, fixed_point([0.01, 1.0, 50.0], sampler), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["one edm", "two edm", "deep 3 edm"])
-def test_many_steps_of_a_sampler_approach_the_exact_flow_at_second_order(name):
-    theory = made(name, 0.3, 2.0)
-    exact = np.log(theory.generated_variance(100.0))
-    error = [
-        abs(np.log(theory.generated_variance(100.0, Sampler(num_steps=n, final="sigma_min"))) - exact)
-        for n in (64, 128, 256)
-    ]
-    assert error[-1] < 1e-3
-    np.testing.assert_allclose(np.log2(np.array(error[:-1]) / error[1:]), 2, atol=0.2)
-
-
 def test_euler_steps_of_the_velocity_are_those_of_the_denoiser():
     theory = made("flow", 0.3, 2.0)
     t = np.linspace(0.05, 1, 20)

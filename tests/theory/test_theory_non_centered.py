@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.theory import GaussianData, NonCenteredOneLayer, Objective, OneLayer, Preconditioning
+from spectral_lightning.theory import GaussianData, NonCenteredOneLayer, Objective, Preconditioning
 from spectral_lightning.theory.families.non_centered import NonCenteredCurves
 from spectral_lightning.theory.solving.generation import flow_propagator
 from tests.support.affine_oracle import (
@@ -51,13 +51,6 @@ def test_weights_and_bias_lie_on_the_trained_parameters(kind, sigma, route):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_oracles_agree(kind):
-    slow, fast = problem().trained(300.0, 0.4, kind), problem().trained_fast(300.0, 0.4, kind)
-    np.testing.assert_allclose(fast[0], slow[0], rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(fast[1], slow[1], rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("time", [0.0, 30.0, 1000.0, np.inf])
 def test_generated_mean_and_covariance_lie_on_the_integrated_flow(kind, time):
     some = slice(0, 3)  # the oracle trains anew at some 700 noise levels
@@ -80,19 +73,6 @@ def test_the_given_sampler_is_followed_step_by_step(kind, final):
     mean, covariance = problem().sampled(100.0, sampler.sigmas, kind)
     np.testing.assert_allclose(model.generated_mean(100.0, sampler), mean, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(model.generated_covariance(100.0, sampler), covariance, rtol=1e-8, atol=1e-10)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_aligned_and_centred_it_is_one_layer_mode_by_mode(kind):
-    time = np.array([0.0, 1.0, 1e2, 1e4, 1e7, np.inf])
-    objective = Objective(RATE, KINDS[kind])
-    model = NonCenteredOneLayer(objective, 0.1).on(GaussianData(COVARIANCE))
-    layer = OneLayer(objective, 0.1).on(model.variance)
-    np.testing.assert_allclose(model.weight(time, [0.01, 1.0]), layer.weight(time, [0.01, 1.0]), rtol=1e-11)
-    np.testing.assert_allclose(model.generated_variance(time), layer.generated_variance(time), rtol=1e-10)
-    first, second = (curves.generated_variance(time, Sampler()) for curves in (model, layer))
-    np.testing.assert_allclose(first, second, rtol=1e-10)
-    np.testing.assert_allclose(model.emergence_time(), layer.emergence_time(), rtol=1e-8, equal_nan=True)
 
 
 def test_a_noise_density_slows_weights_and_bias_alike():
