@@ -59,6 +59,9 @@ def test_transfer_and_gain_are_those_of_the_dense_matrix(kind):
     assert np.abs(expected.imag).max() > 0.05
     np.testing.assert_allclose(model.transfer(40.0, 0.5)[..., 0, 0], expected, rtol=1e-8, atol=1e-11)
     np.testing.assert_allclose(model.weight(40.0, 0.5), expected.real.ravel(), rtol=1e-8, atol=1e-11)
+    for sampler in (None, Sampler(num_steps=6)):  # the quadrature of a single channel, and propagated matrices
+        found, other = model.generated_variance(40.0, sampler), model.generated_spectrum(40.0, sampler).ravel()
+        np.testing.assert_allclose(found, other, rtol=1e-9)
 
 
 def test_its_limit_is_not_the_spectrum_of_the_data():
