@@ -4,6 +4,7 @@ The state is changed by ``+ - * /`` only, so that one solver integrates torch sa
 through the theory: predictions go through the same sampler as measurements.
 """
 
-from spectral_lightning.sampling.sampler import SOLVERS, Sampler, euler, heun, karras_sigmas
+from spectral_lightning.sampling.sampler import Sampler, angular_sigmas, karras_sigmas
+from spectral_lightning.sampling.solvers import SOLVERS, adams, euler, heun
 
-__all__ = ["SOLVERS", "Sampler", "euler", "heun", "karras_sigmas"]
+__all__ = ["SOLVERS", "Sampler", "adams", "angular_sigmas", "euler", "heun", "karras_sigmas"]

@@ -1,46 +1,17 @@
-"""Solvers of the probability-flow ODE ``dz/dsigma = (z - D(z; sigma)) / sigma``, and a sampler as one value.
-
-A solver is a function ``solver(denoiser, z, sigmas) -> z``. ``denoiser(z, sigma)`` gets the state and a Python float; the
-state may be of any type with ``+ - * /``. A step to ``sigma = 0`` is an Euler step in every method, because the right-hand
-side does not exist there.
-"""
+"""A sampler as one value: a solver and its noise levels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from spectral_lightning.arguments import one_of, positive, positive_integer
+from spectral_lightning.sampling.solvers import SOLVERS
 
-__all__ = ["SOLVERS", "Sampler", "euler", "heun", "karras_sigmas"]
-
-
-def euler(denoiser: Callable[[Any, float], Any], z: Any, sigmas: Sequence[float]) -> Any:
-    """First order: ``z += (sigma' - sigma) (z - D(z; sigma)) / sigma``; one evaluation a step."""
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
-        z = z + (z - denoiser(z, sigma)) * ((following - sigma) / sigma)
-    return z
-
-
-def heun(denoiser: Callable[[Any, float], Any], z: Any, sigmas: Sequence[float]) -> Any:
-    """Second order, the trapezoidal rule after an Euler step: two evaluations a step, one for a last step to 0.
-
-    Reference: Karras et al. 2022, algorithm 1.
-    """
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
-        noise = z - denoiser(z, sigma)
-        ahead = z + noise * ((following - sigma) / sigma)  # the factor is exactly -1 for a step to 0
-        if following > 0:
-            noise_ahead = ahead - denoiser(ahead, following)
-            ahead = z + (noise / sigma + noise_ahead / following) * ((following - sigma) / 2)
-        z = ahead
-    return z
-
-
-SOLVERS: dict[str, Callable[[Callable[[Any, float], Any], Any, Sequence[float]], Any]] = {"euler": euler, "heun": heun}
+__all__ = ["Sampler", "angular_sigmas", "karras_sigmas"]
 
 
 def karras_sigmas(
@@ -81,21 +52,51 @@ def karras_sigmas(
     return (*levels, 0.0) if final == "zero" else tuple(levels)
 
 
+def angular_sigmas(
+    num_steps: int = 8, sigma_max: float = 80.0, scale: float = 1.0, grading: float = 1.375
+) -> tuple[float, ...]:
+    """Noise levels of the Adams solver, from ``sigma_max`` down to 0: ``num_steps + 1`` values.
+
+    ``sigma_i = scale tan(theta_i)`` with ``theta_i = atan(sigma_max / scale) (1 - i / num_steps)^grading``.
+
+    Args:
+        num_steps: number of solver steps; at least 2.
+        sigma_max: noise level at which sampling starts.
+        scale: noise level at which the angle is 45 degrees.
+        grading: larger values put more levels near 0.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Example:
+        >>> [round(s, 3) for s in angular_sigmas(4)]
+        [80.0, 1.74, 0.685, 0.236, 0.0]
+    """
+    num_steps, sigma_max = positive_integer("num_steps", num_steps, minimum=2), positive("sigma_max", sigma_max)
+    scale, grading = positive("scale", scale), positive("grading", grading)
+    top = math.atan2(sigma_max, scale)
+    between = (scale * math.tan(top * (1 - i / num_steps) ** grading) for i in range(1, num_steps))
+    return (sigma_max, *between, 0.0)
+
+
 @dataclass(frozen=True)
 class Sampler:
     """Deterministic sampling from ``z ~ N(0, sigma_max^2 I)`` down the probability-flow ODE.
 
     The sampler is part of every measurement: with few steps even the exact denoiser does not reproduce the variances of
-    the data. The levels are those of :func:`karras_sigmas`, or ``grid``.
+    the data. The levels are ``grid``, or those of :func:`angular_sigmas` for the Adams solver and of :func:`karras_sigmas`
+    for the others.
 
     Args:
-        solver: ``"heun"`` (second order) or ``"euler"`` (first order).
+        solver: ``"adams"`` (third order, one evaluation a step), ``"heun"`` (second order, two) or ``"euler"`` (first order).
         num_steps: number of solver steps.
-        sigma_min: lowest positive noise level.
+        sigma_min: lowest positive noise level; not used by Adams.
         sigma_max: noise level at which sampling starts.
-        rho: spacing of the levels; larger values put more near ``sigma_min``.
-        final: where the last step ends, ``"zero"`` or ``"sigma_min"``.
-        grid: strictly decreasing noise levels that replace all arguments but ``solver``; may end at 0.
+        rho: spacing of the levels; larger values put more near ``sigma_min``; not used by Adams.
+        final: where the last step ends, ``"zero"`` or ``"sigma_min"``; Adams always goes to zero.
+        grid: strictly decreasing noise levels that replace all arguments but ``solver`` and ``scale``; may end at 0.
+        scale: of the Adams solver's angle; about twice the data's standard deviation is best for 8 steps.
+        grading: spacing of the Adams solver's levels; larger values put more near 0.
 
     Raises:
         ValueError: for an unknown name, or levels that are not positive and strictly decreasing.
@@ -106,16 +107,19 @@ class Sampler:
         1.045
     """
 
-    solver: Literal["heun", "euler"] = "heun"
+    solver: Literal["heun", "euler", "adams"] = "heun"
     num_steps: int = 18
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
     final: Literal["zero", "sigma_min"] = "zero"
     grid: tuple[float, ...] | None = None
+    scale: float = 1.0
+    grading: float = 1.375
 
     def __post_init__(self) -> None:
         one_of("solver", self.solver, SOLVERS)
+        positive("scale", self.scale)
         if self.grid is not None:  # a list, from YAML, would make the sampler unhashable and unequal to its twin
             object.__setattr__(self, "grid", tuple(float(level) for level in self.grid))
         levels = self.sigmas
@@ -130,12 +134,14 @@ class Sampler:
         """All noise levels, decreasing; the last may be 0."""
         if self.grid is not None:
             return self.grid
+        if self.solver == "adams":
+            return angular_sigmas(self.num_steps, self.sigma_max, self.scale, self.grading)
         return karras_sigmas(self.num_steps, self.sigma_min, self.sigma_max, self.rho, self.final)
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The noise levels at which the denoiser is evaluated; an Euler step does not evaluate its end."""
-        looks_at_end = self.solver != "euler" and self.sigmas[-1] > 0
+        """The noise levels at which the denoiser is evaluated; only a Heun step evaluates its end."""
+        looks_at_end = self.solver == "heun" and self.sigmas[-1] > 0
         return self.sigmas if looks_at_end else self.sigmas[:-1]
 
     @property
@@ -147,7 +153,7 @@ class Sampler:
     def evaluations(self) -> int:
         """Number of denoiser evaluations for one sample."""
         steps = len(self.sigmas) - 1
-        return steps if self.solver == "euler" else 2 * steps - (self.sigmas[-1] == 0)
+        return 2 * steps - (self.sigmas[-1] == 0) if self.solver == "heun" else steps
 
     def describe(self) -> str:
         """One line for logs and files."""
@@ -156,4 +162,5 @@ class Sampler:
 
     def __call__(self, denoiser: Callable[[Any, float], Any], z: Any) -> Any:
         """Integrate ``z``, given at :attr:`start`, to the last noise level."""
-        return SOLVERS[self.solver](denoiser, z, self.sigmas)
+        options = {"scale": self.scale} if self.solver == "adams" else {}
+        return SOLVERS[self.solver](denoiser, z, self.sigmas, **options)

@@ -18,6 +18,10 @@ SAMPLERS = [
     Sampler("heun", grid=(3.0, 0.0)),
     Sampler("euler", grid=(3.0, 1.0)),
     Sampler("euler", grid=(3.0, 1.0, 0.0)),
+    Sampler("adams", num_steps=2),
+    Sampler("adams", num_steps=8),
+    Sampler("adams", grid=(3.0, 1.0, 0.5)),
+    Sampler("adams", grid=(3.0, 1.0, 0.5, 0.1, 0.0)),
 ]
 
 
@@ -41,6 +45,13 @@ def test_evaluations_and_levels_are_those_that_happen(sampler):
 def test_default_levels_are_the_karras_grid():
     sampler = Sampler("euler", num_steps=6, sigma_min=0.1, sigma_max=5.0, rho=3.0, final="sigma_min")
     assert sampler.sigmas == karras_sigmas(6, 0.1, 5.0, 3.0, "sigma_min")
+
+
+def test_levels_of_adams_are_graded_angles():
+    sampler = Sampler("adams", num_steps=5, sigma_max=20.0, scale=0.8, grading=2.0)
+    angles = [math.degrees(math.atan(sigma / 0.8)) for sigma in sampler.sigmas]
+    assert angles == pytest.approx([angles[0] * share**2 for share in (1, 0.8, 0.6, 0.4, 0.2, 0)], rel=1e-12)
+    assert (sampler.start, sampler.sigmas[-1]) == (20.0, 0.0)
 
 
 def test_a_list_and_a_tuple_make_the_same_sampler():
@@ -74,6 +85,8 @@ def test_description_names_what_matters():
         ({"num_steps": 1}, "num_steps"),
         ({"final": "nil"}, "final"),
         ({"sigma_min": 90.0}, "sigma_min"),
+        ({"scale": 0.0}, "scale"),
+        *(({"solver": "adams", name: 0}, name) for name in ("scale", "grading", "sigma_max", "num_steps")),
         *(({"grid": grid}, "grid") for grid in ((), (1.0,), (1.0, 1.0), (1.0, 2.0), (1.0, -0.5), (1.0, 0.0, -0.0))),
         *(({"grid": grid}, "grid") for grid in ((math.nan, 1.0), (2.0, math.nan, 1.0), (math.inf, 1.0))),
     ],
