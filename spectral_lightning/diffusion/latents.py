@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
+from spectral_lightning.seeds import numpy_generator
 
 __all__ = ["Latents"]
 
@@ -87,11 +88,11 @@ class Latents:
         return rows[(torch.arange(start, stop) // 2 % len(rows)).to(rows.device)]
 
     def _block(self, block: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + block)
+        generator = numpy_generator("latents", self.seed, block)
         size = min(self.block, self.count - block * self.block)
         if self.kind == "independent":
-            return torch.randn(size, self.dim, generator=generator, dtype=torch.float64)
-        gaussian = torch.randn(self.dim, size // 2, generator=generator, dtype=torch.float64)
+            return torch.from_numpy(generator.standard_normal((size, self.dim)))
+        gaussian = torch.from_numpy(generator.standard_normal((self.dim, size // 2)))
         q, r = torch.linalg.qr(gaussian)
         # Without the signs of R's diagonal, Q is not Haar-distributed.
         directions = (q * torch.sign(torch.diagonal(r))).T * self.dim**0.5

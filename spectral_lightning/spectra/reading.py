@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from spectral_lightning.seeds import torch_generator
 from spectral_lightning.spectra.ranks import Ranks
 
 __all__ = ["DataSource", "examples", "labelled_batches", "preserved_generators", "reference_batches"]
@@ -150,7 +151,7 @@ def _rebuilt(source: Any, subset: Subset[Any]) -> DataLoader[Any]:
         num_workers=source.num_workers,
         worker_init_fn=source.worker_init_fn,
         multiprocessing_context=source.multiprocessing_context,
-        generator=torch.Generator().manual_seed(0),
+        generator=torch_generator("reading"),
     )
 
 

@@ -16,11 +16,11 @@ from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid
 from spectral_lightning.diffusion.denoiser import Denoiser
+from spectral_lightning.seeds import torch_generator
 
 __all__ = ["self_check", "unexplained"]
 
 _HALF = (torch.float16, torch.bfloat16)
-_SEED = 790_519  # unlikely to be a seed of the data: noise equal to the data would be easy to remove
 
 
 def self_check(
@@ -68,7 +68,7 @@ def self_check(
     bound = denoiser if isinstance(denoiser, BoundDenoiser) else None
     low, high = (bound.sigma_min, bound.sigma_max) if bound is not None else (sigma_min, sigma_max)
     spread = (clean - clean.mean(0)).square().mean().sqrt().item()
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(_SEED), dtype=clean.dtype).to(clean.device)
+    noise = torch.randn(clean.shape, generator=torch_generator("check"), dtype=clean.dtype).to(clean.device)
     inner = [min(max(factor * spread, low), high) for factor in (0.3, 1.0, 3.0)]
     middle = [_nearest(bound.sigma_grid if bound is not None else levels, sigma) for sigma in inner]
     with torch.no_grad():
