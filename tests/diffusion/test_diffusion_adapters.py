@@ -5,6 +5,7 @@ import sys
 import types
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -185,7 +186,7 @@ def test_data_range_is_a_change_of_units():
 def test_data_range_halves_a_grid():
     plain, scaled = (BoundDenoiser(Adapter("diffusers-epsilon", data_scale=c), indexed("epsilon")) for c in (1.0, 2.0))
     assert scaled.sigma_grid == pytest.approx([s / 2 for s in plain.sigma_grid], rel=1e-15)
-    for s in scaled.sampler(10).levels:
+    for s in scaled.sampler(Sampler(num_steps=10)).levels:
         scaled(torch.zeros(1, DIM), torch.tensor([s]))
 
 
@@ -234,33 +235,31 @@ def test_a_grid_that_turns_back_or_is_too_small_is_refused(values, kind):
     with pytest.raises(ValueError, match="`schedule`"):
         LevelGrid(values, kind)
     with pytest.raises(ValueError, match="`num_steps`"):
-        LevelGrid(ABAR).subset(201)
+        LevelGrid(ABAR).closest(np.geomspace(50, 0.01, 201))
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 37, 199, 200])
-def test_subset_is_strictly_decreasing_and_keeps_the_ends(count):
+def test_closest_levels_are_strictly_decreasing_and_on_the_grid(count):
     grid = LevelGrid(ABAR)
-    chosen = grid.subset(count)
-    assert len(chosen) == count
+    wanted = karras_sigmas(max(count, 3) - 1, grid.sigmas[0], grid.sigmas[-1], final="sigma_min")
+    wanted = wanted if count > 2 else (wanted[0], wanted[-1])
+    chosen = grid.closest(wanted)
     assert list(chosen) == sorted(set(chosen), reverse=True)
-    assert (chosen[0], chosen[-1]) == (grid.sigmas[-1], grid.sigmas[0])
+    assert (len(chosen), chosen[0], chosen[-1]) == (count, grid.sigmas[-1], grid.sigmas[0])
     assert set(chosen) <= set(grid.sigmas)
-
-
-def test_subset_of_a_dense_grid_is_karras():
     dense = LevelGrid(torch.logspace(-3, 2, 40_000, dtype=F64), "sigmas")
-    wanted = karras_sigmas(12, 1e-3, 100.0, final="sigma_min")
-    assert dense.subset(13) == pytest.approx(wanted, rel=3e-4)  # half a step of the grid is 1.5e-4
+    asked = np.geomspace(90, 0.002, count)
+    assert dense.closest(asked) == pytest.approx(asked, rel=3e-4)  # half a step of the grid is 1.5e-4
 
 
 @pytest.mark.parametrize("final", ["zero", "sigma_min"])
-@pytest.mark.parametrize("solver", ["heun", "euler"])
+@pytest.mark.parametrize("solver", ["heun", "euler", "adams"])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_sampler_stays_on_the_grid(final, solver, dtype):
     denoiser = BoundDenoiser(Adapter("diffusers-v"), indexed("v"))
-    sampler = denoiser.sampler(12, solver, final)
+    sampler = denoiser.sampler(Sampler(solver, 12, final=final))
     assert len(sampler.sigmas) == 13
-    assert sampler.sigmas[-1] == (0.0 if final == "zero" else denoiser.sigma_min)
+    assert sampler.sigmas[-1] == (0.0 if final == "zero" or solver == "adams" else denoiser.sigma_min)
 
     def at(x, s):
         return denoiser(x, torch.full((len(x),), s, dtype=dtype))
@@ -273,7 +272,10 @@ def test_sampler_stays_on_the_grid(final, solver, dtype):
 def test_sampler_of_a_continuous_network_spans_its_range():
     denoiser = BoundDenoiser(Adapter("flow-matching", sigma_min=0.01, sigma_max=40.0), CASES["flow-matching"][1]())
     assert denoiser.sigma_grid is None
-    assert denoiser.sampler(7) == Sampler(num_steps=7, sigma_min=0.01, sigma_max=40.0)
+    assert denoiser.sampler(Sampler(num_steps=7)) == Sampler(num_steps=7, sigma_min=0.01, sigma_max=40.0)
+    fine = denoiser.sampler(Sampler("adams", 30, scale=0.1))
+    assert (fine.start, min(fine.levels), fine.sigmas[-1]) == (40.0, 0.01, 0.0)
+    assert denoiser.sampler(Sampler("adams", 8)).evaluations == 8
 
 
 def test_range_cuts_a_grid():

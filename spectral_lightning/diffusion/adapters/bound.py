@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spectral_lightning.arguments import one_of
 from spectral_lightning.diffusion.adapters.adapter import Adapter, attribute_at, object_at
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, PRESETS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
@@ -87,25 +87,21 @@ class BoundDenoiser:
         low, high = normalize(torch.tensor([0.0, 1.0])).tolist()
         return None if (low, high) == (0.0, 1.0) else (low, high)
 
-    def sampler(
-        self,
-        num_steps: int = 18,
-        solver: Literal["heun", "euler"] = "heun",
-        final: Literal["zero", "sigma_min"] = "zero",
-        rho: float = 7.0,
-    ) -> Sampler:
-        """A sampler over the levels of this denoiser; on a discrete grid it uses a subset and rounds nothing.
-
-        See :class:`~spectral_lightning.sampling.Sampler` for the arguments.
+    def sampler(self, wanted: Sampler = Sampler()) -> Sampler:
+        """The sampler closest to ``wanted`` on the levels of this denoiser: from its highest level, on a discrete grid.
 
         Raises:
-            ValueError: for more steps than the grid has levels, or an argument out of range.
+            ValueError: for more levels than the grid has.
         """
-        if not isinstance(self.levels, LevelGrid):
-            return Sampler(solver, num_steps, self.sigma_min, self.sigma_max, rho, final)
-        to_zero = one_of("final", final, ("zero", "sigma_min")) == "zero"
-        levels = self.levels.subset(num_steps if to_zero else num_steps + 1, rho)
-        return Sampler(solver, grid=(*(s / self.adapter.data_scale for s in levels), *([0.0] if to_zero else [])))
+        ranged = replace(wanted, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        levels, scale = [s for s in ranged.sigmas if s > 0], self.adapter.data_scale
+        if isinstance(self.levels, LevelGrid):
+            levels = [s / scale for s in self.levels.closest([s * scale for s in levels])]
+        elif levels[-1] < self.sigma_min:
+            levels = [*(s for s in levels if s > self.sigma_min), self.sigma_min]
+        else:
+            return ranged
+        return replace(ranged, grid=(*levels, 0.0) if ranged.sigmas[-1] == 0 else tuple(levels))
 
     def describe(self) -> str:
         """One line: convention, network, prediction, time, levels."""

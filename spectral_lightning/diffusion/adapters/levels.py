@@ -12,7 +12,6 @@ from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
 from spectral_lightning.diffusion.loss import DDPMNoise
-from spectral_lightning.sampling import karras_sigmas
 
 __all__ = ["NAMED_SCHEDULES", "LevelGrid", "ScheduleTime"]
 
@@ -107,20 +106,20 @@ class LevelGrid:
             raise ValueError(
                 f"`sigma` must be one of the {len(self.levels)} noise levels of the network's own grid, "
                 f"{self.sigmas[0]:.4g} to {self.sigmas[-1]:.4g}, got {asked[off][0].item():g}. Pass noise levels, not "
-                "indices, and sample with the denoiser's `sampler(num_steps)`, which stays on the grid."
+                "indices, and sample with the denoiser's `sampler`, which stays on the grid."
             )
         return nearest
 
-    def subset(self, count: int, rho: float = 7.0) -> tuple[float, ...]:
-        """``count`` distinct levels, descending, with both ends, as close to Karras' spacing as the grid allows."""
-        total = len(self.levels)
-        if positive_integer("num_steps", count, minimum=2) > total:
+    def closest(self, wanted: Sequence[float]) -> tuple[float, ...]:
+        """Distinct levels of the grid, descending, each as close to one of ``wanted``, descending, as the grid allows."""
+        count, total = len(wanted), len(self.levels)
+        if count > total:
             raise ValueError(f"`num_steps` must be at most {total}, the size of the network's grid, got {count!r}.")
-        wanted = np.log(karras_sigmas(max(count, 3) - 1, self.sigmas[0], self.sigmas[-1], rho, "sigma_min"))[::-1]
-        wanted = wanted[[0, -1]] if count == 2 else wanted
-        nearest = np.abs(np.log(self.levels.numpy())[:, None] - wanted).argmin(0)
+        nearest = np.abs(np.log(self.levels.numpy())[:, None] - np.log(wanted)[::-1]).argmin(0)
         rank = np.arange(count)
-        apart = np.maximum.accumulate(nearest - rank) + rank  # strictly rising even if Karras is denser than the grid
+        apart = (
+            np.maximum.accumulate(nearest - rank) + rank
+        )  # strictly rising even where `wanted` is denser than the grid
         chosen = np.minimum(apart, total - count + rank)
         return tuple(self.levels[torch.from_numpy(chosen)].flip(0).tolist())
 
