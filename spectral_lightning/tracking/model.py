@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from spectral_lightning.diffusion import (
@@ -19,7 +20,8 @@ from spectral_lightning.diffusion import (
 )
 from spectral_lightning.diffusion.weights import Weights, WeightSource, find_weights
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.tracking.settings import DenoiserChoice, Sampling
+from spectral_lightning.theory.solving.generation import tuned_sampler
+from spectral_lightning.tracking.settings import PRESETS, DenoiserChoice, Sampling
 from spectral_lightning.tracking.signals import deferred_signals
 
 __all__ = ["MeasuredModel", "sharding_of"]
@@ -95,15 +97,16 @@ class MeasuredModel:
                 "function (module, z, sigma). Every rank calls it equally often."
             )
 
-    def sampler(self, module: nn.Module) -> Sampler | Literal["given"]:
-        """The user's sampler, else the denoiser's or the module's, else the default one."""
+    def sampler(self, module: nn.Module, variance: ArrayLike) -> Sampler | Literal["given"]:
+        """The user's sampler, else the module's, else one tuned to the data's variances on the denoiser's noise levels."""
         given = self.sampling.sampler
         if given is not None:
             return given if isinstance(given, Sampler) else "given"
+        own, preset = getattr(module, "sampler", None), PRESETS[self.sampling.preset]
         if isinstance(self.denoiser, BoundDenoiser):
-            return self.denoiser.sampler()
-        own = getattr(module, "sampler", None)
-        return own if isinstance(own, Sampler) else Sampler()
+            highest = self.denoiser.sigma_max
+            return self.denoiser.sampler(tuned_sampler(variance, preset.evaluations, preset.bias, highest))
+        return own if isinstance(own, Sampler) else tuned_sampler(variance, preset.evaluations, preset.bias)
 
     @contextmanager
     def held(self, module: nn.Module) -> Iterator[Denoiser]:

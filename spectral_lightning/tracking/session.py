@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from spectral_lightning.tracking.first_look import check, check_again, check_gai
 from spectral_lightning.tracking.model import MeasuredModel
 from spectral_lightning.tracking.reference import ReferenceReader, check_null_class, find_classes
 from spectral_lightning.tracking.results import Results
-from spectral_lightning.tracking.settings import Settings, switched_off
+from spectral_lightning.tracking.settings import PRESETS, Settings, switched_off
 from spectral_lightning.tracking.signals import deferred_signals
 from spectral_lightning.tracking.timing import Budget, Cost
 from spectral_lightning.tracking.training import Training
@@ -100,7 +101,9 @@ class Session:
         self.model = MeasuredModel(settings.denoiser, settings.weights, settings.sampling)
         self.recipe = chosen_recipe(settings.basis)
         self.errors = Errors(settings.name, settings.on_error)
-        self.budget = Budget(settings.schedule.max_overhead)
+        preset = PRESETS[settings.sampling.preset]
+        self.schedule = replace(settings.schedule, per_decade=settings.schedule.per_decade or preset.per_decade)
+        self.budget = Budget(self.schedule.max_overhead)
         self.cost = Cost()
         self.observers: list[Observer] = []
         self.history: SpectralHistory | None = None
@@ -235,10 +238,10 @@ class Session:
         if not self.following:
             return
         step, last = self.training.step, max(self._tried, self.last_step)
-        if step > last and self.settings.schedule.due(last, step):
+        if step > last and self.schedule.due(last, step):
             self._tried = step
             end, ranks, say = self.training.last_step(), self.probe.ranks, self._say
-            if self.budget.affords(step, end, self.settings.schedule, self.cost, ranks, say):
+            if self.budget.affords(step, end, self.schedule, self.cost, ranks, say):
                 self.measure()
 
     def end(self) -> None:
@@ -391,10 +394,9 @@ class Session:
         with self.cost.of("reference"):
             basis = reader.basis(self.recipe, self.history, self._restored.get("directory"))
             self.groups = reader.groups(self._classes(), basis, self.history) if settings.per_class else None
-        sampler = self.model.sampler(training.module)
-        return SpectralProbe(
-            basis, sampler, sampling.num_samples, sampling.latents, sampling.seed, sampling.batch_size, ranks
-        )
+        sampler = self.model.sampler(training.module, basis.data.variance.numpy())
+        count = sampling.num_samples or PRESETS[sampling.preset].latents(basis.dim)
+        return SpectralProbe(basis, sampler, count, sampling.latents, sampling.seed, sampling.batch_size, ranks)
 
     def _first_look(self) -> SpectralHistory:
         """Check the denoiser; return the resumed history, or an empty one with the gain before training."""
@@ -447,7 +449,7 @@ class Session:
         self._say(
             f"{self.model.description}; {self.model.weights.describe()}; {probe.basis.describe()}; {probe.latents.count} "
             f"samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement takes {cost.each:.2g} s "
-            f"({self.evaluations} evaluations), {self.settings.schedule.per_decade} per factor of ten in steps. "
+            f"({self.evaluations} evaluations), {self.schedule.per_decade} per factor of ten in steps. "
             f"Results: {'not written' if files is None else files.path}"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from spectral_lightning.spectra.reading import DataSource
 from spectral_lightning.tracking.timing.schedule import Schedule
 
 __all__ = [
+    "PRESETS",
     "SWITCH",
     "BasisChoice",
     "DenoiserChoice",
@@ -42,13 +44,48 @@ DenoiserChoice = str | Adapter | Denoiser
 """In this order; otherwise the command line would read every name as a callable."""
 
 
+@dataclass(frozen=True)
+class Preset:
+    """What a measurement may cost.
+
+    Attributes:
+        evaluations: the fewest network evaluations per sample; more if the spectrum needs them.
+        bias: largest bias of the sampler on a linear denoiser, in log variance, over two decades about the mean variance.
+        least: latents per measurement, rounded up to full blocks of 2 d.
+        most: latents per measurement if that is more; then part of a block.
+        per_decade: measurements per factor of ten in optimizer updates.
+    """
+
+    evaluations: int
+    bias: float
+    least: int
+    most: int
+    per_decade: int
+
+    def latents(self, dim: int) -> int:
+        """Number of latents in ``dim`` dimensions."""
+        whole = 2 * dim * math.ceil(self.least / (2 * dim))
+        return whole if whole <= self.most else self.most
+
+
+PRESETS = {
+    "economy": Preset(evaluations=6, bias=0.06, least=64, most=256, per_decade=4),
+    "standard": Preset(evaluations=8, bias=0.03, least=128, most=512, per_decade=6),
+    "full": Preset(evaluations=12, bias=0.01, least=512, most=2048, per_decade=10),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Sampling:
     """How the model is sampled for a measurement.
 
     Args:
-        num_samples: latents per measurement; with multiples of twice the dimension a linear denoiser has no sampling error.
-        sampler: a discrete sampler; by default the module's ``sampler``, or 18 Heun steps over the denoiser's noise levels, on
+        preset: ``"economy"``, ``"standard"`` or ``"full"``: evaluations, latents and measurements per decade, where they
+            are not given.
+        num_samples: latents per measurement; with multiples of twice the dimension a linear denoiser has no sampling
+            error.
+            By default those of the preset.
+        sampler: a discrete sampler; by default the module's ``sampler``, or Adams steps tuned to the data's spectrum, on
             the network's own grid if it has one. For a model that is not a denoiser, a function ``f(module, latents [B, *S])
             -> samples [B, *S]`` of standard normal latents; theory and gains are then unavailable.
         latents: ``"orthogonal"`` or ``"independent"``, see :class:`~spectral_lightning.diffusion.Latents`.
@@ -68,7 +105,8 @@ class Sampling:
         ValueError: `num_samples` must be even for orthogonal latents, which come in pairs, got 3.
     """
 
-    num_samples: int = 1024
+    preset: Literal["economy", "standard", "full"] = "standard"
+    num_samples: int | None = None
     sampler: Sampler | SampleFunction | None = None
     latents: Literal["orthogonal", "independent"] = "orthogonal"
     seed: int = 0
@@ -77,7 +115,9 @@ class Sampling:
     track_gain: bool = False
 
     def __post_init__(self) -> None:
-        Latents(self.num_samples, 1, self.latents, self.seed)  # raises for arguments that are wrong in every dimension
+        one_of("preset", self.preset, PRESETS)
+        count = PRESETS[self.preset].least if self.num_samples is None else self.num_samples
+        Latents(count, 1, self.latents, self.seed)  # raises for arguments that are wrong in every dimension
         positive_integer("batch_size", self.batch_size)
         if self.track_gain and self.samples_itself:
             raise ValueError("`track_gain` needs a denoiser, got a function as `sampler`. Leave `track_gain` out.")

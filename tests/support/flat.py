@@ -6,7 +6,10 @@ from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 from spectral_lightning.tracking import Output, Reference, Sampling, Schedule
 
 _GROUPS = {
-    "sampling": (Sampling, ("num_samples", "sampler", "latents", "seed", "batch_size", "condition", "track_gain")),
+    "sampling": (
+        Sampling,
+        ("preset", "num_samples", "sampler", "latents", "seed", "batch_size", "condition", "track_gain"),
+    ),
     "schedule": (Schedule, ("per_decade", "max_overhead")),
     "reference": (
         Reference,

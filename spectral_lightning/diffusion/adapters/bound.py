@@ -87,7 +87,7 @@ class BoundDenoiser:
         low, high = normalize(torch.tensor([0.0, 1.0])).tolist()
         return None if (low, high) == (0.0, 1.0) else (low, high)
 
-    def sampler(self, wanted: Sampler = Sampler()) -> Sampler:
+    def sampler(self, wanted: Sampler) -> Sampler:
         """The sampler closest to ``wanted`` on the levels of this denoiser: from its highest level, on a discrete grid.
 
         Raises:

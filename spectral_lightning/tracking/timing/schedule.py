@@ -17,7 +17,7 @@ class Schedule:
     The grid does not depend on the length of the run, so a longer or resumed run measures at the same steps.
 
     Args:
-        per_decade: measurements per factor of ten in optimizer updates.
+        per_decade: measurements per factor of ten in optimizer updates; by default those of the sampling's preset.
         max_overhead: limit on the time spent measuring, as a fraction of the training time. The schedule is thinned to keep
             it, and a printed line says when. None sets no limit.
 
@@ -30,20 +30,26 @@ class Schedule:
         [1, 2, 5, 10, 22, 46, 100]
     """
 
-    per_decade: int = 10
+    per_decade: int | None = None
     max_overhead: float | None = None
 
     def __post_init__(self) -> None:
-        positive_integer("per_decade", self.per_decade)
+        if self.per_decade is not None:
+            positive_integer("per_decade", self.per_decade)
         if self.max_overhead is not None:
             positive("max_overhead", self.max_overhead)
+
+    @property
+    def density(self) -> int:
+        """Measurements per factor of ten."""
+        return self.per_decade or 6
 
     def floor(self, step: int) -> int:
         """Largest grid step up to ``step``; 0 before the first."""
         if step < 1:
             return 0
-        index = math.floor(self.per_decade * math.log10(step)) + 1
-        return max(g for i in range(max(index - 2, 0), index + 1) if (g := round(10 ** (i / self.per_decade))) <= step)
+        index = math.floor(self.density * math.log10(step)) + 1
+        return max(g for i in range(max(index - 2, 0), index + 1) if (g := round(10 ** (i / self.density))) <= step)
 
     def due(self, last: int, step: int) -> bool:
         """Whether a grid step lies in ``(last, step]``."""
@@ -51,7 +57,7 @@ class Schedule:
 
     def count(self, last: int, end: int) -> int:
         """Grid steps in ``(last, end]``."""
-        first = 0 if last < 1 else math.floor(self.per_decade * math.log10(last)) - 1
-        stop = 0 if end < 1 else math.ceil(self.per_decade * math.log10(end)) + 1
-        grid = {round(10 ** (i / self.per_decade)) for i in range(max(first, 0), stop + 1)}
+        first = 0 if last < 1 else math.floor(self.density * math.log10(last)) - 1
+        stop = 0 if end < 1 else math.ceil(self.density * math.log10(end)) + 1
+        grid = {round(10 ** (i / self.density)) for i in range(max(first, 0), stop + 1)}
         return sum(last < step <= end for step in grid)
