@@ -8,13 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from spectral_lightning.diffusion import Denoiser, self_check
+from spectral_lightning.diffusion import Denoiser, Latents, self_check
 from spectral_lightning.spectra import SpectralProbe
 from spectral_lightning.tracking.timing.schedule import Schedule
 
 __all__ = ["check", "check_again", "check_gain"]
 
-_EXAMPLES = 32
+_EXAMPLES = 128
 _AGAIN, _FIRST = Schedule(1), 100
 
 
@@ -38,10 +38,9 @@ def check(
     if probe.sampler is None:
         return
     levels = probe.sampler.levels
-    count = min(_EXAMPLES, probe.latents.count)
-    clean = probe.basis.diffuse(probe.latents.rows(0, count), 0.0).to(device, dtype)
+    clean = probe.basis.diffuse(Latents(_EXAMPLES, probe.basis.dim).rows(0, _EXAMPLES), 0.0).to(device, dtype)
     if condition is not None:
-        condition = probe.latents.condition(condition, 0, count).to(device)
+        condition = Latents.condition(condition, 0, _EXAMPLES).to(device)
     try:
         self_check(denoiser, clean, levels[-1], levels[0], condition, levels)
     except torch.OutOfMemoryError:

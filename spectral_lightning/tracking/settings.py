@@ -80,11 +80,8 @@ class Sampling:
     """How the model is sampled for a measurement.
 
     Args:
-        preset: ``"economy"``, ``"standard"`` or ``"full"``: evaluations, latents and measurements per decade, where they
-            are not given.
         num_samples: latents per measurement; with multiples of twice the dimension a linear denoiser has no sampling
-            error.
-            By default those of the preset.
+            error. By default those of the preset.
         sampler: a discrete sampler; by default the module's ``sampler``, or Adams steps tuned to the data's spectrum, on
             the network's own grid if it has one. For a model that is not a denoiser, a function ``f(module, latents [B, *S])
             -> samples [B, *S]`` of standard normal latents; theory and gains are then unavailable.
@@ -94,6 +91,8 @@ class Sampling:
         condition: rows ``[n, ...]`` for a conditional denoiser ``D(z, sigma, condition)``; latents 2i and 2i + 1 always use
             row i modulo n.
         track_gain: whether to also measure the denoiser's gain along every mode, at every noise level of the sampler.
+        preset: ``"economy"``, ``"standard"`` or ``"full"``: evaluations, latents and measurements per decade, where they
+            are not given.
 
     Raises:
         ValueError: for an argument out of range.
@@ -105,7 +104,6 @@ class Sampling:
         ValueError: `num_samples` must be even for orthogonal latents, which come in pairs, got 3.
     """
 
-    preset: Literal["economy", "standard", "full"] = "standard"
     num_samples: int | None = None
     sampler: Sampler | SampleFunction | None = None
     latents: Literal["orthogonal", "independent"] = "orthogonal"
@@ -113,6 +111,7 @@ class Sampling:
     batch_size: int = 512
     condition: Tensor | None = None
     track_gain: bool = False
+    preset: Literal["economy", "standard", "full"] = "standard"
 
     def __post_init__(self) -> None:
         one_of("preset", self.preset, PRESETS)
