@@ -20,6 +20,7 @@ from spectral_lightning.datamodules import MixtureDataModule
 from spectral_lightning.models import LinearDenoiser
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import Eigenmodes, SpectralHistory
+from spectral_lightning.theory.solving.generation import tuned_sampler
 from tests.support.tiny_training import (
     THEORY,
     OwnModule,
@@ -321,7 +322,8 @@ def test_a_sampler_of_the_module_is_taken_if_it_is_one_of_ours(tmp_path, own):
     module, one = OwnModule(), tracker(sampler=None)
     module.sampler = Sampler(num_steps=4, sigma_min=0.1, sigma_max=5.0) if own else "ddim"
     fit(tmp_path, [one], module, max_steps=1)
-    assert one.session.probe.sampler == (module.sampler if own else Sampler())
+    tuned = tuned_sampler(one.basis.variance.numpy(), 8, 0.03)
+    assert one.session.probe.sampler == (module.sampler if own else tuned)
     assert SpectralTracker().state_key == "SpectralTracker[spectral]"
 
 

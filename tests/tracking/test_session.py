@@ -35,7 +35,7 @@ WAY = (
     "session.measure",
     "probe.generate",
     "sampler.__call__",
-    "sampler.heun",
+    "solvers.heun",
     "probe.evaluated",
 )
 
