@@ -32,6 +32,7 @@ class Latents:
         dim: dimension d.
         kind: ``"orthogonal"`` or ``"independent"``.
         seed: seed of the generators.
+        part: another set of the same kind and seed, independent of set 0.
 
     Raises:
         ValueError: for an argument out of range.
@@ -46,6 +47,7 @@ class Latents:
     dim: int
     kind: Literal["orthogonal", "independent"] = "orthogonal"
     seed: int = 0
+    part: int = 0
 
     def __post_init__(self) -> None:
         positive_integer("num_samples", self.count, minimum=2)
@@ -88,7 +90,7 @@ class Latents:
         return rows[(torch.arange(start, stop) // 2 % len(rows)).to(rows.device)]
 
     def _block(self, block: int) -> Tensor:
-        generator = numpy_generator("latents", self.seed, block)
+        generator = numpy_generator("latents", self.seed, block, self.part)
         size = min(self.block, self.count - block * self.block)
         if self.kind == "independent":
             return torch.from_numpy(generator.standard_normal((size, self.dim)))

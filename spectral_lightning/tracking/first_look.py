@@ -12,7 +12,7 @@ from spectral_lightning.diffusion import Denoiser, Latents, self_check
 from spectral_lightning.spectra import SpectralProbe
 from spectral_lightning.tracking.timing.schedule import Schedule
 
-__all__ = ["check", "check_again", "check_gain"]
+__all__ = ["check", "check_again", "check_gain", "is_due"]
 
 _EXAMPLES = 128
 _AGAIN, _FIRST = Schedule(1), 100
@@ -52,6 +52,11 @@ def check(
         ) from error
 
 
+def is_due(last: int, step: int) -> bool:
+    """Whether 100, 1000, ... lies in ``(last, step]``."""
+    return step >= _FIRST and _AGAIN.due(last, step)
+
+
 def check_again(look: Callable[[], None], last: int, step: int, first_rank: bool = True, final: bool = False) -> None:
     """Check again at steps 100, 1000, ... and at the end: the output of an untrained network does not reveal a wrong convention.
 
@@ -64,7 +69,7 @@ def check_again(look: Callable[[], None], last: int, step: int, first_rank: bool
         first_rank: whether this process warns.
         final: whether this is the last measurement.
     """
-    if not final and (step < _FIRST or not _AGAIN.due(last, step)):
+    if not final and not is_due(last, step):
         return
     try:
         look()

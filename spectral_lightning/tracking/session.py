@@ -24,8 +24,9 @@ from spectral_lightning.spectra import (
     chosen_recipe,
     current_ranks,
 )
+from spectral_lightning.spectra.measurement.scatter import Scatter
 from spectral_lightning.tracking.errors import Errors, together
-from spectral_lightning.tracking.first_look import check, check_again, check_gain
+from spectral_lightning.tracking.first_look import check, check_again, check_gain, is_due
 from spectral_lightning.tracking.model import MeasuredModel
 from spectral_lightning.tracking.reference import ReferenceReader, check_null_class, find_classes
 from spectral_lightning.tracking.results import Results
@@ -110,6 +111,8 @@ class Session:
         self.groups: Groups | None = None
         self._training: Training | None = None
         self._probe: SpectralProbe | None = None
+        self._repeated: SpectralProbe | None = None  # draws other latents, for the standard error
+        self._scatter = Scatter()
         self._results: Results | None = None
         self._restored: dict[str, Any] = {}
         self._rates: float | None = None  # sum of the learning rates so far; None if unknown
@@ -216,7 +219,7 @@ class Session:
         training, self.started = self.training, False
         self.model.check_whole(training.module)
         if training.step == 0 and not self._restored:
-            self.history, self._rates, self.errors.failures = None, None, []
+            self.history, self._rates, self.errors.failures, self._scatter = None, None, [], Scatter()
         self._earlier, self._followed, self._generated = earlier, followed, None
         fresh = self.history is None
         self._probe = self._read()
@@ -289,6 +292,7 @@ class Session:
                         one = probe.generate(denoiser, training.device, self._dtype, condition)
                         samples = [*(samples or ()), one]
                     sums = self._sums(samples or [])
+                    other = self._repetition(denoiser, step, final)
                     gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
                     if not any(int(part.non_finite) for part in sums):  # NaN and infinity reveal no convention
                         check_again(partial(self._look, denoiser), self.last_step, step, probe.ranks.rank == 0, final)
@@ -296,7 +300,7 @@ class Session:
                     return
                 # Kept until the next measurement, for sessions that measure after this one.
                 self._generated = (step, samples or []) if self._followed else None
-                row = self._row(sums, gain_sums, step, known)
+                row = self._row(sums, gain_sums, other, step, known)
             self.measured.append(**row)
             self.cost.count += 1
             self._notify(row)
@@ -344,12 +348,29 @@ class Session:
             condition = torch.tensor(labels)
         return self.probe.gain_sums(self.model.denoiser, self.training.device, self._dtype, condition)
 
+    def _repetition(self, denoiser: Denoiser, step: int, final: bool) -> ModeStatistics | None:
+        """This rank's sums over another set of latents, at the first measurement, at powers of ten and at the end."""
+        if self._repeated is None or not (final or step == 0 or is_due(self.last_step, step)):
+            return None
+        condition = self.settings.sampling.condition
+        made = self._repeated.generate(denoiser, self.training.device, self._dtype, condition)
+        return self._repeated.sums(made)
+
     def _row(
-        self, sums: list[ModeStatistics], gain_sums: Tensor | None, step: int, known: dict[str, Any]
+        self,
+        sums: list[ModeStatistics],
+        gain_sums: Tensor | None,
+        other: ModeStatistics | None,
+        step: int,
+        known: dict[str, Any],
     ) -> dict[str, Any]:
         """Combine all ranks' shares into one row of the history."""
-        for statistics in sums:
+        for statistics in (*sums, *([] if other is None else [other])):
             statistics.reduce(self.probe.ranks)
+        if other is not None:
+            self._scatter.add(sums[0].variance(), other.variance())
+        if (relative := self._scatter.relative()) is not None:
+            known["standard_error"] = (relative * sums[0].variance()).numpy()
         if gain_sums is not None:
             known["gain"] = self.probe.gain_of(gain_sums).numpy()
         if self.groups is None:
@@ -396,7 +417,11 @@ class Session:
             self.groups = reader.groups(self._classes(), basis, self.history) if settings.per_class else None
         sampler = self.model.sampler(training.module, basis.data.variance.numpy())
         count = sampling.num_samples or PRESETS[sampling.preset].latents(basis.dim)
-        return SpectralProbe(basis, sampler, count, sampling.latents, sampling.seed, sampling.batch_size, ranks)
+        options = (basis, sampler, count, sampling.latents, sampling.seed, sampling.batch_size, ranks)
+        probe = SpectralProbe(*options)
+        repeats = self.groups is None and not probe.error_from_blocks and sampling.latents == "orthogonal"
+        self._repeated = SpectralProbe(*options, part=1) if repeats else None
+        return probe
 
     def _first_look(self) -> SpectralHistory:
         """Check the denoiser; return the resumed history, or an empty one with the gain before training."""
@@ -416,6 +441,10 @@ class Session:
             "weights": self.model.weights.describe(),
             "moments": self.settings.reference.moments,
         }
+        if self._repeated is not None:
+            about["standard_error"] = (
+                "repeated measurements at steps 0, 100, 1000, ... and the last, pooled over 17 modes"
+            )
         static = None if self.groups is None else self.groups.static(probe)
         if self.groups is not None:
             about["groups"] = list(self.groups.names)
@@ -481,6 +510,7 @@ class Session:
             "cost": self.cost.state_dict(),
             "failures": self.errors.state(),
             "tried": self._tried,
+            "scatter": self._scatter.state_dict(),
             "directory": None if files is None else str(files.path),
         }
 
@@ -494,6 +524,7 @@ class Session:
         self._rates = state.get("cumulative_learning_rate")
         self.cost.load_state_dict(state.get("cost", {}))
         self.errors.load_state(state.get("failures", []))
+        self._scatter.load_state_dict(state.get("scatter", {}))
 
 
 def _known(value: T | None, what: str, when: str) -> T:

@@ -122,7 +122,7 @@ def test_samples_of_an_unconditional_model_go_where_the_classifier_says(tmp_path
         seen = rows.double().numpy() @ found.basis.modes.numpy()
         np.testing.assert_allclose(history["group_target"][g], seen.var(axis=0), rtol=1e-6)
     # Samples are those of class 0, cut at its mean less a standard deviation.
-    np.testing.assert_allclose(history["group_count"][0] / 64, [0.84, 0.16], atol=0.07)
+    np.testing.assert_allclose(history["group_count"][0] / 64, [0.84, 0.16], atol=0.14)  # three standard errors
 
 
 def test_a_class_without_samples_has_no_variance(tmp_path):

@@ -22,7 +22,7 @@ from spectral_lightning.theory.solving.generation import fixed_point
 
 __all__ = ["GeneratedSamples", "SpectralProbe"]
 
-_BLOCKS_FOR_AN_ERROR = 8
+_BLOCKS_FOR_AN_ERROR = 2
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,10 @@ class SpectralProbe:
     kept per block of latents in float64 and added in block order, so that the world size changes results only by the
     rounding of the network.
 
-    The standard error is the scatter of complete blocks of latents, if there are at least eight. With fewer it follows
-    from the fourth moment, counting antithetic pairs once: an upper bound for orthogonal latents.
+    The standard error is the scatter of complete blocks of orthogonal latents, from two on. With fewer it follows from the
+    fourth moment, counting antithetic pairs once: for part of a block times ``(1 - n / 2d)^(1/2)``, as for drawing without
+    replacement; for one block an upper bound, because the sampling error of the linear part cancels. A session replaces it
+    by the :class:`~spectral_lightning.spectra.measurement.scatter.Scatter` of repeated measurements.
 
     Probes with the same :attr:`sampling_key` can share samples: :meth:`generate` them once and take a :meth:`row` of
     each probe.
@@ -67,6 +69,7 @@ class SpectralProbe:
         seed: seed of the latents.
         sample_batch_size: the most samples that go through the network at once.
         ranks: the processes that share the work and all call the same methods; this process alone by default.
+        part: another, independent set of latents of the same seed.
 
     Attributes:
         fixed_point: variances that the sampler generates with the exact denoiser of a Gaussian, ``[K]``.
@@ -95,15 +98,21 @@ class SpectralProbe:
         seed: int = 0,
         sample_batch_size: int = 512,
         ranks: Ranks | None = None,
+        part: int = 0,
     ) -> None:
         self.basis = basis
         self.sampler: Sampler | None = None if sampler == "given" else sampler or Sampler()
-        self.latents = Latents(num_samples, basis.dim, latents, seed)  # type: ignore[arg-type]
+        self.latents = Latents(num_samples, basis.dim, latents, seed, part)  # type: ignore[arg-type]
         self.sample_batch_size, self.ranks = sample_batch_size, ranks or Ranks()
         self.chunks = LatentChunks(self.latents, sample_batch_size, self.ranks)
         blocks, left = divmod(self.latents.count, self.latents.block)
         self.num_blocks = blocks + bool(left)
         self.error_from_blocks = blocks >= _BLOCKS_FOR_AN_ERROR and not left
+        self.error_source = "fourth moment (an upper bound)"
+        if self.error_from_blocks:
+            self.error_source = f"scatter of {blocks} blocks, Student's t with {blocks - 1} degrees of freedom"
+        elif self.latents.kind == "orthogonal" and not blocks:
+            self.error_source = "fourth moment, corrected for the part of a block drawn"
         self.fixed_point: NDArray[np.float64] = basis.variance.numpy()
         if self.sampler is not None:
             self.fixed_point = fixed_point(basis.data.variance.numpy(), self.sampler)
@@ -137,7 +146,7 @@ class SpectralProbe:
             "fingerprint": self.basis.fingerprint,
             "modes": self.basis.labels,
             "latents": f"{self.latents.count} {self.latents.kind}, seed {self.latents.seed}",
-            "standard_error": "scatter of blocks" if self.error_from_blocks else "fourth moment (an upper bound)",
+            "standard_error": self.error_source,
         }
         return SpectralHistory(static, {**about, **metadata})
 
@@ -254,7 +263,10 @@ class SpectralProbe:
         """Standard error of the variance along each mode, ``[K]``."""
         if self.error_from_blocks and int(statistics.total) == self.latents.count:
             return statistics.block_error()
-        return statistics.moment_error(float(statistics.total) / (2 if self.latents.kind == "orthogonal" else 1))
+        if self.latents.kind == "independent":
+            return statistics.moment_error(float(statistics.total))
+        left = 1 - self.latents.count / self.latents.block
+        return statistics.moment_error(float(statistics.total) / 2) * (left if left > 0 else 1) ** 0.5
 
     def summary(
         self, statistics: ModeStatistics, step: int, error: Tensor, num_samples: int, **known: Any
