@@ -166,9 +166,8 @@ def test_another_network_by_one_word(word, train):
     """The demo's file, on patches of one photograph."""
     document = reduced(loaded("natural_patches_mlp"), "natural_patches_mlp")
     document["data"]["init_args"].update(photographs=["camera"], max_patches=600)
-    del trackers(document)[0]["init_args"]["sampling"][
-        "sampler"
-    ]  # that of 3 steps is not at the levels of the linear families
+    # A sampler of 3 steps is not at the levels of the linear families.
+    del trackers(document)[0]["init_args"]["sampling"]["sampler"]
     (tracker,), (overlay,), module = train(document, WORDS[word])
     assert word in (type(module).__name__, type(module.network).__name__)
     assert tracker.history.steps.tolist() == [0, 1]

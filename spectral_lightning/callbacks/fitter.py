@@ -27,7 +27,7 @@ class EmergenceFitter(Fitter, ObserverCallback):
         self,
         criterion: str | float = "geometric",
         gray_factor: float = 2.0,
-        figures_per_decade: int = 2,
+        figures_per_decade: int = 1,
         tracker: str = "spectral",
     ) -> None:
         super().__init__(criterion, gray_factor, figures_per_decade)

@@ -35,7 +35,7 @@ class AnalyticOverlay(Overlay, ObserverCallback):
         theory: LearningDynamics | None = None,
         clock: Literal["auto", "learning_rate", "fitted"] = "auto",
         calibrate_after: float = 0.25,
-        figures_per_decade: int = 2,
+        figures_per_decade: int = 1,
         tracker: str = "spectral",
     ) -> None:
         super().__init__(theory, clock, calibrate_after, figures_per_decade)

@@ -12,30 +12,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_arrays", "replacing", "write_arrays"]
+__all__ = ["flush", "read_arrays", "replacing", "write_arrays"]
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A path to write to; on success it replaces ``path``.
 
-    If the process dies, ``path`` holds either its former content or the whole new file. If writing fails, the incomplete
-    file is removed, because it may be what filled the disk.
+    If the process dies, ``path`` holds either its former content or the whole new file; if the machine dies, only if it is
+    ``durable``. If writing fails, the incomplete file is removed, because it may be what filled the disk.
     """
     part = path.with_name(path.name + ".part")
     try:
         yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            flush(part)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk, safe from a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], durable: bool = True) -> None:
     """Write named arrays; if the process dies, ``path`` holds either its former content or all of them."""
-    with replacing(path) as part, part.open("wb") as file:
+    with replacing(path, durable) as part, part.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from spectral_lightning.spectra.bases.basis import NULL_SHARE
-from spectral_lightning.spectra.files import read_arrays, replacing, write_arrays
+from spectral_lightning.spectra.files import flush, read_arrays, replacing, write_arrays
 
 __all__ = ["FIELDS", "Field", "HistoryDirectory", "SpectralHistory"]
 
+_FLUSH_SECONDS = 5.0
 FloatArray = NDArray[np.float64]
 Row = dict[str, NDArray[Any]]
 
@@ -284,7 +287,7 @@ class HistoryDirectory:
     """A directory with a header file and one file per measurement, each written atomically.
 
     A process killed at any moment leaves the files of earlier measurements intact, and at most a ``.part`` file, which is
-    never read.
+    never read. Rows are flushed to the disk every few seconds, so a power cut costs at most the rows since then.
 
     Args:
         path: the directory; created with the first file.
@@ -292,6 +295,8 @@ class HistoryDirectory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._pending: list[Path] = []
+        self._flushed = time.monotonic()
 
     def begin(self, history: SpectralHistory) -> None:
         """Write the header and all rows of ``history``.
@@ -310,17 +315,28 @@ class HistoryDirectory:
 
     def append(self, row: dict[str, NDArray[Any]]) -> None:
         """Write one measurement."""
-        write_arrays(self.path / _name(row["step"]), row)
+        file = self.path / _name(row["step"])
+        write_arrays(file, row, durable=False)
+        self._pending.append(file)
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            for pending in self._pending:
+                flush(pending)
+            self._pending, self._flushed = [], time.monotonic()
 
     def load(self) -> SpectralHistory:
-        """The history so far.
+        """The history so far; a row that a power cut has damaged ends it, with a warning.
 
         Raises:
             FileNotFoundError: if there is no history in the directory.
         """
         history = SpectralHistory.from_arrays(read_arrays(self.path / "header.npz"))
         for file in sorted(self.path.glob("step-*.npz")):
-            history.append(**read_arrays(file))
+            try:
+                row = read_arrays(file)
+            except ValueError:
+                warnings.warn(f"{file} is damaged; it and later rows are left out.", stacklevel=2)
+                break
+            history.append(**row)
         return history
 
 

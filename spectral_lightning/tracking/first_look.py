@@ -14,7 +14,7 @@ from spectral_lightning.tracking.timing.schedule import Schedule
 
 __all__ = ["check", "check_again", "check_gain", "is_due"]
 
-_EXAMPLES = 128
+_EXAMPLES = 64
 _AGAIN, _FIRST = Schedule(1), 100
 
 

@@ -35,6 +35,7 @@ class Results:
         self.name, self.basis, self.output, self.cost = name, basis, output, cost
         self.sinks = LoggerSinks([])
         self.files: RunFiles | None = None
+        self._directory: HistoryDirectory | None = None
         self._on_disk: int | None = None  # rows; None before the history is started there
 
     @property
@@ -91,14 +92,14 @@ class Results:
             ) from error
 
     def _keep(self, files: RunFiles, history: SpectralHistory) -> None:
-        directory = HistoryDirectory(files.history)
-        if self._on_disk is None:
+        if self._on_disk is None or self._directory is None:
+            self._directory = HistoryDirectory(files.history)
             files.path.mkdir(parents=True, exist_ok=True)
             self.basis.save(files / "basis.pt")  # first, so that every history on disk has its basis
-            directory.begin(history)
+            self._directory.begin(history)
             self._on_disk = len(history)
         for index in range(self._on_disk, len(history)):
-            directory.append(history.row(index))
+            self._directory.append(history.row(index))
             self._on_disk = index + 1
 
     def log(self, history: SpectralHistory, headline: dict[str, float]) -> None:

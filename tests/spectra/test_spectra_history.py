@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import os
 import signal
 import time
 
@@ -254,6 +255,22 @@ def test_a_cut_off_part_is_passed_over_and_replaced(tmp_path, keep):
     directory.append(short([20]).row(0))
     assert_equal(directory.load(), short([0, 10, 20]))
     assert "step-000000000020.npz.part" not in files(directory)
+
+
+def test_a_row_damaged_by_a_power_cut_ends_the_history_with_a_warning(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    clock = iter([0.0, 1.0, 2.0, 9.0, 9.0, 10.0])
+    monkeypatch.setattr("spectral_lightning.spectra.history.time.monotonic", lambda: next(clock))
+    directory = HistoryDirectory(tmp_path)
+    directory.begin(short())
+    assert len(synced) == 1  # the header
+    for step, count in ((0, 1), (10, 1), (20, 4), (30, 4)):  # at once, every few seconds
+        directory.append(short([step]).row(0))
+        assert len(synced) == count
+    (tmp_path / "step-000000000020.npz").write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert_equal(directory.load(), short([0, 10]))
 
 
 def test_rows_after_the_checkpoint_are_kept_aside(tmp_path):

@@ -44,7 +44,7 @@ class Fitter(Observer):
     order = 1
 
     def __init__(
-        self, criterion: str | float = "geometric", gray_factor: float = 2.0, figures_per_decade: int = 2
+        self, criterion: str | float = "geometric", gray_factor: float = 2.0, figures_per_decade: int = 1
     ) -> None:
         threshold(0.5, 1.0, criterion)  # raises if unknown
         if positive("gray_factor", gray_factor) < 1:

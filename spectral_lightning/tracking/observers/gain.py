@@ -10,12 +10,12 @@ __all__ = ["GainFigure"]
 
 
 class GainFigure(Observer):
-    """Draws the measured gains beside the predicted ones, twice per decade of steps and at the end."""
+    """Draws the measured gains beside the predicted ones, once per decade of steps and at the end."""
 
     order = 2
 
     def __init__(self) -> None:
-        self.figures, self._drawn = Schedule(2), 0
+        self.figures, self._drawn = Schedule(1), 0
 
     def on_begin(self, session: Session) -> None:
         """Continue the schedule of figures in a resumed run."""

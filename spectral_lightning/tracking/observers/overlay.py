@@ -55,7 +55,7 @@ class Overlay(Observer):
         theory: LearningDynamics | None = None,
         clock: Literal["auto", "learning_rate", "fitted"] = "auto",
         calibrate_after: float = 0.25,
-        figures_per_decade: int = 2,
+        figures_per_decade: int = 1,
     ) -> None:
         if theory is not None and not isinstance(theory, LearningDynamics):
             raise TypeError(f"`theory` must be a family of `spectral_lightning.theory`, got {theory!r}.")
