@@ -1,4 +1,4 @@
-"""Generators in domains: uses of random numbers in this package never meet, whatever seeds the user gives them."""
+"""Generators in domains: what a measurement draws never meets the data or the training, whatever the user's seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["Domain", "numpy_generator", "torch_generator"]
 
-Domain = Literal["latents", "spectrum", "rotation", "means", "train", "val", "split", "check", "reading"]
+Domain = Literal["latents", "check", "reading"]
 """What is drawn."""
 
 

@@ -1,4 +1,4 @@
-"""No two uses of random numbers meet, whatever the seeds."""
+"""What a measurement draws meets neither the data nor the training, whatever the seeds."""
 
 from typing import get_args
 
@@ -18,10 +18,10 @@ def test_small_seeds_give_streams_that_differ():
     keys = sorted(set(keys))
     ours = {torch.randint(2**62, (1,), generator=torch_generator(*key)).item() for key in keys}
     users = {torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(seed)).item() for seed in range(10_000)}
-    assert len(ours) == len(keys) > 2000
+    assert len(ours) == len(keys) > 800
     assert not ours & users
     assert len({int(numpy_generator(*key).integers(2**62)) for key in keys}) == len(keys)
-    assert torch.equal(torch_generator("train", 3).get_state(), torch_generator("train", 3).get_state())
+    assert torch.equal(torch_generator("check", 3).get_state(), torch_generator("check", 3).get_state())
 
 
 @pytest.mark.parametrize("dim", [8, 16, 64])

@@ -15,7 +15,6 @@ from spectral_lightning.arguments import fraction, one_of, positive_integer
 from spectral_lightning.datamodules.pixels import PixelScale, image_files, image_size, package_folder, read_image
 from spectral_lightning.datamodules.rows import Rows, RowsDataModule
 from spectral_lightning.datamodules.spectrum_edit import SpectrumEdit
-from spectral_lightning.seeds import torch_generator
 
 __all__ = ["COLOR_PHOTOGRAPHS", "PHOTOGRAPHS", "PatchDataModule", "PatchRegions", "shipped_photographs"]
 
@@ -225,7 +224,7 @@ class PatchDataModule(RowsDataModule):
         A row is the photograph, and the row and column of the upper left corner, ``[n, 3]``; their order is random, so that
         the first n of them represent the whole.
         """
-        generator = torch_generator("split", self.seed)
+        generator = Generator().manual_seed(self.seed)
         found: list[tuple[Tensor, Tensor]] = []
         for k, path in enumerate(paths):
             try:

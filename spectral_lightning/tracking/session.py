@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -25,6 +27,7 @@ from spectral_lightning.spectra import (
     current_ranks,
 )
 from spectral_lightning.spectra.measurement.scatter import Scatter
+from spectral_lightning.theory.solving.generation import sampler_bias
 from spectral_lightning.tracking.errors import Errors, together
 from spectral_lightning.tracking.first_look import check, check_again, check_gain, is_due
 from spectral_lightning.tracking.model import MeasuredModel
@@ -474,13 +477,32 @@ class Session:
         probe, cost, files = self.probe, self.cost, self.results.files
         conditional = self.groups is not None and self.groups.classify is None
         classes = f" for each of {len(self.labels)} classes" if conditional else ""
-        sampler = "sampled by the function" if probe.sampler is None else probe.sampler.describe()
+        sampler, error = "sampled by the function", self._expected_error()
+        if probe.sampler is not None:
+            sampler = f"{probe.sampler.describe()}, bias {self._linear_bias():.1%} on a linear denoiser"
+        end = self.training.last_step()
+        more = "" if end is None else f", {self.schedule.count(0, end)} times in {end} steps"
         self._say(
             f"{self.model.description}; {self.model.weights.describe()}; {probe.basis.describe()}; {probe.latents.count} "
             f"samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement takes {cost.each:.2g} s "
-            f"({self.evaluations} evaluations), {self.schedule.per_decade} per factor of ten in steps. "
-            f"Results: {'not written' if files is None else files.path}"
+            f"({self.evaluations} evaluations, standard error {error:.1%}), {self.schedule.per_decade} per factor of ten in "
+            f"steps{more}. Results: {'not written' if files is None else files.path}"
         )
+
+    def _expected_error(self) -> float:
+        """Median over the modes of the relative standard error of the first row."""
+        row = self.measured.row(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = row["standard_error"] / row["variance"]
+        found = relative[np.isfinite(relative)]
+        return float(np.median(found)) if len(found) else math.nan
+
+    def _linear_bias(self) -> float:
+        """Root mean square over the modes of the sampler's bias on a linear denoiser, in log variance."""
+        variance, sampler = self.basis.data.variance.numpy(), self.probe.sampler
+        if sampler is None:
+            return 0.0
+        return float(np.sqrt(np.mean(sampler_bias(variance[variance > 0], sampler) ** 2)))
 
     def _say(self, text: str) -> None:
         self.training.say(f"{self.training.client}: {text}")

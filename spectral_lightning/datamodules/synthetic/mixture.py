@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -61,6 +61,8 @@ class MixtureDataModule(DrawnDataModule):
         >>> bool((data.classify(data.train_rows.data) == data.train_rows.labels).double().mean() > 0.9)
         True
     """
+
+    streams: ClassVar[tuple[str, ...]] = ("spectrum", "rotation", "means", "train", "val")
 
     def __init__(
         self,
@@ -146,7 +148,7 @@ class MixtureDataModule(DrawnDataModule):
         means = self.separation / math.sqrt(2) * directions
         return means - self.weights @ means
 
-    def _draw(self, stream: Literal["train", "val"], count: int) -> Rows:
+    def _draw(self, stream: str, count: int) -> Rows:
         generator = self._generator(stream)
         labels = self._draw_labels(count, generator)
         samples = torch.empty(count, self.dim, dtype=torch.float64)
