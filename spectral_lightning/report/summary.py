@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -44,6 +45,12 @@ def summary_lines(run: RunFiles) -> list[str]:
         run.read_json("cost.json"),
     )
     lines = [f"{len(history.target)} modes, {len(history)} measurement{'s' if len(history) != 1 else ''}."]
+    if "sampler_bias" in history:
+        bias = np.abs(history["sampler_bias"])
+        known = np.flatnonzero(np.isfinite(bias).any(1))
+        if len(known):
+            text = ", ".join(f"{np.nanmedian(bias[i]):.1%} at step {history.steps[i]}" for i in known)
+            lines.append(f"Bias of the sampler on the network, median over modes: {text}.")
     if fit and fit["cells"]:
         lines.append(f"Theory's fit: rms log error {fit['rms']:.2f}; {fit['baseline']:.2f} for unchanged variances.")
     if cost:

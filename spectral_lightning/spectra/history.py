@@ -47,6 +47,11 @@ FIELDS: dict[str, Field] = {
     "step": Field(("step",), np.int64, "optimizer updates"),
     "variance": Field(("step", "mode"), np.float64, "variance of the generated samples along each mode"),
     "standard_error": Field(("step", "mode"), np.float64, "standard error of the variance"),
+    "sampler_bias": Field(
+        ("step", "mode"),
+        np.float64,
+        "bias of the log variance by the sampler on the network; NaN where it was not estimated",
+    ),
     "mean_deviation": Field(
         ("step", "mode"), np.float64, "mean of the samples minus mean of the data, along each mode"
     ),

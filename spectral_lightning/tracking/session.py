@@ -26,10 +26,10 @@ from spectral_lightning.spectra import (
     chosen_recipe,
     current_ranks,
 )
-from spectral_lightning.spectra.measurement.scatter import Scatter
 from spectral_lightning.theory.solving.generation import sampler_bias
+from spectral_lightning.tracking.accuracy import Accuracy
 from spectral_lightning.tracking.errors import Errors, together
-from spectral_lightning.tracking.first_look import check, check_again, check_gain, is_due
+from spectral_lightning.tracking.first_look import check, check_again, check_gain
 from spectral_lightning.tracking.model import MeasuredModel
 from spectral_lightning.tracking.reference import ReferenceReader, check_null_class, find_classes
 from spectral_lightning.tracking.results import Results
@@ -114,8 +114,7 @@ class Session:
         self.groups: Groups | None = None
         self._training: Training | None = None
         self._probe: SpectralProbe | None = None
-        self._repeated: SpectralProbe | None = None  # draws other latents, for the standard error
-        self._scatter = Scatter()
+        self._accuracy: Accuracy | None = None
         self._results: Results | None = None
         self._restored: dict[str, Any] = {}
         self._rates: float | None = None  # sum of the learning rates so far; None if unknown
@@ -222,7 +221,7 @@ class Session:
         training, self.started = self.training, False
         self.model.check_whole(training.module)
         if training.step == 0 and not self._restored:
-            self.history, self._rates, self.errors.failures, self._scatter = None, None, [], Scatter()
+            self.history, self._rates, self.errors.failures = None, None, []
         self._earlier, self._followed, self._generated = earlier, followed, None
         fresh = self.history is None
         self._probe = self._read()
@@ -295,7 +294,7 @@ class Session:
                         one = probe.generate(denoiser, training.device, self._dtype, condition)
                         samples = [*(samples or ()), one]
                     sums = self._sums(samples or [])
-                    other = self._repetition(denoiser, step, final)
+                    repeated = self._repeated(denoiser, step, final)
                     gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
                     if not any(int(part.non_finite) for part in sums):  # NaN and infinity reveal no convention
                         check_again(partial(self._look, denoiser), self.last_step, step, probe.ranks.rank == 0, final)
@@ -303,7 +302,7 @@ class Session:
                     return
                 # Kept until the next measurement, for sessions that measure after this one.
                 self._generated = (step, samples or []) if self._followed else None
-                row = self._row(sums, gain_sums, other, step, known)
+                row = self._row(sums, gain_sums, repeated, step, known)
             self.measured.append(**row)
             self.cost.count += 1
             self._notify(row)
@@ -351,29 +350,25 @@ class Session:
             condition = torch.tensor(labels)
         return self.probe.gain_sums(self.model.denoiser, self.training.device, self._dtype, condition)
 
-    def _repetition(self, denoiser: Denoiser, step: int, final: bool) -> ModeStatistics | None:
-        """This rank's sums over another set of latents, at the first measurement, at powers of ten and at the end."""
-        if self._repeated is None or not (final or step == 0 or is_due(self.last_step, step)):
-            return None
-        condition = self.settings.sampling.condition
-        made = self._repeated.generate(denoiser, self.training.device, self._dtype, condition)
-        return self._repeated.sums(made)
+    def _repeated(self, denoiser: Denoiser, step: int, final: bool) -> list[ModeStatistics]:
+        """This rank's sums over repetitions of the measurement, where one is due."""
+        if self._accuracy is None or not self._accuracy.due(self.last_step, step, final):
+            return []
+        return self._accuracy.sums(denoiser, self.training.device, self._dtype, self.settings.sampling.condition)
 
     def _row(
         self,
         sums: list[ModeStatistics],
         gain_sums: Tensor | None,
-        other: ModeStatistics | None,
+        repeated: list[ModeStatistics],
         step: int,
         known: dict[str, Any],
     ) -> dict[str, Any]:
         """Combine all ranks' shares into one row of the history."""
-        for statistics in (*sums, *([] if other is None else [other])):
+        for statistics in (*sums, *repeated):
             statistics.reduce(self.probe.ranks)
-        if other is not None:
-            self._scatter.add(sums[0].variance(), other.variance())
-        if (relative := self._scatter.relative()) is not None:
-            known["standard_error"] = (relative * sums[0].variance()).numpy()
+        if self._accuracy is not None:
+            known |= self._accuracy.fields(sums[0].variance(), repeated)
         if gain_sums is not None:
             known["gain"] = self.probe.gain_of(gain_sums).numpy()
         if self.groups is None:
@@ -422,8 +417,9 @@ class Session:
         count = sampling.num_samples or PRESETS[sampling.preset].latents(basis.dim)
         options = (basis, sampler, count, sampling.latents, sampling.seed, sampling.batch_size, ranks)
         probe = SpectralProbe(*options)
-        repeats = self.groups is None and not probe.error_from_blocks and sampling.latents == "orthogonal"
-        self._repeated = SpectralProbe(*options, part=1) if repeats else None
+        self._accuracy = Accuracy(probe) if self.groups is None else None
+        if self._accuracy is not None:
+            self._accuracy.scatter.load_state_dict(self._restored.get("scatter", {}))
         return probe
 
     def _first_look(self) -> SpectralHistory:
@@ -444,10 +440,8 @@ class Session:
             "weights": self.model.weights.describe(),
             "moments": self.settings.reference.moments,
         }
-        if self._repeated is not None:
-            about["standard_error"] = (
-                "repeated measurements at steps 0, 100, 1000, ... and the last, pooled over 17 modes"
-            )
+        if self._accuracy is not None and self._accuracy.describe is not None:
+            about["standard_error"] = self._accuracy.describe
         static = None if self.groups is None else self.groups.static(probe)
         if self.groups is not None:
             about["groups"] = list(self.groups.names)
@@ -532,7 +526,7 @@ class Session:
             "cost": self.cost.state_dict(),
             "failures": self.errors.state(),
             "tried": self._tried,
-            "scatter": self._scatter.state_dict(),
+            "scatter": {} if self._accuracy is None else self._accuracy.scatter.state_dict(),
             "directory": None if files is None else str(files.path),
         }
 
@@ -546,7 +540,6 @@ class Session:
         self._rates = state.get("cumulative_learning_rate")
         self.cost.load_state_dict(state.get("cost", {}))
         self.errors.load_state(state.get("failures", []))
-        self._scatter.load_state_dict(state.get("scatter", {}))
 
 
 def _known(value: T | None, what: str, when: str) -> T:

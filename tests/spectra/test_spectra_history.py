@@ -59,7 +59,7 @@ def test_arrays_have_the_declared_axes():
     sizes = {"step": 4, "mode": K, "level": 2}
     for name in table.names:
         assert table[name].shape == tuple(sizes[axis] for axis in FIELDS[name].axes)
-    optional = {"gain", "multiplicity"} | {name for name in FIELDS if name.startswith("group_")}
+    optional = {"gain", "multiplicity", "sampler_bias"} | {name for name in FIELDS if name.startswith("group_")}
     assert set(table.names) == set(FIELDS) - optional
     assert table.steps.tolist() == [0, 10, 20, 30]
     assert table.last_step == 30

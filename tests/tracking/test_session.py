@@ -1,14 +1,19 @@
 """A session by itself: the way of a measurement, what is looked at, and what is drawn."""
 
+import copy
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 
 import spectral_lightning
-from spectral_lightning import Sampler, Sampling, SpectralMonitor
+from spectral_lightning import Sampler, Sampling, SpectralMonitor, SpectralProbe
+from spectral_lightning.spectra.measurement.scatter import Scatter
+from spectral_lightning.theory.solving.generation import tuned_sampler
 from spectral_lightning.tracking import Output, Session, Settings, switched_off
 from spectral_lightning.tracking.first_look import check_again
 from tests.support.bare_loop import Network, begin, examples, monitor, train
@@ -61,6 +66,37 @@ def test_the_denoiser_is_looked_at_again_where_a_power_of_ten_was_crossed(last, 
     calls = []
     check_again(lambda: calls.append(step), last, step)
     assert bool(calls) is looks
+
+
+def test_errors_and_bias_are_those_of_repeated_measurements(tmp_path):
+    """One block of latents, the tuned sampler: by hand at the first and the last step, carried on in between."""
+    network, optimizer = begin()
+    network.eval()
+    options = {"sampling": Sampling(num_samples=16), "output": Output(str(tmp_path), figures=False)}
+    weights = [copy.deepcopy(network.state_dict())]
+    with SpectralMonitor(network, examples(), network.forward, optimizer, **options) as found:
+        train(network, optimizer, 4, lambda: weights.append(copy.deepcopy(network.state_dict())))
+    history, sampler = found.history, found.session.probe.sampler
+    assert sampler == tuned_sampler(found.basis.variance.numpy(), 8, 0.03)
+    scatter = Scatter()
+    for i, (step, row) in enumerate(zip(history.steps, history.variance, strict=True)):
+        network.load_state_dict(weights[step])
+        measured = {
+            key: SpectralProbe(found.basis, one, count, part=part).measure(network, 0)["variance"]
+            for key, one, count, part in (
+                ("again", sampler, 16, 1),
+                ("coarse", sampler, 64, 2),
+                ("fine", replace(sampler, num_steps=24), 64, 2),
+            )
+        }
+        if i in (0, len(history) - 1):
+            scatter.add(torch.from_numpy(row), torch.from_numpy(measured["again"]))
+            bias = np.log(measured["coarse"] / measured["fine"])
+            np.testing.assert_allclose(history["sampler_bias"][i], bias, rtol=1e-3, atol=1e-6)
+        else:
+            assert np.isnan(history["sampler_bias"][i]).all()
+        np.testing.assert_allclose(history["standard_error"][i], scatter.relative().numpy() * row, rtol=1e-3)
+    assert history.metadata["standard_error"].startswith("repeated")
 
 
 def test_what_is_known_later_says_so():
