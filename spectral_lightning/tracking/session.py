@@ -484,7 +484,9 @@ class Session:
         )
 
     def _expected_error(self) -> float:
-        """Median over the modes of the relative standard error of the first row."""
+        """Median over the modes of the relative standard error of the first row; NaN without one."""
+        if not len(self.measured):
+            return math.nan
         row = self.measured.row(0)
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = row["standard_error"] / row["variance"]
