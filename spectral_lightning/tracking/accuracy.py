@@ -27,7 +27,7 @@ class Accuracy:
     :class:`~spectral_lightning.spectra.measurement.scatter.Scatter` is the standard error of all later rows.
 
     If the sampler is an Adams one of its own levels with fewer than 24 evaluations, it compares that sampler with one of 24
-    evaluations on the same 64 latents: the log of the ratio of the variances estimates the sampler's bias on the network.
+    evaluations on the same latents, at most 64: the log of the ratio of the variances estimates the bias on the network.
 
     Args:
         probe: the measurement.
@@ -47,7 +47,8 @@ class Accuracy:
         if latents.kind == "orthogonal" and not probe.error_from_blocks:
             self.again = like(latents.count, 1)
         if sampler is not None and sampler.solver == "adams" and sampler.grid is None and sampler.num_steps < _FINE:
-            self.pair = like(_FEW, 2), like(_FEW, 2, num_steps=_FINE)
+            few = min(_FEW, latents.count)
+            self.pair = like(few, 2), like(few, 2, num_steps=_FINE)
 
     @staticmethod
     def due(last: int, step: int, final: bool) -> bool:

@@ -85,8 +85,8 @@ def test_errors_and_bias_are_those_of_repeated_measurements(tmp_path):
             key: SpectralProbe(found.basis, one, count, part=part).measure(network, 0)["variance"]
             for key, one, count, part in (
                 ("again", sampler, 16, 1),
-                ("coarse", sampler, 64, 2),
-                ("fine", replace(sampler, num_steps=24), 64, 2),
+                ("coarse", sampler, 16, 2),
+                ("fine", replace(sampler, num_steps=24), 16, 2),
             )
         }
         if i in (0, len(history) - 1):
