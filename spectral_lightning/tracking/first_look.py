@@ -38,9 +38,10 @@ def check(
     if probe.sampler is None:
         return
     levels = probe.sampler.levels
-    clean = probe.basis.diffuse(Latents(_EXAMPLES, probe.basis.dim).rows(0, _EXAMPLES), 0.0).to(device, dtype)
+    count = min(_EXAMPLES, max(2, probe.latents.count // 2 * 2))
+    clean = probe.basis.diffuse(Latents(count, probe.basis.dim).rows(0, count), 0.0).to(device, dtype)
     if condition is not None:
-        condition = Latents.condition(condition, 0, _EXAMPLES).to(device)
+        condition = Latents.condition(condition, 0, count).to(device)
     try:
         self_check(denoiser, clean, levels[-1], levels[0], condition, levels)
     except torch.OutOfMemoryError:

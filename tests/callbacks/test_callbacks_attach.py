@@ -130,7 +130,7 @@ BACKWARDS = Adapter("affine", "unet", prediction="epsilon", time="sigma", revers
 )
 def test_a_trained_model_read_in_the_wrong_way_is_refused_before_it_trains(tmp_path, weight, adapter, message):
     with pytest.raises(ValueError, match=message):
-        fit(tmp_path, [tracker(denoiser=adapter, sampler=None, num_samples=32)], Foreign(weight), gaussian())
+        fit(tmp_path, [tracker(denoiser=adapter, sampler=None, num_samples=64)], Foreign(weight), gaussian())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,7 +147,7 @@ class Learns(pl.Callback):
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_a_wrong_reading_found_in_a_training_is_reported_and_stops_nothing(tmp_path, on_error):
-    own = tracker(denoiser=BY_SIGMA, sampler=None, num_samples=32, per_decade=1, on_error=on_error)
+    own = tracker(denoiser=BY_SIGMA, sampler=None, num_samples=64, per_decade=1, on_error=on_error)
     with pytest.warns(UserWarning, match=r"step 100 .*`denoiser`"):
         run = fit(tmp_path, [Learns(-1.0), own], Foreign(0.0), gaussian(), max_steps=102)
     assert run.global_step == own.history.last_step == 102
@@ -155,7 +155,7 @@ def test_a_wrong_reading_found_in_a_training_is_reported_and_stops_nothing(tmp_p
 
 
 def test_a_right_reading_is_never_doubted(tmp_path):
-    own = tracker(denoiser=BY_SIGMA, sampler=None, num_samples=32, per_decade=1)
+    own = tracker(denoiser=BY_SIGMA, sampler=None, num_samples=64, per_decade=1)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*probably not the model")
         fit(tmp_path, [Learns(1.0), own], Foreign(0.0), gaussian(), max_steps=102)

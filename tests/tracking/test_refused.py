@@ -132,7 +132,7 @@ SITUATIONS = {
     "a transform that is not a method": (ValueError, "`transform`", {"transform": "sigma_data"}),
     "a transform without a name": (ValueError, "`transform`", {"transform": ""}),
     "a denoiser that returns a tuple": (TypeError, "`denoiser`.* tuple", spoilt(lambda out, sigma: (out,))),
-    "a denoiser of another shape": (ValueError, r"`denoiser`.* \(64, 4\)", spoilt(lambda out, sigma: out[:, :4])),
+    "a denoiser of another shape": (ValueError, r"`denoiser`.* \(16, 4\)", spoilt(lambda out, sigma: out[:, :4])),
     "a denoiser that gives NaN": (ValueError, r"`denoiser`.* 0\.002", spoilt(lambda out, sigma: out * torch.nan)),
     "NaN at one level": (
         ValueError,
