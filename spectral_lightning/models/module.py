@@ -28,8 +28,8 @@ class DiffusionModule(LightningModule):
     """``D(z; sigma) = c_skip z + c_out F(c_in z, ln(sigma)/4)``, trained to denoise ``z = x0 + sigma eps``.
 
     A batch is a tensor ``[B, *S]``, or a tuple or list whose first element is one. With ``num_classes`` it is
-    ``(x [B, *S], label [B])`` and F takes the label as its third argument. Label ``num_classes`` is the null class: it
-    replaces dropped labels in training and stands for ``label=None`` afterwards.
+    ``(x [B, *S], label [B])``, and the label is the third argument of F. Label ``num_classes`` is the null class: it
+    replaces dropped labels in training, and ``label=None`` when sampling.
 
     The network receives its input in the dtype of its own parameters; coefficients, noise levels and loss are computed in
     single precision or better. The Trainer's ``precision`` may therefore be 32-true, bf16-mixed, bf16-true or 64-true.

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.diffusion import Adapter
-from spectral_lightning.diffusion.adapters.conventions import PRESETS
+from spectral_lightning.diffusion.adapters.conventions import CONVENTIONS
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES
 from spectral_lightning.diffusion.weights import Weights
 from spectral_lightning.spectra import Basis, SpectralHistory
@@ -322,7 +322,7 @@ def _first_rank() -> bool:
 
 def _from_here(denoiser: DenoiserChoice | None, network: nn.Module) -> DenoiserChoice | None:
     """Shorten a convention's attribute paths, which lead from a module to its network, if this is the network itself."""
-    if isinstance(denoiser, str) and denoiser in PRESETS:
+    if isinstance(denoiser, str) and denoiser in CONVENTIONS:
         denoiser = Adapter(denoiser)
     if not isinstance(denoiser, Adapter):
         return denoiser

@@ -17,7 +17,7 @@ from spectral_lightning.diffusion.weights import Weights
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import Basis, BasisRecipe
 from spectral_lightning.spectra.reading import DataSource
-from spectral_lightning.tracking.timing.schedule import Schedule
+from spectral_lightning.tracking.timing.schedule import PER_DECADE, Schedule
 
 __all__ = [
     "PRESETS",
@@ -70,7 +70,7 @@ class Preset:
 
 PRESETS = {
     "economy": Preset(evaluations=6, bias=0.06, least=64, most=256, per_decade=4),
-    "standard": Preset(evaluations=8, bias=0.03, least=128, most=512, per_decade=6),
+    "standard": Preset(evaluations=8, bias=0.03, least=128, most=512, per_decade=PER_DECADE),
     "full": Preset(evaluations=12, bias=0.01, least=512, most=2048, per_decade=10),
 }
 

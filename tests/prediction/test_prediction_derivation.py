@@ -7,7 +7,7 @@ from torch import nn
 
 from spectral_lightning.diffusion import Adapter
 from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
-from spectral_lightning.diffusion.adapters.conventions import PRESETS
+from spectral_lightning.diffusion.adapters.conventions import CONVENTIONS as NAMED_CONVENTIONS
 from spectral_lightning.prediction import derived_preconditioning
 from spectral_lightning.spectra import PCABasis
 
@@ -68,7 +68,7 @@ def test_the_derived_coefficients_are_those_of_the_adapters_denoiser(name):
 
 
 def test_every_convention_is_derived():
-    assert {*NAMED, "affine", "edm", "posterior"} == set(PRESETS)
+    assert {*NAMED, "affine", "edm", "posterior"} == set(NAMED_CONVENTIONS)
 
 
 @pytest.mark.parametrize("own", [0.3, None])

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import one_of, positive, positive_integer
-from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, PRESETS, TIMES
+from spectral_lightning.diffusion.adapters.conventions import CONVENTIONS, PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
 
 __all__ = ["Adapter", "attribute_at", "object_at"]
@@ -121,8 +121,8 @@ class Adapter:
     num_train_steps: int = 1000
 
     def __post_init__(self) -> None:
-        one_of("convention", self.convention, PRESETS)
-        for name, value in {**_DEFAULTS, **PRESETS[self.convention]}.items():
+        one_of("convention", self.convention, CONVENTIONS)
+        for name, value in {**_DEFAULTS, **CONVENTIONS[self.convention]}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         one_of("prediction", self.prediction, PREDICTIONS)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_lightning.diffusion.adapters.adapter import Adapter, attribute_at, object_at
-from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, PRESETS, TIMES
+from spectral_lightning.diffusion.adapters.conventions import CONVENTIONS, PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
 from spectral_lightning.diffusion.denoiser import Denoiser, SupportsDenoise
 from spectral_lightning.sampling import Sampler
@@ -261,17 +261,17 @@ def resolve_denoiser(module: nn.Module, denoiser: Denoiser | Adapter | str | Non
         f"{problem} Give the module a method `denoise(z, sigma)` that predicts the clean data from z = x0 + sigma eps, "
         "z [B, *S], sigma [B]; or pass `denoiser=`: such a callable, the import path of a function (module, z, sigma), "
         "an Adapter, or the name of a convention with the attribute path of the network, such as "
-        f"'diffusers-epsilon:unet' ({', '.join(PRESETS)})."
+        f"'diffusers-epsilon:unet' ({', '.join(CONVENTIONS)})."
     )
 
 
 def _named(module: nn.Module, name: str) -> tuple[Denoiser, str]:
     convention, _, network = name.partition(":")
-    if convention in PRESETS:
+    if convention in CONVENTIONS:
         return resolve_denoiser(module, Adapter(convention, network or None))
     if "." not in name and ":" not in name:
         raise ValueError(
-            f"`denoiser` must be one of {', '.join(PRESETS)}, or importable as 'package.module:function', got {name!r}."
+            f"`denoiser` must be one of {', '.join(CONVENTIONS)}, or importable as 'package.module:function', got {name!r}."
         )
     found = object_at(name, "denoiser")
     if isinstance(found, Adapter):

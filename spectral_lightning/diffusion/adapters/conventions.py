@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spectral_lightning.theory import Preconditioning
 
-__all__ = ["PATHS", "PREDICTIONS", "PRESETS", "TIMES", "Coefficients"]
+__all__ = ["CONVENTIONS", "PATHS", "PREDICTIONS", "TIMES", "Coefficients"]
 
 Coefficients = Callable[[Any, Any, float], tuple[Any, Any]]
 """``(sigma, a, sigma_data) -> (skip, out)``."""
@@ -64,7 +64,7 @@ def _preset(
 _DIFFUSERS: Mapping[str, Any] = {"schedule": "noise_scheduler", "output": "sample"}
 _DDPM: Mapping[str, Any] = {"schedule": "diffusion", "self_conditioning": "none"}
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
+CONVENTIONS: Mapping[str, Mapping[str, Any]] = {
     "affine": {},
     "edm": _preset("net", "x0", "sigma", "variance-exploding"),
     "edm-backbone": _preset("net", "edm", "log-sigma/4", "edm"),

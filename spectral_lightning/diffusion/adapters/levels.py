@@ -117,9 +117,8 @@ class LevelGrid:
             raise ValueError(f"`num_steps` must be at most {total}, the size of the network's grid, got {count!r}.")
         nearest = np.abs(np.log(self.levels.numpy())[:, None] - np.log(wanted)[::-1]).argmin(0)
         rank = np.arange(count)
-        apart = (
-            np.maximum.accumulate(nearest - rank) + rank
-        )  # strictly rising even where `wanted` is denser than the grid
+        # Strictly rising even where `wanted` is denser than the grid.
+        apart = np.maximum.accumulate(nearest - rank) + rank
         chosen = np.minimum(apart, total - count + rank)
         return tuple(self.levels[torch.from_numpy(chosen)].flip(0).tolist())
 

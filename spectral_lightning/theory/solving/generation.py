@@ -117,21 +117,17 @@ def tuned_sampler(
         raise ValueError("`variance` must hold a mode with variance, got none.")
     mean, spread = lam.mean(), np.quantile(lam, np.linspace(0, 1, min(len(lam), _QUANTILES)))
     modes, centre = np.append(spread, mean * np.geomspace(0.1, 10, 13)), slice(len(spread), None)
-    best = math.inf, Sampler("adams", num_steps, sigma_max=sigma_max, scale=2 * float(mean) ** 0.5)
+    least, best = math.inf, Sampler("adams", num_steps, sigma_max=sigma_max)
     for steps in [num_steps, *(n for n in _STEPS if num_steps < n <= most)]:
         for scale, grading in product(float(mean) ** 0.5 * np.geomspace(0.6, 4, 9), (1.0, 1.25, 1.375, 1.5, 1.75)):
             one = Sampler("adams", steps, sigma_max=sigma_max, scale=float(scale), grading=grading)
             bias = np.abs(sampler_bias(modes, one))
-            best = min(
-                best, (float(max(bias[centre].max(), np.sqrt(np.mean(bias[: len(spread)] ** 2)) / 2)), one), key=_first
-            )
-        if best[0] <= tolerance:
+            largest = max(bias[centre].max(), np.sqrt(np.mean(bias[: len(spread)] ** 2)) / 2)
+            if largest < least:
+                least, best = float(largest), one
+        if least <= tolerance:
             break
-    return best[1]
-
-
-def _first(pair: tuple[float, Sampler]) -> float:
-    return pair[0]
+    return best
 
 
 def flow_propagator(affine: Affine, sigma_min: float, sigma_max: float, nodes: int = 200) -> Field:

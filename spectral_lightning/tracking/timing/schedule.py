@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from spectral_lightning.arguments import positive, positive_integer
 
-__all__ = ["Schedule"]
+__all__ = ["PER_DECADE", "Schedule"]
+
+PER_DECADE = 6
+"""Measurements per factor of ten in steps, by default."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Schedule:
     @property
     def density(self) -> int:
         """Measurements per factor of ten."""
-        return self.per_decade or 6
+        return self.per_decade or PER_DECADE
 
     def floor(self, step: int) -> int:
         """Largest grid step up to ``step``; 0 before the first."""
