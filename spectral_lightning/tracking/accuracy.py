@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spectral_lightning.diffusion import Denoiser
-from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import ModeStatistics, SpectralProbe
+from spectral_lightning.spectra import ModeStatistics, SpectralHistory, SpectralProbe
 from spectral_lightning.spectra.measurement.scatter import Scatter
+from spectral_lightning.theory.solving.generation import sampler_bias
 from spectral_lightning.tracking.first_look import is_due
 
-__all__ = ["Accuracy"]
+__all__ = ["Accuracy", "expected_error", "linear_bias"]
 
 _FINE, _FEW = 24, 64  # evaluations of the comparison, latents
 
 
 class Accuracy:
-    """Repeats a measurement now and then: at steps 0, 100, 1000, ... and at the end.
+    """Repeats a measurement now and then: at steps 0, 100, 1000, ... and at an end that is not on the schedule.
 
     With fewer than two complete blocks of latents, it measures again with independent latents, and their
     :class:`~spectral_lightning.spectra.measurement.scatter.Scatter` is the standard error of all later rows.
 
-    If the sampler is an Adams one of its own levels with fewer than 24 evaluations, it compares that sampler with one of 24
-    evaluations on the same latents, at most 64: the log of the ratio of the variances estimates the bias on the network.
+    An Adams sampler on its own levels with fewer than 24 evaluations is compared with one of 24 on the same latents, at most
+    64: the log of the ratio of the two variances estimates the sampler's bias on the network.
 
     Args:
         probe: the measurement.
@@ -37,18 +37,17 @@ class Accuracy:
         self.scatter = Scatter()
         self.again: SpectralProbe | None = None
         self.pair: tuple[SpectralProbe, ...] = ()
-        latents, sampler = probe.latents, probe.sampler
-
-        def like(count: int, part: int, **changes: Any) -> SpectralProbe:
-            changed: Sampler | Literal["given"] = "given" if sampler is None else replace(sampler, **changes)
-            settings = (count, latents.kind, latents.seed, probe.sample_batch_size, probe.ranks, part)
-            return SpectralProbe(probe.basis, changed, *settings)
-
-        if latents.kind == "orthogonal" and not probe.error_from_blocks:
-            self.again = like(latents.count, 1)
+        sampler = probe.sampler
+        if probe.latents.kind == "orthogonal" and not probe.error_from_blocks:
+            self.again = probe.like(part=1)
         if sampler is not None and sampler.solver == "adams" and sampler.grid is None and sampler.num_steps < _FINE:
-            few = min(_FEW, latents.count)
-            self.pair = like(few, 2), like(few, 2, num_steps=_FINE)
+            coarse = probe.like(num_samples=min(_FEW, probe.latents.count), part=2)
+            self.pair = coarse, coarse.like(sampler=replace(sampler, num_steps=_FINE))
+
+    @property
+    def probes(self) -> list[SpectralProbe]:
+        """All repetitions."""
+        return [*([] if self.again is None else [self.again]), *self.pair]
 
     @staticmethod
     def due(last: int, step: int, final: bool) -> bool:
@@ -60,21 +59,14 @@ class Accuracy:
         """How the standard error is found; None if blocks of latents give it."""
         if self.again is None:
             return None
-        return "repeated measurements at steps 0, 100, 1000, ... and the last, pooled over 17 modes"
-
-    def sums(
-        self, denoiser: Denoiser, device: torch.device, dtype: torch.dtype, condition: Tensor | None
-    ) -> list[ModeStatistics]:
-        """This rank's sums over the repetitions; no rank waits for another."""
-        probes = [*([] if self.again is None else [self.again]), *self.pair]
-        return [probe.sums(probe.generate(denoiser, device, dtype, condition)) for probe in probes]
+        return "repeated measurements at steps 0, 100, 1000, ... and an unscheduled last one, pooled over 17 modes"
 
     def fields(self, variance: Tensor, sums: list[ModeStatistics]) -> dict[str, Any]:
         """The fields of a row that hold errors.
 
         Args:
             variance: measured along each mode.
-            sums: of all ranks, from :meth:`sums`; empty where the measurement was not repeated.
+            sums: of all ranks, one for each of :attr:`probes`; empty where the measurement was not repeated.
         """
         found, rest = {}, list(sums)
         if self.again is not None:
@@ -90,3 +82,22 @@ class Accuracy:
                 bias = (coarse / fine).log()
             found["sampler_bias"] = np.asarray(bias)
         return found
+
+
+def expected_error(history: SpectralHistory) -> float:
+    """Median over the modes of the relative standard error of the first row; NaN without one."""
+    if not len(history):
+        return math.nan
+    row = history.row(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = row["standard_error"] / row["variance"]
+    found = relative[np.isfinite(relative)]
+    return float(np.median(found)) if len(found) else math.nan
+
+
+def linear_bias(probe: SpectralProbe) -> float:
+    """Root mean square over the modes of the sampler's bias on a linear denoiser, in log variance; 0 without a sampler."""
+    variance = probe.basis.data.variance.numpy()
+    if probe.sampler is None:
+        return 0.0
+    return float(np.sqrt(np.mean(sampler_bias(variance[variance > 0], probe.sampler) ** 2)))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -26,8 +24,7 @@ from spectral_lightning.spectra import (
     chosen_recipe,
     current_ranks,
 )
-from spectral_lightning.theory.solving.generation import sampler_bias
-from spectral_lightning.tracking.accuracy import Accuracy
+from spectral_lightning.tracking.accuracy import Accuracy, expected_error, linear_bias
 from spectral_lightning.tracking.errors import Errors, together
 from spectral_lightning.tracking.first_look import check, check_again, check_gain
 from spectral_lightning.tracking.model import MeasuredModel
@@ -123,7 +120,7 @@ class Session:
         self._followed = False
         self.started = False
         """Whether :meth:`start` got as far as the first measurement."""
-        self._generated: tuple[int, list[GeneratedSamples]] | None = None
+        self._generated: tuple[int, dict[Hashable, GeneratedSamples]] | None = None
 
     # What observers and clients read.
 
@@ -180,16 +177,7 @@ class Session:
 
     def gain_along(self, basis: Basis) -> Tensor:
         """Current gain of the denoiser along the modes of another basis, ``[level, mode]``. Every rank must call it."""
-        probe, latents = self.probe, self.probe.latents
-        other = SpectralProbe(
-            basis,
-            probe.sampler or "given",
-            latents.count,
-            latents.kind,
-            latents.seed,
-            probe.sample_batch_size,
-            probe.ranks,
-        )
+        other = self.probe.like(basis)
         with self.cost.of("sampling"), self.model.held(self.training.module) as denoiser:
             return other.gain(denoiser, self.training.device, self._dtype, self.settings.sampling.condition)
 
@@ -285,23 +273,24 @@ class Session:
         known: dict[str, Any] = {"seconds": self.cost.training, "final": final}
         if self.knows_rates:
             known["cumulative_learning_rate"] = self._rates or 0.0
+        made: dict[Hashable, GeneratedSamples] = {}
         with deferred_signals():
             with self.cost.of("sampling"):
                 with self.errors.attempt(probe.ranks, step) as attempt, self.model.held(training.module) as denoiser:
-                    samples = self._shared(step)
-                    for label in self.labels if samples is None else ():
-                        condition = self.model.condition(label)
-                        one = probe.generate(denoiser, training.device, self._dtype, condition)
-                        samples = [*(samples or ()), one]
-                    sums = self._sums(samples or [])
-                    repeated = self._repeated(denoiser, step, final)
+                    for label in self.labels:
+                        key = self._key(probe, label)
+                        made[key] = self._shared(step, key) or probe.generate(
+                            denoiser, training.device, self._dtype, self.model.condition(label)
+                        )
+                    sums = self._sums(list(made.values()))
+                    repeated = self._repeated(denoiser, step, final, made)
                     gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
                     if not any(int(part.non_finite) for part in sums):  # NaN and infinity reveal no convention
                         check_again(partial(self._look, denoiser), self.last_step, step, probe.ranks.rank == 0, final)
                 if attempt.failed:
                     return
                 # Kept until the next measurement, for sessions that measure after this one.
-                self._generated = (step, samples or []) if self._followed else None
+                self._generated = (step, made) if self._followed else None
                 row = self._row(sums, gain_sums, repeated, step, known)
             self.measured.append(**row)
             self.cost.count += 1
@@ -326,17 +315,29 @@ class Session:
         gains = len(sampler.levels) if self.settings.sampling.track_gain else 0
         return count * (len(self.labels) * sampler.evaluations + gains)
 
-    def _shared(self, step: int) -> list[GeneratedSamples] | None:
-        """Samples that an earlier session made at this step, if this session would draw the same ones."""
-        for other in self._earlier:
-            made = other._generated
-            if made is not None and made[0] == step and other._sampling_key == self._sampling_key:
-                return made[1]
-        return None
+    def _key(self, probe: SpectralProbe, label: int | None = None) -> Hashable:
+        """Equal for the same samples of the same denoiser."""
+        return probe.sampling_key, label, self.model.key
 
-    @property
-    def _sampling_key(self) -> tuple[Any, ...]:
-        return self.probe.sampling_key, tuple(self.labels), self.model.key
+    def _shared(self, step: int, key: Hashable) -> GeneratedSamples | None:
+        """The samples of this key that an earlier session made at this step, if any."""
+        made = [m for m in (other._generated for other in self._earlier) if m is not None and m[0] == step]
+        return next((samples[key] for _, samples in made if key in samples), None)
+
+    def _repeated(
+        self, denoiser: Denoiser, step: int, final: bool, made: dict[Hashable, GeneratedSamples]
+    ) -> list[ModeStatistics]:
+        """This rank's sums over repetitions of the measurement, where one is due; their samples are put into ``made``."""
+        if self._accuracy is None or not self._accuracy.due(self.last_step, step, final):
+            return []
+        sums = []
+        for probe in self._accuracy.probes:
+            key, condition = self._key(probe), self.model.condition(None)
+            made[key] = self._shared(step, key) or probe.generate(
+                denoiser, self.training.device, self._dtype, condition
+            )
+            sums.append(probe.sums(made[key]))
+        return sums
 
     def _sums(self, samples: list[GeneratedSamples]) -> list[ModeStatistics]:
         """This rank's sums over its samples, in total or per group."""
@@ -349,12 +350,6 @@ class Session:
         if condition is None and labels and self.model.needs_label:
             condition = torch.tensor(labels)
         return self.probe.gain_sums(self.model.denoiser, self.training.device, self._dtype, condition)
-
-    def _repeated(self, denoiser: Denoiser, step: int, final: bool) -> list[ModeStatistics]:
-        """This rank's sums over repetitions of the measurement, where one is due."""
-        if self._accuracy is None or not self._accuracy.due(self.last_step, step, final):
-            return []
-        return self._accuracy.sums(denoiser, self.training.device, self._dtype, self.settings.sampling.condition)
 
     def _row(
         self,
@@ -471,9 +466,9 @@ class Session:
         probe, cost, files = self.probe, self.cost, self.results.files
         conditional = self.groups is not None and self.groups.classify is None
         classes = f" for each of {len(self.labels)} classes" if conditional else ""
-        sampler, error = "sampled by the function", self._expected_error()
+        sampler, error = "sampled by the function", expected_error(self.measured)
         if probe.sampler is not None:
-            sampler = f"{probe.sampler.describe()}, bias {self._linear_bias():.1%} on a linear denoiser"
+            sampler = f"{probe.sampler.describe()}, bias {linear_bias(probe):.1%} on a linear denoiser"
         end = self.training.last_step()
         more = "" if end is None else f", {self.schedule.count(0, end)} times in {end} steps"
         self._say(
@@ -482,23 +477,6 @@ class Session:
             f"({self.evaluations} evaluations, standard error {error:.1%}), {self.schedule.per_decade} per factor of ten in "
             f"steps{more}. Results: {'not written' if files is None else files.path}"
         )
-
-    def _expected_error(self) -> float:
-        """Median over the modes of the relative standard error of the first row; NaN without one."""
-        if not len(self.measured):
-            return math.nan
-        row = self.measured.row(0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = row["standard_error"] / row["variance"]
-        found = relative[np.isfinite(relative)]
-        return float(np.median(found)) if len(found) else math.nan
-
-    def _linear_bias(self) -> float:
-        """Root mean square over the modes of the sampler's bias on a linear denoiser, in log variance."""
-        variance, sampler = self.basis.data.variance.numpy(), self.probe.sampler
-        if sampler is None:
-            return 0.0
-        return float(np.sqrt(np.mean(sampler_bias(variance[variance > 0], sampler) ** 2)))
 
     def _say(self, text: str) -> None:
         self.training.say(f"{self.training.client}: {text}")

@@ -8,7 +8,14 @@ from spectral_lightning.callbacks import AnalyticOverlay
 from spectral_lightning.datamodules import GaussianFieldDataModule
 from spectral_lightning.models import FullWidthConvDenoiser, LinearDenoiser, LocalConvDenoiser
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import Eigenmodes, FourierModes, PatchComponents, PCABasis, SpectralHistory
+from spectral_lightning.spectra import (
+    Eigenmodes,
+    FourierModes,
+    PatchComponents,
+    PCABasis,
+    SpectralHistory,
+    SpectralProbe,
+)
 from spectral_lightning.theory import FullWidthConvolution, NonCenteredOneLayer, Objective, OneLayer, Preconditioning
 from tests.support.tiny_training import OwnModule, fit, tracker
 
@@ -109,6 +116,19 @@ def test_trackers_sample_once_if_they_sample_alike_and_measure_what_each_would_a
         max_steps=1,
     )
     np.testing.assert_array_equal(found[1].history.variance, fresh.history.variance)
+
+
+def test_trackers_share_the_repetitions_for_their_errors_too(tmp_path, monkeypatch):
+    calls, generate = [], SpectralProbe.generate
+    monkeypatch.setattr(SpectralProbe, "generate", lambda self, *rest: calls.append(self) or generate(self, *rest))
+    counts = []
+    for names in (["pca"], ["pca", "fourier", "patch"]):
+        calls.clear()
+        found = [tracker(name=n, basis=BASES[n], sampler=None) for n in names]
+        fit(tmp_path / "-".join(names), found, OwnModule(), max_steps=5)
+        counts.append(len(calls))
+        assert all("repeated" in own.history.metadata["standard_error"] for own in found)
+    assert counts[0] == counts[1] == 4 + 1 + 2  # rows; at step 0 again, and a pair of samplers
 
 
 def test_a_theory_given_for_a_network_starts_from_the_gain_measured_in_its_own_modes(tmp_path):

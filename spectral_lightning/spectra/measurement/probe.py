@@ -119,6 +119,26 @@ class SpectralProbe:
             if basis.data is not basis:
                 self.fixed_point = (overlap(basis, basis.data) @ torch.from_numpy(self.fixed_point)).numpy()
 
+    def like(
+        self,
+        basis: Basis | None = None,
+        sampler: Sampler | None = None,
+        num_samples: int | None = None,
+        part: int | None = None,
+    ) -> SpectralProbe:
+        """A probe with these settings but for those given."""
+        latents = self.latents
+        return SpectralProbe(
+            basis or self.basis,
+            sampler or self.sampler or "given",
+            num_samples or latents.count,
+            latents.kind,
+            latents.seed,
+            self.sample_batch_size,
+            self.ranks,
+            latents.part if part is None else part,
+        )
+
     def history(
         self, initial_gain: Any = None, extra: Mapping[str, Any] | None = None, **metadata: Any
     ) -> SpectralHistory:
