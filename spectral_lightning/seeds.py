@@ -1,4 +1,4 @@
-"""Generators in domains: what a measurement draws never meets the data or the training, whatever the user's seeds."""
+"""Generators in domains: no two draws of this package meet each other or the training, whatever the user's seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["Domain", "numpy_generator", "torch_generator"]
 
-Domain = Literal["latents", "check", "reading"]
+Domain = Literal["latents", "check", "reading", "spectrum", "rotation", "means", "train", "val", "split"]
 """What is drawn."""
 
 

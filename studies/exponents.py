@@ -208,7 +208,7 @@ def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:
 
 def exponent(results: Results, gaussian: Results) -> dict[str, Any]:
     """Results of the steps from the linear network to the MLP."""
-    stored = {**results, "mlp": gaussian["d128_seed0"]}
+    stored = {**results, "mlp": gaussian["d128_seed0/heun"]}
     tables = {key: _table(theory, stored[key].history) for key, theory in _theories().items()}
     by = {}
     for criterion in CRITERIA:

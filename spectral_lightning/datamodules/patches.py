@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from spectral_lightning.arguments import fraction, one_of, positive_integer
 from spectral_lightning.datamodules.pixels import PixelScale, image_files, image_size, package_folder, read_image
 from spectral_lightning.datamodules.rows import Rows, RowsDataModule
 from spectral_lightning.datamodules.spectrum_edit import SpectrumEdit
+from spectral_lightning.seeds import numpy_generator
 
 __all__ = ["COLOR_PHOTOGRAPHS", "PHOTOGRAPHS", "PatchDataModule", "PatchRegions", "shipped_photographs"]
 
@@ -61,7 +62,7 @@ class PatchRegions:
 
     Example:
         >>> regions = PatchRegions(size=4, stride=4, cell=8, guard=0, val_fraction=0.25)
-        >>> train, val = regions.split(16, 16, torch.Generator().manual_seed(0))
+        >>> train, val = regions.split(16, 16, np.random.default_rng(0))
         >>> len(train), len(val)
         (12, 4)
     """
@@ -79,7 +80,7 @@ class PatchRegions:
         positive_integer("guard", self.guard, minimum=0)
         fraction("val_fraction", self.val_fraction, zero=True)
 
-    def split(self, height: int, width: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    def split(self, height: int, width: int, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Upper left corners (row, column) of the training and of the validation windows, ``[n, 2]`` each.
 
         Raises:
@@ -99,7 +100,7 @@ class PatchRegions:
             )
         return train, val
 
-    def _val_region(self, height: int, width: int, generator: Generator) -> Tensor:
+    def _val_region(self, height: int, width: int, generator: np.random.Generator) -> Tensor:
         """1 in the validation cells and 0 elsewhere, ``[1, height, width]``."""
         region = torch.zeros(1, height, width)
         if not self.val_fraction:
@@ -107,7 +108,7 @@ class PatchRegions:
         # A last cell narrower than the others could hold no window, so the remainder is distributed over all cells.
         rows, columns = (np.linspace(0, n, max(n // self.cell, 1) + 1).astype(int) for n in (height, width))
         count = (len(rows) - 1) * (len(columns) - 1)
-        chosen = torch.randperm(count, generator=generator)[: max(round(self.val_fraction * count), 1)]
+        chosen = generator.permutation(count)[: max(round(self.val_fraction * count), 1)]
         for k in chosen.tolist():
             i, j = divmod(k, len(columns) - 1)
             region[:, rows[i] : rows[i + 1], columns[j] : columns[j + 1]] = 1
@@ -224,7 +225,7 @@ class PatchDataModule(RowsDataModule):
         A row is the photograph, and the row and column of the upper left corner, ``[n, 3]``; their order is random, so that
         the first n of them represent the whole.
         """
-        generator = Generator().manual_seed(self.seed)
+        generator = numpy_generator("split", self.seed)
         found: list[tuple[Tensor, Tensor]] = []
         for k, path in enumerate(paths):
             try:
@@ -235,7 +236,7 @@ class PatchDataModule(RowsDataModule):
         joined = [torch.cat(kind) for kind in zip(*found, strict=True)]
         share = 1.0 if self.max_patches is None else min(1.0, self.max_patches / len(joined[0]))
         counts = [max(round(share * len(windows)), 1) if len(windows) else 0 for windows in joined]
-        orders = [torch.randperm(len(windows), generator=generator) for windows in joined]
+        orders = [torch.from_numpy(generator.permutation(len(windows))) for windows in joined]
         return [windows[order[:n]] for windows, order, n in zip(joined, orders, counts, strict=True)]
 
     def _read(self, paths: list[Path], windows: Tensor) -> Tensor:

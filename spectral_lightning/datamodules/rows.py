@@ -6,14 +6,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from spectral_lightning.arguments import positive_integer
+from spectral_lightning.seeds import Domain, numpy_generator
 from spectral_lightning.spectra import SpectralMoments
 
 __all__ = ["CHUNK", "DrawnDataModule", "Reader", "Rows", "RowsDataModule"]
@@ -214,9 +216,6 @@ class DrawnDataModule(RowsDataModule):
         ValueError: for an argument out of range, or fewer training samples than one batch.
     """
 
-    streams: ClassVar[tuple[str, ...]] = ("train", "val")
-    """One stream of random numbers per use, so that the population does not depend on the number of samples."""
-
     def __init__(
         self,
         num_samples: int = 10_000,
@@ -242,11 +241,12 @@ class DrawnDataModule(RowsDataModule):
         """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64, known without drawing a sample."""
 
     @abstractmethod
-    def _draw(self, stream: str, count: int) -> Rows:
+    def _draw(self, stream: Literal["train", "val"], count: int) -> Rows:
         """``count`` samples of the set ``"train"`` or ``"val"``."""
 
-    def _generator(self, stream: str) -> Generator:
-        return Generator().manual_seed(len(self.streams) * self.seed + self.streams.index(stream))
+    def _generator(self, domain: Domain) -> np.random.Generator:
+        """One stream of random numbers per use, so that the population does not depend on the number of samples."""
+        return numpy_generator(domain, self.seed)
 
     def _check_full_rank(self, smallest: Callable[[int], int] = lambda count: count) -> None:
         """Refuse sets too small for exact moments; ``smallest`` maps a number of samples to the size of the smallest class."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spectral_lightning.arguments import fraction, one_of, positive_integer
@@ -17,6 +17,7 @@ from spectral_lightning.datamodules.images.sources import ImageSource
 from spectral_lightning.datamodules.pixels import Framing, PixelScale
 from spectral_lightning.datamodules.rows import CHUNK, Rows, RowsDataModule
 from spectral_lightning.datamodules.spectrum_edit import SpectrumEdit
+from spectral_lightning.seeds import numpy_generator
 
 __all__ = ["ImageDataModule"]
 
@@ -192,13 +193,13 @@ class ImageDataModule(RowsDataModule):
                 f"`labels`, `classes` and `class_fraction` must be left out for images without classes, got "
                 f"{self.source.dataset!r}. CelebA has classes by its `attribute`, a folder by a subfolder per class."
             )
-        generator = Generator().manual_seed(self.seed)
-        order = torch.randperm(len(whole.labels), generator=generator)
+        generator = numpy_generator("split", self.seed)
+        order = torch.from_numpy(generator.permutation(len(whole.labels)))
         share = self.val_fraction if self.val_fraction is not None else _VAL_FRACTION if other is None else 0.0
         cut = max(round(share * len(order)), 1) if share else 0
         train, val = self.choice.select(whole, order[cut:]), self.choice.select(whole, order[:cut])
         if other is not None and self.val_fraction is None:
-            val = self.choice.select(other, torch.randperm(len(other.labels), generator=generator))
+            val = self.choice.select(other, torch.from_numpy(generator.permutation(len(other.labels))))
         if self.max_samples is not None and self.max_samples < len(train):
             val = val.first(max(round(self.max_samples / len(train) * len(val)), 1))
             train = train.first(self.max_samples)

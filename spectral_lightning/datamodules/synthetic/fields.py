@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property, reduce
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -143,8 +143,8 @@ class GaussianFieldDataModule(DrawnDataModule):
         variance = torch.tensordot(channels.clamp_min(0), self._variances(frequencies), dims=0)  # [C, *size]
         return [modes.contiguous(), *vectors], variance
 
-    def _draw(self, stream: str, count: int) -> Rows:
-        z = torch.randn(count, self.dim, generator=self._generator(stream), dtype=torch.float64)
+    def _draw(self, stream: Literal["train", "val"], count: int) -> Rows:
+        z = torch.from_numpy(self._generator(stream).standard_normal((count, self.dim)))
         if self.exact_moments and count:
             z = whiten(z)
         axes, variance = self._modes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -54,8 +54,6 @@ class GaussianDataModule(DrawnDataModule):
         torch.Size([10, 3])
     """
 
-    streams: ClassVar[tuple[str, ...]] = ("spectrum", "rotation", "train", "val")
-
     def __init__(
         self,
         dim: int,
@@ -93,6 +91,6 @@ class GaussianDataModule(DrawnDataModule):
         """Mean ``[d]`` and covariance ``[d, d]`` of the population, float64, known without drawing a sample."""
         return self.population.moments
 
-    def _draw(self, stream: str, count: int) -> Rows:
+    def _draw(self, stream: Literal["train", "val"], count: int) -> Rows:
         samples = self.population.sample(count, self._generator(stream), exact_moments=self.exact_moments)
         return Rows(samples.float())

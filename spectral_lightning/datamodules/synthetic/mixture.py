@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from spectral_lightning.arguments import non_negative, one_of, positive, positive_integer
 from spectral_lightning.datamodules.rows import DrawnDataModule, Rows
@@ -61,8 +62,6 @@ class MixtureDataModule(DrawnDataModule):
         >>> bool((data.classify(data.train_rows.data) == data.train_rows.labels).double().mean() > 0.9)
         True
     """
-
-    streams: ClassVar[tuple[str, ...]] = ("spectrum", "rotation", "means", "train", "val")
 
     def __init__(
         self,
@@ -148,7 +147,7 @@ class MixtureDataModule(DrawnDataModule):
         means = self.separation / math.sqrt(2) * directions
         return means - self.weights @ means
 
-    def _draw(self, stream: str, count: int) -> Rows:
+    def _draw(self, stream: Literal["train", "val"], count: int) -> Rows:
         generator = self._generator(stream)
         labels = self._draw_labels(count, generator)
         samples = torch.empty(count, self.dim, dtype=torch.float64)
@@ -157,11 +156,11 @@ class MixtureDataModule(DrawnDataModule):
             samples[chosen] = population.sample(int(chosen.sum()), generator, exact_moments=self.exact_moments)
         return Rows(samples.float().reshape(count, *self.shape), labels if self.labels else None)
 
-    def _draw_labels(self, count: int, generator: Generator) -> Tensor:
+    def _draw_labels(self, count: int, generator: np.random.Generator) -> Tensor:
         if not self.stratified:
-            return torch.multinomial(self.weights, max(count, 1), replacement=True, generator=generator)[:count]
+            return torch.from_numpy(generator.choice(self.num_classes, count, p=self.weights.numpy()))
         labels = torch.arange(self.num_classes).repeat_interleave(_counts(self.weights, count))
-        return labels[torch.randperm(count, generator=generator)]
+        return labels[torch.from_numpy(generator.permutation(count))]
 
     def _checked_spectra(self, spectra: SpectrumChoice | Sequence[SpectrumChoice]) -> list[SpectrumChoice]:
         found = [spectra] * self.num_classes if isinstance(spectra, SpectrumChoice) else list(spectra)

@@ -11,8 +11,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from scipy.stats import ortho_group
+from torch import Tensor
 
 from spectral_lightning.arguments import non_negative, one_of, positive
 
@@ -44,10 +46,9 @@ def power_law_spectrum(dim: int, exponent: float) -> Tensor:
     return torch.arange(1, dim + 1, dtype=torch.float64).pow(-exponent)
 
 
-def haar_rotation(dim: int, generator: Generator) -> Tensor:
+def haar_rotation(dim: int, generator: np.random.Generator) -> Tensor:
     """An orthogonal matrix ``[dim, dim]`` drawn uniformly (Haar)."""
-    rotation: Tensor = torch.nn.init.orthogonal_(torch.empty(dim, dim, dtype=torch.float64), generator=generator)
-    return rotation
+    return torch.from_numpy(ortho_group.rvs(dim, random_state=generator))
 
 
 def whiten(samples: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class SpectrumChoice:
         ValueError: for an argument out of range.
 
     Example:
-        >>> SpectrumChoice("power_law", exponent=2.0, scale=4.0).variances(2, torch.Generator()).tolist()
+        >>> SpectrumChoice("power_law", exponent=2.0, scale=4.0).variances(2, np.random.default_rng(0)).tolist()
         [4.0, 1.0]
     """
 
@@ -114,13 +115,13 @@ class SpectrumChoice:
         if (values < 0).any() or not (values > 0).any():
             raise ValueError(f"`variance` must be zero or more and not all zero, got {self.variance!r}.")
 
-    def variances(self, dim: int, generator: Generator) -> Tensor:
+    def variances(self, dim: int, generator: np.random.Generator) -> Tensor:
         """The variances, ``[dim]``, float64; only ``"lognormal"`` draws from the generator."""
         if self.variance is not None:
             return self.scale * finite_numbers("variance", self.variance, dim)
         if self.spectrum == "power_law":
             return self.scale * power_law_spectrum(dim, self.exponent)
-        variance = torch.randn(dim, generator=generator, dtype=torch.float64).exp()
+        variance = torch.from_numpy(generator.standard_normal(dim)).exp()
         return self.scale * (variance / variance.mean()).sort(descending=True).values
 
 
@@ -159,7 +160,7 @@ class GaussianPopulation:
         """Mu ``[d]`` and Sigma ``[d, d]``."""
         return self.mean, self.covariance
 
-    def sample(self, count: int, generator: Generator, *, exact_moments: bool = False) -> Tensor:
+    def sample(self, count: int, generator: np.random.Generator, *, exact_moments: bool = False) -> Tensor:
         """Draw ``mu + U diag(sqrt(lambda)) z`` with standard normal z, ``[count, d]``.
 
         Args:
@@ -168,7 +169,7 @@ class GaussianPopulation:
             exact_moments: whether to whiten the z first, so that the mean of the samples is mu and their covariance
                 (with 1/n) Sigma, to rounding. The samples are then slightly dependent.
         """
-        z = torch.randn(count, len(self.mean), generator=generator, dtype=torch.float64)
+        z = torch.from_numpy(generator.standard_normal((count, len(self.mean))))
         if exact_moments and count:
             z = whiten(z)
         return self.mean + (z * self.variance.sqrt()) @ self.modes.T

@@ -16,7 +16,7 @@ from spectral_lightning.diffusion.adapters.bound import BoundDenoiser
 from spectral_lightning.diffusion.adapters.conventions import PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid
 from spectral_lightning.diffusion.denoiser import Denoiser
-from spectral_lightning.seeds import torch_generator
+from spectral_lightning.seeds import numpy_generator
 
 __all__ = ["self_check", "unexplained"]
 
@@ -68,7 +68,7 @@ def self_check(
     bound = denoiser if isinstance(denoiser, BoundDenoiser) else None
     low, high = (bound.sigma_min, bound.sigma_max) if bound is not None else (sigma_min, sigma_max)
     spread = (clean - clean.mean(0)).square().mean().sqrt().item()
-    noise = torch.randn(clean.shape, generator=torch_generator("check"), dtype=clean.dtype).to(clean.device)
+    noise = torch.from_numpy(numpy_generator("check").standard_normal(clean.shape)).to(clean)
     inner = [min(max(factor * spread, low), high) for factor in (0.3, 1.0, 3.0)]
     middle = [_nearest(bound.sigma_grid if bound is not None else levels, sigma) for sigma in inner]
     with torch.no_grad():
