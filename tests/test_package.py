@@ -1,5 +1,6 @@
 """What importing the package costs and offers, and the strictness about skips."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import spectral_lightning
+from spectral_lightning.cli.main import COMMANDS, help_text
 
 HEAVY = {"torch", "lightning", "pytorch_lightning", "torchmetrics", "matplotlib"}
 CONFTEST = Path(__file__).with_name("conftest.py")
@@ -45,6 +47,35 @@ def test_import_loads_no_more_than_needed(module, absent):
     assert not loaded & absent
 
 
+HELP = "from spectral_lightning.cli import main; main({!r})"
+
+
+@pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        (HELP.format(["--help"]), HEAVY | {"numpy", "scipy"}),
+        (HELP.format(["theory", "--help"]), HEAVY),
+        (HELP.format(["exponents", "--help"]), HEAVY),
+        (HELP.format(["summary", "--help"]), HEAVY),
+    ],
+)
+def test_commands_without_a_trainer_load_no_more_than_needed(command, absent):
+    report = (
+        "import atexit, sys; atexit.register(lambda: print(*{n.split('.')[0] for n in sys.modules}, file=sys.stderr))"
+    )
+    done = _python("-c", f"{report}\n{command}")
+    assert done.returncode == 0
+    assert "usage: spectral-lightning" in done.stdout
+    assert not set(done.stderr.split()) & absent
+
+
+def test_help_repeats_the_docstrings():
+    for name, (home, text) in COMMANDS.items():
+        module, _, function = home.partition(":")
+        assert getattr(importlib.import_module(module), function).__doc__.splitlines()[0] == text
+        assert name in help_text()
+
+
 @pytest.mark.parametrize("name", spectral_lightning.__all__)
 def test_public_name_resolves_lazily(name):
     value = getattr(spectral_lightning, name)
@@ -53,11 +84,11 @@ def test_public_name_resolves_lazily(name):
 
 
 def test_dir_lists_every_public_name():
-    assert set(dir(spectral_lightning)) == {*spectral_lightning.__all__, "__version__"}
+    assert set(dir(spectral_lightning)) == set(spectral_lightning.__all__)
 
 
 def test_unknown_attribute_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'SpectralTraker'"):
+    with pytest.raises(AttributeError, match="SpectralTraker"):
         spectral_lightning.SpectralTraker  # noqa: B018
 
 

@@ -6,24 +6,62 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "help_text", "main"]
 
 COMMANDS = {
-    "summary": "spectral_lightning.report.summary:summarise",
-    "theory": "spectral_lightning.report.theory.command:draw_theory",
-    "exponents": "spectral_lightning.report.theory.command:print_exponents",
-    "paper-figures": "spectral_lightning.report.theory.command:draw_paper_figures",
+    "summary": (
+        "spectral_lightning.report.summary:summarise",
+        "Print a run's summary table and the paths of its results.",
+    ),
+    "theory": (
+        "spectral_lightning.report.theory.command:draw_theory",
+        "Draw weights, generated variances and emergence times of a family, and print its table of exponents.",
+    ),
+    "exponents": (
+        "spectral_lightning.report.theory.command:print_exponents",
+        "Print how the exponent of emergence depends on the theory and the criterion, for the same data.",
+    ),
+    "paper-figures": (
+        "spectral_lightning.report.theory.command:draw_paper_figures",
+        "Draw the counterparts of figures 2, 5, 6, 7 and 8 of Wang & Pehlevan 2025, and two figures of propositions.",
+    ),
 }
-"""Subcommands that need no Trainer, with the functions they call. They do not import Lightning."""
+"""Subcommands that need no Trainer: the functions they call, and the first lines of their docstrings."""
+
+_TRAINING = {
+    "fit": "Train a LightningModule on a LightningDataModule, with callbacks.",
+    "validate": "Evaluate it on the validation set.",
+    "test": "Evaluate it on the test set.",
+    "predict": "Run it for predictions.",
+}
+
+
+def help_text() -> str:
+    """What ``spectral-lightning --help`` prints; it imports neither Lightning nor torch."""
+
+    def table(rows: dict[str, str]) -> str:
+        return "\n".join(f"  {name:<15}{text}" for name, text in rows.items())
+
+    return (
+        "usage: spectral-lightning COMMAND [options]\n\n"
+        "`spectral-lightning COMMAND --help` lists the options of a command.\n\n"
+        "Train, with classes and their arguments from YAML (--config FILE) and the command line:\n"
+        f"{table(_TRAINING)}\n\n"
+        "Read a run, or draw the theory:\n"
+        f"{table({name: text for name, (_, text) in COMMANDS.items()})}\n"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``spectral-lightning``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] in COMMANDS:
+    if given in ([], ["--help"], ["-h"]):
+        print(help_text(), end="")
+        return
+    if given[0] in COMMANDS:
         from jsonargparse import auto_cli  # noqa: PLC0415
 
-        home, _, name = COMMANDS[given[0]].partition(":")
+        home, _, name = COMMANDS[given[0]][0].partition(":")
         function = getattr(importlib.import_module(home), name)
         auto_cli(function, args=given[1:], prog=f"spectral-lightning {given[0]}")
         return

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningCLI
 
 # Imported so that their classes can be named without a path.
 import spectral_lightning.callbacks
 import spectral_lightning.datamodules
 import spectral_lightning.models  # noqa: F401
-from spectral_lightning.cli.main import COMMANDS
 
 __all__ = ["SpectralCLI", "train"]
 
 
 class SpectralCLI(LightningCLI):
     """Trains any LightningModule with any datamodule and callbacks, configured from YAML and the command line."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Describe the command and list the subcommands that need no Trainer."""
-        parser.description = (
-            "Train with any LightningModule and LightningDataModule, each class configurable from YAML and the command "
-            f"line. Further subcommands: {', '.join(COMMANDS)}."
-        )
 
 
 def train(arguments: list[str] | None) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import fraction, one_of, positive, positive_integer
-from spectral_lightning.theory import Preconditioning
+from spectral_lightning.theory import LogNormalDensity, Preconditioning
 
 __all__ = [
     "DDPMNoise",
@@ -94,8 +94,7 @@ class LogNormalNoise:
 
     def density(self, sigma: Any) -> Any:
         """Density of log sigma at ``sigma`` (a float or NumPy array), per natural logarithm."""
-        u = (np.log(sigma) - self.mean) / self.std
-        return np.exp(-(u**2) / 2) / (self.std * math.sqrt(2 * math.pi))
+        return LogNormalDensity(self.mean, self.std)(sigma)
 
 
 class UniformTimeNoise:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spectral_lightning.spectra.files import replacing
 
-__all__ = ["RunFiles", "free_directory", "latest_run"]
+__all__ = ["RunFiles", "free_directory", "latest_run", "write_csv"]
 
 
 class RunFiles:
@@ -91,3 +95,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_csv(path: Path, columns: Sequence[object], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table with the full precision of its numbers."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([float(cell) if isinstance(cell, np.floating) else cell for cell in row] for row in rows)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from spectral_lightning.spectra.bases.basis import NULL_SHARE
 from spectral_lightning.spectra.files import flush, read_arrays, replacing, write_arrays
 
-__all__ = ["FIELDS", "Field", "HistoryDirectory", "SpectralHistory"]
+__all__ = ["FIELDS", "NULL_SHARE", "Field", "HistoryDirectory", "SpectralHistory"]
+
+NULL_SHARE = 1e-10
+"""Modes with at most this share of the largest variance are null modes."""
 
 _FLUSH_SECONDS = 5.0
 FloatArray = NDArray[np.float64]
@@ -279,6 +280,8 @@ class SpectralHistory:
         """The whole history as tensors and one string, loadable with ``weights_only``."""
         arrays = self._arrays()
         header = str(arrays.pop("__header__"))
+        import torch  # noqa: PLC0415  # a history that is only read needs no torch
+
         return {"header": header, **{name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}}
 
     @classmethod

@@ -27,7 +27,7 @@ from spectral_lightning.theory.families.non_centered import NonCenteredOneLayer
 from spectral_lightning.theory.families.one_layer import OneLayer
 from spectral_lightning.theory.families.two_layer import SymmetricTwoLayer
 from spectral_lightning.theory.modewise import ModewiseDynamics
-from spectral_lightning.theory.objective import Objective
+from spectral_lightning.theory.objective import LogNormalDensity, Objective
 from spectral_lightning.theory.preconditioning import Preconditioning
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "GaussianField",
     "LearningDynamics",
     "LocalConvolution",
+    "LogNormalDensity",
     "ModewiseDynamics",
     "NonCenteredOneLayer",
     "Objective",

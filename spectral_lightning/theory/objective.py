@@ -13,9 +13,39 @@ from spectral_lightning.arguments import positive, positive_integer
 from spectral_lightning.theory.preconditioning import Preconditioning
 from spectral_lightning.theory.solving.growth import elapsed
 
-__all__ = ["Objective", "shown"]
+__all__ = ["LogNormalDensity", "Objective", "shown"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LogNormalDensity:
+    """Density of ln sigma, normal with ``mean`` and ``std``: EDM's training noise, as a ``noise_density``.
+
+    Reference: Karras et al. 2022, table 1 (P_mean, P_std).
+
+    Args:
+        mean: mean of ln sigma.
+        std: standard deviation of ln sigma.
+
+    Raises:
+        ValueError: if ``std`` is not above 0.
+
+    Example:
+        >>> f"{LogNormalDensity(mean=0.0, std=1.0)(1.0):.4f}"
+        '0.3989'
+    """
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self) -> None:
+        positive("std", self.std)
+
+    def __call__(self, sigma: Any) -> Any:
+        """Density per natural logarithm at ``sigma``, a float or NumPy array."""
+        u = (np.log(sigma) - self.mean) / self.std
+        return np.exp(-(u**2) / 2) / (self.std * np.sqrt(2 * np.pi))
 
 
 @dataclass(frozen=True, repr=False)

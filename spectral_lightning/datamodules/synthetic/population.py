@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.stats import ortho_group
 from torch import Tensor
 
 from spectral_lightning.arguments import non_negative, one_of, positive
@@ -48,7 +47,9 @@ def power_law_spectrum(dim: int, exponent: float) -> Tensor:
 
 def haar_rotation(dim: int, generator: np.random.Generator) -> Tensor:
     """An orthogonal matrix ``[dim, dim]`` drawn uniformly (Haar)."""
-    return torch.from_numpy(ortho_group.rvs(dim, random_state=generator))
+    q, r = np.linalg.qr(generator.standard_normal((dim, dim)))
+    # Without the signs of R's diagonal, Q is not Haar-distributed.
+    return torch.from_numpy(q * np.sign(np.diagonal(r)))
 
 
 def whiten(samples: Tensor) -> Tensor:

@@ -1,14 +1,19 @@
-"""The subcommands that draw the theory: ``theory``, ``exponents`` and ``paper-figures``."""
+"""The subcommands that draw the theory: ``theory``, ``exponents`` and ``paper-figures``.
+
+Matplotlib is imported once there is something to draw: help and tables do not wait for it.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from rich.console import Console
 
 from spectral_lightning.emergence import StaysWithin
+from spectral_lightning.report.files import write_csv
 from spectral_lightning.report.theory.curves import (
     WAYS,
     Criterion,
@@ -18,8 +23,6 @@ from spectral_lightning.report.theory.curves import (
     power_law,
 )
 from spectral_lightning.report.theory.exponents import Laws, exponent_laws, exponent_table
-from spectral_lightning.report.theory.figures import TheoryFigure, curves_figure, write_csv
-from spectral_lightning.report.theory.paper import FIGURES
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import LearningDynamics, OneLayer
 
@@ -81,11 +84,12 @@ def draw_theory(
     curves = TheoryCurves(solved, repr(family), sampler, slice(len(given)), weights)
     through = "exact flow" if sampler is None else sampler.describe()
     title = f"{type(family).__name__}, {through}"
-    figure = curves_figure([curves], title, asked, curves.label, num_times)
     console = Console()
     laws: Laws = {(criterion_name(c),): {way: curves.times(c).law(way) for way in WAYS} for c in asked}
     console.print(exponent_table(("criterion",), laws, f"{curves.label}, {through}", fit=True))
-    _save(out, "theory", figure, console)
+    from spectral_lightning.report.theory.figures import curves_figure  # noqa: PLC0415
+
+    _save(out, "theory", curves_figure([curves], title, asked, curves.label, num_times), console)
 
 
 def print_exponents(out: str | None = None) -> None:
@@ -123,6 +127,8 @@ def draw_paper_figures(out: str = "paper_figures", only: list[str] | None = None
     Raises:
         ValueError: for an unknown name.
     """
+    from spectral_lightning.report.theory.paper import FIGURES  # noqa: PLC0415
+
     names = list(FIGURES) if only is None else only
     unknown = [name for name in names if name not in FIGURES]
     if unknown:
@@ -131,7 +137,13 @@ def draw_paper_figures(out: str = "paper_figures", only: list[str] | None = None
         _save(out, name, FIGURES[name](), Console())
 
 
-def _save(out: str, name: str, drawn: TheoryFigure, console: Console) -> None:
+class _Drawn(Protocol):
+    """A :class:`~spectral_lightning.report.theory.figures.TheoryFigure`, whose import would take as long as all the rest."""
+
+    def save(self, directory: Path, name: str) -> list[Path]: ...
+
+
+def _save(out: str, name: str, drawn: _Drawn, console: Console) -> None:
     figure, *data = drawn.save(Path(out), name)
     console.print(f"Figure:  {figure}", soft_wrap=True, highlight=False)
     console.print(f"Data:    {', '.join(path.name for path in data)}", soft_wrap=True, highlight=False)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from spectral_lightning.diffusion import LogNormalNoise
 from spectral_lightning.emergence import PowerLaw
-from spectral_lightning.theory import Objective, OneLayer, Preconditioning, SymmetricTwoLayer
+from spectral_lightning.theory import LogNormalDensity, Objective, OneLayer, Preconditioning, SymmetricTwoLayer
 
 __all__ = ["Laws", "exponent_laws", "exponent_table"]
 
@@ -26,16 +25,16 @@ def exponent_laws() -> Laws:
     """
     variance = np.geomspace(1e-3, 1e2, 20)
     plain, edm = Objective(1.0), Objective(1.0, Preconditioning("edm", sigma_data=0.5))
-    drawn = LogNormalNoise(-1.2, 1.2)  # EDM's distribution of training noise levels
+    drawn = LogNormalDensity(-1.2, 1.2)  # EDM's distribution of training noise levels
 
     def per_sigma(sigma: Any) -> Any:
-        return drawn.density(sigma) / sigma
+        return drawn(sigma) / sigma
 
     families = {
         **{f"one layer, Q={q:g}": OneLayer(plain, q) for q in (0.0, 0.1, 0.5, 1.0)},
         "symmetric two layer, Q=0.1": SymmetricTwoLayer(plain, 0.1),
         "EDM, q=0, no noise density": OneLayer(edm),
-        "EDM, q=0, density of log sigma": OneLayer(replace(edm, noise_density=drawn.density)),
+        "EDM, q=0, density of log sigma": OneLayer(replace(edm, noise_density=drawn)),
         "EDM, q=0, density per d sigma": OneLayer(replace(edm, noise_density=per_sigma)),
     }
     return {

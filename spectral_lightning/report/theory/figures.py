@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from spectral_lightning.report.files import write_csv
 from spectral_lightning.report.theory.curves import WAYS, Criterion, ModeTimes, TheoryCurves, criterion_name
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "emergence_grid",
     "name_axes",
     "panel_grid",
-    "write_csv",
 ]
 
 Array = NDArray[np.float64]
@@ -65,14 +64,6 @@ class TheoryFigure:
             paths.append(directory / f"{name}_{ending}.csv")
             write_csv(paths[-1], columns, rows)
         return paths
-
-
-def write_csv(path: Path, columns: Row, rows: Iterable[Row]) -> None:
-    """Write a table with the full precision of its numbers."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([float(cell) if isinstance(cell, np.floating) else cell for cell in row] for row in rows)
 
 
 def curves_figure(

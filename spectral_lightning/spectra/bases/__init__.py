@@ -1,7 +1,6 @@
 """Modes of the data: eigenmodes of the covariance, Fourier modes, components of patches."""
 
 from spectral_lightning.spectra.bases.basis import (
-    NULL_SHARE,
     Basis,
     Observables,
     basis_from_state,
@@ -15,7 +14,6 @@ from spectral_lightning.spectra.bases.pca import Eigenmodes, PCABasis
 from spectral_lightning.spectra.bases.recipes import BasisRecipe, chosen_recipe
 
 __all__ = [
-    "NULL_SHARE",
     "Basis",
     "BasisRecipe",
     "Eigenmodes",

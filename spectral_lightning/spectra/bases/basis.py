@@ -16,14 +16,12 @@ from torch import Tensor
 
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.spectra.files import replacing
+from spectral_lightning.spectra.history import NULL_SHARE
 
-__all__ = ["NULL_SHARE", "Basis", "Observables", "basis_from_state", "channels_and_size", "load_basis", "overlap"]
+__all__ = ["Basis", "Observables", "basis_from_state", "channels_and_size", "load_basis", "overlap"]
 
 _KINDS: dict[str, type[Basis]] = {}
 _NUMBERS_AT_ONCE = 2**24
-
-NULL_SHARE = 1e-10
-"""Modes with at most this share of the largest variance are null modes."""
 
 
 class Observables:

@@ -35,7 +35,7 @@ class Fitter(Observer):
     Args:
         criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or a fraction of the target.
         gray_factor: modes that start within this factor of their target are not fitted.
-        figures_per_decade: figures per factor of ten in steps, in addition to the final one.
+        figures_per_decade: figures per factor of ten in steps from 100 on, in addition to the final one.
 
     Raises:
         ValueError: for an argument out of range.
@@ -72,7 +72,7 @@ class Fitter(Observer):
             session.training.publish(scalars)
         with session.cost.of("writing"):
             session.results.sinks.scalars(scalars, session.last_step)
-        if self.figures.due(self._drawn, session.last_step):
+        if self.figures.figure_due(self._drawn, session.last_step):
             self._draw(session, result)
 
     def on_end(self, session: Session) -> None:

@@ -10,7 +10,7 @@ __all__ = ["GainFigure"]
 
 
 class GainFigure(Observer):
-    """Draws the measured gains beside the predicted ones, once per decade of steps and at the end."""
+    """Draws the measured gains beside the predicted ones, once per decade of steps from 100 on, and at the end."""
 
     order = 2
 
@@ -24,7 +24,7 @@ class GainFigure(Observer):
     def on_measurement(self, session: Session) -> None:
         """Draw if a figure is due."""
         step, history = session.last_step, session.measured
-        if "gain" not in history or not (history.row(-1)["final"] or self.figures.due(self._drawn, step)):
+        if "gain" not in history or not (history.row(-1)["final"] or self.figures.figure_due(self._drawn, step)):
             return
         self._drawn = step
         if session.results.draws:

@@ -41,7 +41,7 @@ class Overlay(Observer):
         theory: a family to use instead of the module's own or the derived theory; it is not verified.
         clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
         calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
-        figures_per_decade: figures per factor of ten in steps, in addition to the final one.
+        figures_per_decade: figures per factor of ten in steps from 100 on, in addition to the final one.
 
     Raises:
         TypeError: if ``theory`` is not a family.
@@ -146,7 +146,7 @@ class Overlay(Observer):
             if uncalibrated and self.scale is not None:
                 self._shown = None  # the last figure lacks the prediction
             self._log(session, rows)
-        if self.figures.due(self._drawn, session.last_step):
+        if self.figures.figure_due(self._drawn, session.last_step):
             self._draw(session)
 
     def on_end(self, session: Session) -> None:

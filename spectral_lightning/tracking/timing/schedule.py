@@ -12,6 +12,8 @@ __all__ = ["PER_DECADE", "Schedule"]
 PER_DECADE = 6
 """Measurements per factor of ten in steps, by default."""
 
+_FIRST_FIGURE = 100
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -57,6 +59,10 @@ class Schedule:
     def due(self, last: int, step: int) -> bool:
         """Whether a grid step lies in ``(last, step]``."""
         return self.floor(step) > last
+
+    def figure_due(self, last: int, step: int) -> bool:
+        """As :meth:`due` for a figure; before step 100 there is little to see, and none is due."""
+        return self.due(max(last, _FIRST_FIGURE - 1), step)
 
     def count(self, last: int, end: int) -> int:
         """Grid steps in ``(last, end]``."""

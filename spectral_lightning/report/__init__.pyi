@@ -1,0 +1,21 @@
+from .figures import emergence_figure, gain_figure, group_figure, overlay_figure
+from .files import RunFiles, free_directory, latest_run
+from .sinks import LoggerSinks
+from .summary import summarise, summary_table
+from .theory.command import draw_paper_figures, draw_theory, print_exponents
+
+__all__ = [
+    "LoggerSinks",
+    "RunFiles",
+    "draw_paper_figures",
+    "draw_theory",
+    "emergence_figure",
+    "free_directory",
+    "gain_figure",
+    "group_figure",
+    "latest_run",
+    "overlay_figure",
+    "print_exponents",
+    "summarise",
+    "summary_table",
+]
