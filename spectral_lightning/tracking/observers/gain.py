@@ -23,11 +23,17 @@ class GainFigure(Observer):
 
     def on_measurement(self, session: Session) -> None:
         """Draw if a figure is due."""
-        step, history = session.last_step, session.measured
-        if "gain" not in history or not (history.row(-1)["final"] or self.figures.figure_due(self._drawn, step)):
-            return
-        self._drawn = step
-        if session.results.draws:
+        if self.figures.figure_due(self._drawn, session.last_step):
+            self._draw(session)
+
+    def on_end(self, session: Session) -> None:
+        """Draw the last measurement."""
+        if session.last_step != self._drawn:
+            self._draw(session)
+
+    def _draw(self, session: Session) -> None:
+        self._drawn = session.last_step
+        if "gain" in session.measured and session.results.draws:
             with session.cost.of("figures"):
-                figure = gain_figure(history, session.prediction, session.results.shown_modes)
-                session.results.figure("gain", figure, step)
+                figure = gain_figure(session.measured, session.prediction, session.results.shown_modes)
+                session.results.figure("gain", figure, session.last_step)
