@@ -36,7 +36,7 @@ from spectral_lightning.spectra import (
 )
 
 WIDTH, BLOCKS, BATCH, CLASSES = 256, 3, 128, 4
-SAMPLER = Sampler(num_steps=18)
+SAMPLER = Sampler(num_steps=8, solver="adams")
 CONSOLE = Console(width=140)
 
 Work = Callable[[], Any]
