@@ -35,7 +35,11 @@ WHOLE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "U-Net": (
         "natural_patches_unet",
-        {"trainer.max_steps": 5000, "model.init_args.shape": [1, 8, 8], "data.init_args.size": 8, "data.init_args.batch_size": 128},
+        {
+            "trainer.max_steps": 5000,
+            "model.init_args.shape": [1, 8, 8],
+            "data.init_args": {"size": 8, "stride": 4, "batch_size": 128},
+        },
         {"standard": {}},
     ),
 }  # fmt: skip
