@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["Domain", "numpy_generator", "torch_generator"]
 
-Domain = Literal["latents", "check", "reading", "spectrum", "rotation", "means", "train", "val", "split"]
+Domain = Literal["latents", "check", "reading", "spectrum", "rotation", "means", "train", "val", "split", "floor"]
 """What is drawn."""
 
 

@@ -13,7 +13,7 @@ from spectral_lightning.diffusion.weights import Weights
 from spectral_lightning.spectra import Basis, SpectralHistory
 from spectral_lightning.spectra.reading import DataSource
 from spectral_lightning.tracking import Output, Reference, Sampling, Schedule, Session, Settings, switched_off
-from spectral_lightning.tracking.observers import GainFigure
+from spectral_lightning.tracking.observers import CHARTS, charts
 from spectral_lightning.tracking.settings import BasisChoice, DenoiserChoice
 
 __all__ = ["SpectralTracker"]
@@ -49,6 +49,8 @@ class SpectralTracker(SpectralCallback):
         schedule: measurements per decade of steps, and a limit on their cost.
         reference: how the data are read.
         output: directory, number of logged modes, figures.
+        held_out: data that are not trained on, as the network sees them, for the loss over its linear floor; by default the
+            first validation set, read like the training data.
 
     Raises:
         ValueError: for an argument out of range; when training starts, for data or a model that cannot be measured.
@@ -68,13 +70,15 @@ class SpectralTracker(SpectralCallback):
         schedule: Schedule = Schedule(),
         reference: Reference = Reference(),
         output: Output = Output(),
+        held_out: DataSource | None = None,
     ) -> None:
         super().__init__()
-        self.session = Session(
-            Settings(basis, denoiser, data, weights, per_class, on_error, name, sampling, schedule, reference, output)
+        settings = Settings(
+            basis, denoiser, data, weights, per_class, on_error, name, sampling, schedule, reference, output, held_out
         )
-        if sampling.track_gain:
-            self.session.observe(GainFigure())
+        self.session = Session(settings)
+        for observer in charts(sampling):
+            self.session.observe(observer)
         self._counted = -1
 
     @property
@@ -105,7 +109,7 @@ class SpectralTracker(SpectralCallback):
         sessions = [c.session for c in callbacks if isinstance(c, SpectralTracker)]
         place, self._counted = sessions.index(self.session), -1
         # Drop observers from another Trainer that used this tracker before.
-        self.session.observers = [o for o in self.session.observers if o in callbacks or isinstance(o, GainFigure)]
+        self.session.observers = [o for o in self.session.observers if o in callbacks or isinstance(o, CHARTS)]
         self.session.start(sessions[:place], followed=sessions[-1] is not self.session)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -118,6 +122,7 @@ class SpectralTracker(SpectralCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Measure if a measurement is due."""
+        self.session.saw(batch)
         self.session.after_update()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -38,6 +38,17 @@ class LightningTraining:
         return self.trainer.train_dataloader
 
     @property
+    def validation(self) -> Any:
+        """The first validation dataloader, if it does not read the training set."""
+        found = self.trainer.val_dataloaders
+        if isinstance(found, Mapping):
+            found = list(found.values())
+        if isinstance(found, Sequence):
+            found = found[0] if found else None
+        same = getattr(found, "dataset", None) is getattr(self.loader, "dataset", ())
+        return None if same or self.trainer.overfit_batches else found  # type: ignore[attr-defined]
+
+    @property
     def step(self) -> int:
         """Lightning's ``global_step``, which counts the updates of every optimizer."""
         return self.trainer.global_step

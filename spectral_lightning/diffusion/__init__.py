@@ -21,6 +21,7 @@ from spectral_lightning.diffusion.loss import (
     default_noise,
     denoising_loss,
 )
+from spectral_lightning.diffusion.passes import Listener, NetworkPasses, listen, publish
 from spectral_lightning.diffusion.weights import Weights, WeightSource, find_weights
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "Departure",
     "GridNoise",
     "Latents",
+    "Listener",
     "LogNormalNoise",
+    "NetworkPasses",
     "NoiseDistribution",
     "Reduction",
     "SupportsConditionalDenoise",
@@ -43,6 +46,8 @@ __all__ = [
     "default_noise",
     "denoising_loss",
     "find_weights",
+    "listen",
+    "publish",
     "resolve_denoiser",
     "self_check",
     "state_dtype",

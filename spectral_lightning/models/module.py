@@ -11,7 +11,14 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from spectral_lightning.arguments import fraction, one_of, positive_integer
-from spectral_lightning.diffusion import Departure, NoiseDistribution, Reduction, default_noise, denoising_loss
+from spectral_lightning.diffusion import (
+    Departure,
+    NoiseDistribution,
+    Reduction,
+    default_noise,
+    denoising_loss,
+    publish,
+)
 from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning
 
 __all__ = ["DiffusionModule", "NetworkCallable"]
@@ -134,6 +141,7 @@ class DiffusionModule(LightningModule):
             dropped = torch.rand(len(label), device=label.device) < self.class_dropout
             label = label.masked_fill(dropped, self.num_classes)
         denoised = self.denoise(noisy, sigma, label)
+        publish(self, clean, noisy, sigma, denoised)
         return denoising_loss(denoised, clean, sigma, self.preconditioning, self.reduction)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

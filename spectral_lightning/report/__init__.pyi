@@ -1,5 +1,6 @@
 from .figures import emergence_figure, gain_figure, group_figure, overlay_figure
 from .files import RunFiles, free_directory, latest_run
+from .floor import floor_figure
 from .sinks import LoggerSinks
 from .summary import summarise, summary_table
 from .theory.command import draw_paper_figures, draw_theory, print_exponents
@@ -10,6 +11,7 @@ __all__ = [
     "draw_paper_figures",
     "draw_theory",
     "emergence_figure",
+    "floor_figure",
     "free_directory",
     "gain_figure",
     "group_figure",

@@ -15,6 +15,8 @@ from spectral_lightning.spectra import HistoryDirectory, SpectralHistory
 
 __all__ = ["read_history", "summarise", "summary_lines", "summary_table"]
 
+_SHOWN = 3  # noise levels
+
 
 def summary_table(run: RunFiles) -> Table:
     """Crossed modes and exponents per direction, measured and predicted.
@@ -51,6 +53,8 @@ def summary_lines(run: RunFiles) -> list[str]:
         if len(known):
             text = ", ".join(f"{np.nanmedian(bias[i]):.1%} at step {history.steps[i]}" for i in known)
             lines.append(f"Bias of the sampler on the network, median over modes: {text}.")
+    if "over_floor" in history:
+        lines.append(_below_floor(history))
     if fit and fit["cells"]:
         lines.append(f"Theory's fit: rms log error {fit['rms']:.2f}; {fit['baseline']:.2f} for unchanged variances.")
     if cost:
@@ -60,6 +64,20 @@ def summary_lines(run: RunFiles) -> list[str]:
     else:
         lines.append("The run has not ended, so its cost is unknown.")
     return lines
+
+
+def _below_floor(history: SpectralHistory) -> str:
+    """Where the denoiser knows more than mean and covariance, by two standard errors, the clearest levels first."""
+    row, levels = history.row(-1), history["levels"]
+    ratio, error = row["over_floor"], row["over_floor_error"]
+    below = np.flatnonzero(ratio + 2 * error < 1)
+    where = "nowhere"
+    if len(below):
+        shown = below[np.argsort(ratio[below])][:_SHOWN]
+        found = ", ".join(f"{ratio[i]:.2f} +- {error[i]:.2f} at sigma = {levels[i]:.3g}" for i in shown)
+        where = f"at {len(below)} of {len(levels)} noise levels: {found}" + (", ..." if len(below) > _SHOWN else "")
+    about = history.metadata.get("held_out", "held-out points")
+    return f"Loss below its linear floor on {about}, step {history.last_step}, {where}."
 
 
 def read_history(run: RunFiles) -> SpectralHistory:

@@ -63,6 +63,22 @@ FIELDS: dict[str, Field] = {
         ("step", "group", "mode"), np.float64, "mean of a group's samples minus mean of all data, along each mode"
     ),
     "group_count": Field(("step", "group"), np.int64, "samples in each group"),
+    "linear_floor": Field(
+        ("level",), np.float64, "loss of the best linear denoiser of data with exactly these moments"
+    ),
+    "linear_error": Field(("level",), np.float64, "squared error of the Wiener filter on the held-out points"),
+    "class_floor": Field(("level",), np.float64, "the linear floor within classes"),
+    "class_error": Field(("level",), np.float64, "squared error of the Wiener filter of each point's class"),
+    "held_out_error": Field(("step", "level"), np.float64, "squared error of the denoiser on the held-out points"),
+    "over_floor": Field(("step", "level"), np.float64, "that error over linear_error"),
+    "over_floor_error": Field(("step", "level"), np.float64, "standard error of over_floor"),
+    "over_class_floor": Field(("step", "level"), np.float64, "held_out_error over class_error"),
+    "over_class_floor_error": Field(("step", "level"), np.float64, "standard error of over_class_floor"),
+    "data_gain": Field(("step", "level", "mode"), np.float32, "gain of the denoiser at the held-out points"),
+    "bins": Field(("bin",), np.float64, "noise levels at the centres of the bins of training passes"),
+    "training_error": Field(("step", "bin"), np.float64, "squared error in training passes since the last measurement"),
+    "training_linear_error": Field(("step", "bin"), np.float64, "that of the Wiener filter in the same passes"),
+    "training_count": Field(("step", "bin"), np.int64, "training examples in those means"),
     "alignment": Field(("step",), np.float64, "share of the diagonal in the samples' squared covariance"),
     "cumulative_learning_rate": Field(("step",), np.float64, "sum of the learning rates of the updates so far"),
     "seconds": Field(("step",), np.float64, "wall time of the training, without measurements"),

@@ -22,7 +22,7 @@ from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES
 from spectral_lightning.diffusion.weights import Weights
 from spectral_lightning.spectra import Basis, SpectralHistory
 from spectral_lightning.spectra.reading import DataSource
-from spectral_lightning.tracking.observers import Fitter, GainFigure, Overlay
+from spectral_lightning.tracking.observers import Fitter, Overlay, charts
 from spectral_lightning.tracking.session import Observer, Session
 from spectral_lightning.tracking.settings import (
     BasisChoice,
@@ -75,6 +75,7 @@ class SpectralMonitor:
         schedule: see ``basis``.
         reference: see ``basis``.
         output: see ``basis``; the default directory is ``runs``.
+        held_out: data that are not trained on, as the network sees them: for the loss over its linear floor.
 
     Raises:
         ValueError: for an argument out of range, or a network that cannot be measured.
@@ -117,6 +118,7 @@ class SpectralMonitor:
         schedule: Schedule = Schedule(),
         reference: Reference = Reference(),
         output: Output = Output(),
+        held_out: DataSource | None = None,
     ) -> None:
         while type(network).__name__ in _WRAPPERS:
             network = next(network.children())
@@ -136,7 +138,7 @@ class SpectralMonitor:
             )
         denoiser = _from_here(denoiser, network)
         settings = Settings(
-            basis, denoiser, data, weights, per_class, on_error, name, sampling, schedule, reference, output
+            basis, denoiser, data, weights, per_class, on_error, name, sampling, schedule, reference, output, held_out
         )
         self.session = Session(settings)
         self._training = _Loop(network, data, inner, num_steps, log)
@@ -147,7 +149,7 @@ class SpectralMonitor:
         self.session.attach(self._training)
         if observers is None:
             observers = [Fitter()] if sampling.samples_itself else [Overlay(), Fitter()]
-        for observer in [*observers, *([GainFigure()] if sampling.track_gain else [])]:
+        for observer in [*observers, *charts(sampling)]:
             self.session.observe(observer)
         if inner is None:
             self.session.start()
@@ -170,14 +172,17 @@ class SpectralMonitor:
     def step(self, batch: Any = None) -> None:
         """Report one update of the weights, and measure if a measurement is due. Every rank must call it.
 
-        Does nothing if the monitor follows an ``optimizer``.
+        Does nothing else than look at ``batch`` if the monitor follows an ``optimizer``.
 
         Args:
-            batch: the batch of the update; currently unused.
+            batch: the batch of the update. If it is given and ``denoiser`` names a convention, the loss over its linear floor
+                is also taken from the training's own passes, after an ``optimizer`` too.
 
         Raises:
             RuntimeError: after :meth:`close`.
         """
+        if batch is not None:
+            self.session.saw(batch)
         if switched_off() or self._handles:
             return
         if self._closed:
@@ -268,6 +273,7 @@ class _Loop:
     """A :class:`~spectral_lightning.tracking.Training` that only reports its updates."""
 
     client = "SpectralMonitor"
+    validation = None
     datamodule = None
     clipping = None
     keepers: tuple[object, ...] = ()

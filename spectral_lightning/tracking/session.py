@@ -27,6 +27,7 @@ from spectral_lightning.spectra import (
 from spectral_lightning.tracking.accuracy import Accuracy, expected_error, linear_bias
 from spectral_lightning.tracking.errors import Errors, together
 from spectral_lightning.tracking.first_look import check, check_again, check_gain
+from spectral_lightning.tracking.floor import LossFloor
 from spectral_lightning.tracking.model import MeasuredModel
 from spectral_lightning.tracking.reference import ReferenceReader, check_null_class, find_classes
 from spectral_lightning.tracking.results import Results
@@ -112,6 +113,7 @@ class Session:
         self._training: Training | None = None
         self._probe: SpectralProbe | None = None
         self._accuracy: Accuracy | None = None
+        self._floor: LossFloor | None = None
         self._results: Results | None = None
         self._restored: dict[str, Any] = {}
         self._rates: float | None = None  # sum of the learning rates so far; None if unknown
@@ -218,6 +220,8 @@ class Session:
         self._tried = max(self.last_step, int(self._restored.get("tried", 0)))
         self._open()
         self.started = True
+        if self._floor is not None:
+            self._floor.begin()
         if fresh:
             self.measure()
             self._announce()
@@ -225,6 +229,11 @@ class Session:
     def count_update(self, optimizer: Optimizer) -> None:
         """Add the learning rate of the update that comes next."""
         self._rates = (self._rates or 0.0) + float(optimizer.param_groups[0]["lr"])
+
+    def saw(self, batch: Any) -> None:
+        """Name the batch on which the network was last trained, for the loss over its floor in training."""
+        if self.following and self._floor is not None:
+            self._floor.saw(batch)
 
     def after_update(self) -> None:
         """Measure if a scheduled step has passed since the last measurement and the budget allows it."""
@@ -285,12 +294,15 @@ class Session:
                     sums = self._sums(list(made.values()))
                     repeated = self._repeated(denoiser, step, final, made)
                     gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
+                    floor = () if self._floor is None else self._floor.measure(denoiser)
                     if not any(int(part.non_finite) for part in sums):  # NaN and infinity reveal no convention
                         check_again(partial(self._look, denoiser), self.last_step, step, probe.ranks.rank == 0, final)
                 if attempt.failed:
                     return
                 # Kept until the next measurement, for sessions that measure after this one.
                 self._generated = (step, made) if self._followed else None
+                if self._floor is not None:
+                    known |= self._floor.fields(floor, final)
                 row = self._row(sums, gain_sums, repeated, step, known)
             self.measured.append(**row)
             self.cost.count += 1
@@ -313,7 +325,8 @@ class Session:
         if sampler is None:
             return count * len(self.labels)
         gains = len(sampler.levels) if self.settings.sampling.track_gain else 0
-        return count * (len(self.labels) * sampler.evaluations + gains)
+        floor = 0 if self._floor is None else self._floor.evaluations
+        return count * (len(self.labels) * sampler.evaluations + gains) + floor
 
     def _key(self, probe: SpectralProbe, label: int | None = None) -> Hashable:
         """Equal for the same samples of the same denoiser."""
@@ -415,6 +428,16 @@ class Session:
         self._accuracy = Accuracy(probe) if self.groups is None else None
         if self._accuracy is not None:
             self._accuracy.scatter.load_state_dict(self._restored.get("scatter", {}))
+        if self._floor is not None:
+            self._floor.end()
+        self._floor = None
+        # The floor does not depend on the basis; and a run that began without it cannot add its fields.
+        elsewhere = any(one._floor is not None and one.model.key == self.model.key for one in self._earlier)
+        known = self.history is None or "bins" in self.history
+        if sampling.track_floor and probe.sampler is not None and known and not elsewhere:
+            with self.cost.of("reference"):
+                self._floor = LossFloor(probe, self.model, training, reader, settings.held_out, self.history)
+            self._floor.load_state_dict(self._restored.get("floor", {}))
         return probe
 
     def _first_look(self) -> SpectralHistory:
@@ -437,7 +460,10 @@ class Session:
         }
         if self._accuracy is not None and self._accuracy.describe is not None:
             about["standard_error"] = self._accuracy.describe
-        static = None if self.groups is None else self.groups.static(probe)
+        static = {} if self.groups is None else self.groups.static(probe)
+        if self._floor is not None:
+            static |= self._floor.static()
+            about["held_out"] = self._floor.about
         if self.groups is not None:
             about["groups"] = list(self.groups.names)
         return probe.history(None if gain is None else gain.numpy(), static, **about)
@@ -471,11 +497,12 @@ class Session:
             sampler = f"{probe.sampler.describe()}, bias {linear_bias(probe):.1%} on a linear denoiser"
         end = self.training.last_step()
         more = "" if end is None else f", {self.schedule.count(0, end)} times in {end} steps"
+        floor = "" if self._floor is None else f" Held-out points: {self._floor.about}."
         self._say(
             f"{self.model.description}; {self.model.weights.describe()}; {probe.basis.describe()}; {probe.latents.count} "
             f"samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement takes {cost.each:.2g} s "
             f"({self.evaluations} evaluations, standard error {error:.1%}), {self.schedule.per_decade} per factor of ten in "
-            f"steps{more}. Results: {'not written' if files is None else files.path}"
+            f"steps{more}.{floor} Results: {'not written' if files is None else files.path}"
         )
 
     def _say(self, text: str) -> None:
@@ -494,6 +521,8 @@ class Session:
         parts["the cost report"] = partial(self.results.account, self.errors.failures)
         # After an exception no rank may wait for another, and the user must see that exception, not one of ours.
         self.errors.each(None if failed else self.probe.ranks, self.last_step, parts)
+        if self._floor is not None:
+            self._floor.end()
 
     def state_dict(self) -> dict[str, Any]:
         """The whole history and the clock, as tensors and plain values; eigenvectors stay on disk."""
@@ -507,6 +536,7 @@ class Session:
             "failures": self.errors.state(),
             "tried": self._tried,
             "scatter": {} if self._accuracy is None else self._accuracy.scatter.state_dict(),
+            "floor": {} if self._floor is None else self._floor.state_dict(),
             "directory": None if files is None else str(files.path),
         }
 

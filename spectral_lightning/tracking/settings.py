@@ -93,6 +93,8 @@ class Sampling:
         track_gain: whether to also measure the denoiser's gain along every mode, at every noise level of the sampler.
         preset: ``"economy"``, ``"standard"`` or ``"full"``: evaluations, latents and measurements per decade, where they
             are not given.
+        track_floor: whether to also measure the loss over its linear floor, at every noise level of the sampler: on held-out
+            data, if there are any, for at most 64 evaluations per level, and in the training's own passes.
 
     Raises:
         ValueError: for an argument out of range.
@@ -112,6 +114,7 @@ class Sampling:
     condition: Tensor | None = None
     track_gain: bool = False
     preset: Literal["economy", "standard", "full"] = "standard"
+    track_floor: bool = True
 
     def __post_init__(self) -> None:
         one_of("preset", self.preset, PRESETS)
@@ -199,6 +202,7 @@ class Settings:
     schedule: Schedule = field(default_factory=Schedule)
     reference: Reference = field(default_factory=Reference)
     output: Output = field(default_factory=Output)
+    held_out: DataSource | None = None
 
     def __post_init__(self) -> None:
         one_of("on_error", self.on_error, ("raise", "skip"))

@@ -32,6 +32,11 @@ class Training(Protocol):
         ...
 
     @property
+    def validation(self) -> Any:
+        """The data loader of the validation set; None if there is none. Never iterated."""
+        ...
+
+    @property
     def datamodule(self) -> Any:
         """An object that may know classes or population moments, or None."""
         ...

@@ -19,6 +19,8 @@ from tests.support.tiny_training import DIM, same, three, tracker
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
 
 STATIC = ["target", "fixed_point", "initial_gain", "group_share", "group_target"]
+HELD_OUT = ["linear_error", "held_out_error", "over_floor", "over_floor_error", "data_gain"]
+FLOOR = {"linear": HELD_OUT, "frozen": [*HELD_OUT, "class_error", "over_class_floor", "over_class_floor_error"]}
 MEASURED = ["variance", "standard_error", "alignment", "num_samples", "gain", "group_variance", "group_count"]
 
 
@@ -54,6 +56,9 @@ def test_several_processes_equal_one(runs, world, network, basis):
     for name in (*STATIC, *MEASURED):
         np.testing.assert_allclose(a[name], b[name], rtol=1e-6, atol=1e-9, err_msg=name)
     np.testing.assert_allclose(a["mean_deviation"], b["mean_deviation"], atol=1e-6)
+    assert ("over_floor" in a) == (basis == "pca")  # once, whatever the number of bases
+    for name in FLOOR[network] if basis == "pca" else ():
+        np.testing.assert_allclose(a[name], b[name], rtol=1e-5, err_msg=name)
     # The reference is split by index: no example of 101 counts twice on two ranks, as a DistributedSampler would do.
     bases = [load_basis(directory / "basis.pt") for directory in (one, many)]
     assert "101 training examples" in bases[0].describe()
@@ -80,7 +85,8 @@ def test_resumed_on_two_one_and_four_processes(runs, basis):
     assert (first.last_step, second.last_step) == (4, 8)
     assert last.steps.tolist() == whole.steps.tolist()
     assert last.steps[-1] == 15
-    for name in ("variance", "gain", "cumulative_learning_rate", *STATIC[:3]):
+    floor = HELD_OUT if basis == "pca" else ()
+    for name in ("variance", "gain", "cumulative_learning_rate", *STATIC[:3], *floor):
         np.testing.assert_allclose(last[name], whole[name], rtol=1e-6, err_msg=name)
     # The rows of the earlier parts are carried on, not measured again.
     kept = last.steps < 8

@@ -161,6 +161,24 @@ def test_every_convention_is_the_wiener_filter(name, dtype):
     assert (error <= rtol * wiener(z, sigma).abs() + atol * sigma.clamp_min(1)[:, None]).all()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_by_somebody_else_is_recovered(name):
+    """Data, level and prediction come back from what the network saw and said."""
+    adapter, make = CASES[name]
+    denoiser = BoundDenoiser(adapter, make())
+    sigma = torch.tensor(levels_of(denoiser), dtype=F64)
+    z, calls, network = torch.cat([noisy(s, 1, seed=i) for i, s in enumerate(sigma)]), [], denoiser.network
+
+    def recorded(*args, **kwargs):
+        calls.append((args, network(*args, **kwargs)))
+        return calls[-1][1]
+
+    denoiser.network = recorded
+    found = denoiser.recover(*(denoiser(z, sigma), calls)[1][0])
+    for part, given in zip(found, (z, sigma, denoiser(z, sigma)), strict=True):
+        torch.testing.assert_close(part.double(), given, rtol=2e-6, atol=2e-6)
+
+
 def test_images_keep_their_shape():
     denoiser = BoundDenoiser(Adapter("diffusers-v"), indexed("v"))
     sigma = torch.full((5,), denoiser.sigma_grid[80], dtype=F64)

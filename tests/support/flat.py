@@ -8,7 +8,7 @@ from spectral_lightning.tracking import Output, Reference, Sampling, Schedule
 _GROUPS = {
     "sampling": (
         Sampling,
-        ("preset", "num_samples", "sampler", "latents", "seed", "batch_size", "condition", "track_gain"),
+        ("preset", "num_samples", "sampler", "latents", "seed", "batch_size", "condition", "track_gain", "track_floor"),
     ),
     "schedule": (Schedule, ("per_decade", "max_overhead")),
     "reference": (

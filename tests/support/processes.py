@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
+from torch.utils.data import TensorDataset
 
 from spectral_lightning.callbacks import AnalyticOverlay, EmergenceFitter, SpectralTracker
 from spectral_lightning.datamodules import GaussianDataModule, MixtureDataModule
@@ -32,6 +33,7 @@ from tests.support.tiny_training import (
     Body,
     OwnModule,
     Repeatable,
+    examples,
     loader,
     repeatable,
     three,
@@ -62,7 +64,7 @@ class AssertsWorldSize(SpectralTracker):
 def trackers(**options):
     """One per basis; they share samples. 32 latents in chunks of 7: blocks are split, and ranks have unequal shares."""
     shared = {"num_samples": 32, "sampler": Sampler(num_steps=4), "batch_size": 7, "track_gain": True, "figures": False}
-    settings = {"per_decade": 4, **shared, **options}
+    settings = {"per_decade": 4, "held_out": examples(7, seed=5), **shared, **options}
     return [flat_tracker(AssertsWorldSize, name=name, basis=basis, **settings) for name, basis in BASES.items()]
 
 
@@ -93,7 +95,9 @@ def frozen(world, out):
     data = MixtureDataModule([DIM], [0.6, 0.4], separation=2.0, num_samples=101, batch_size=8, num_val_samples=0)
     network, still = ResidualMLP([DIM], 8, 1, 4, num_classes=2), {"optimizer": lambda p: torch.optim.SGD(p, lr=0.0)}
     model = DiffusionModule(network, num_classes=2, class_dropout=0.1, **still)
-    parallel(world, out / f"frozen_{world}", trackers(per_class=True), max_steps=2).fit(model, data)
+    labelled = TensorDataset(examples(7, seed=5), torch.arange(7) % 2)
+    callbacks = trackers(per_class=True, held_out=labelled)
+    parallel(world, out / f"frozen_{world}", callbacks, max_steps=2).fit(model, data)
 
 
 class Sharded(OwnModule):

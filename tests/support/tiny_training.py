@@ -162,5 +162,11 @@ def blank_figure(*_args, **_options):
 
 
 def draw_blanks(monkeypatch, draw=blank_figure):
-    for name in ("overlay.overlay_figure", "fitter.emergence_figure", "fitter.group_figure", "gain.gain_figure"):
+    for name in (
+        "overlay.overlay_figure",
+        "fitter.emergence_figure",
+        "fitter.group_figure",
+        "gain.gain_figure",
+        "floor.floor_figure",
+    ):
         monkeypatch.setattr(f"spectral_lightning.tracking.observers.{name}", draw)

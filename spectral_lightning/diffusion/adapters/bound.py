@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_lightning.diffusion.adapters.adapter import Adapter, attribute_at, object_at
-from spectral_lightning.diffusion.adapters.conventions import CONVENTIONS, PATHS, PREDICTIONS, TIMES
+from spectral_lightning.diffusion.adapters.conventions import CONVENTIONS, LEVELS, PATHS, PREDICTIONS, TIMES
 from spectral_lightning.diffusion.adapters.levels import NAMED_SCHEDULES, LevelGrid, ScheduleTime
 from spectral_lightning.diffusion.denoiser import Denoiser, SupportsDenoise
 from spectral_lightning.sampling import Sampler
@@ -56,6 +57,7 @@ class BoundDenoiser:
         elif self.levels is not None:
             low, high = max(low, self.levels.sigma_min / scale), min(high, self.levels.sigma_max / scale)
         self.sigma_min, self.sigma_max = low, high
+        self._by_index: Tensor | None = None
 
     @property
     def sigma_grid(self) -> tuple[float, ...] | None:
@@ -149,6 +151,52 @@ class BoundDenoiser:
         if self.adapter.self_conditioning == "estimate":
             clean = predict(clean)
         return (clean - shift) / scale
+
+    def recover(self, arguments: Sequence[Any], output: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """What one call of the network by somebody else amounts to: the inverse of :meth:`__call__`.
+
+        Args:
+            arguments: of the network, input and time first.
+            output: of the network.
+
+        Returns:
+            ``z [B, *S]``, ``sigma [B]`` and ``D [B, *S]``, in single precision or better, on the network's device.
+
+        Raises:
+            ValueError: if the arguments do not begin with input and time, or the output has another shape.
+            TypeError: if the output is not a tensor.
+        """
+        adapter, scale, shift = self.adapter, self.adapter.data_scale, self.adapter.data_shift
+        x, time = (
+            arguments[1::-1] if adapter.order == "time-x" else arguments[:2] if len(arguments) > 1 else (None, None)
+        )
+        if not isinstance(x, Tensor) or not isinstance(time, Tensor | float | int):
+            raise ValueError(f"The network must be called with input and time, got {len(arguments)} other arguments.")
+        raw = self._selected(output, x).detach()
+        exact = torch.promote_types(x.dtype, torch.float32)
+        level, a = self._level(torch.as_tensor(time, device=x.device).detach().flatten().expand(len(x)))
+        skip, out = PREDICTIONS[adapter.prediction or ""](level, a, adapter.sigma_data)
+        inner = x.detach().to(exact) / _like(a, x.to(exact))
+        clean = _like(skip, inner) * inner + _like(out * adapter.output_scale, inner) * raw.to(exact)
+        return (inner - shift) / scale, level / scale, (clean - shift) / scale
+
+    def _level(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Level and factor ``a`` on the input at times ``[B]`` of the network, where these are."""
+        adapter, levels = self.adapter, self.levels
+        if isinstance(levels, LevelGrid):
+            index = levels.size - 1 - time.long() if adapter.reverse_time else time.long()
+            if self._by_index is None or self._by_index.device != index.device:
+                self._by_index = levels.by_index().to(index.device, torch.float32)
+            level = self._by_index[index.clamp(0, levels.size - 1)]
+        elif isinstance(levels, ScheduleTime):
+            t = time / (adapter.time_scale or 1)
+            alpha, s = levels.schedule(1 - t if adapter.reverse_time else t)
+            return s / alpha, alpha
+        else:
+            t = time.to(torch.promote_types(time.dtype, torch.float32)) / (adapter.time_scale or 1)
+            t = TIMES[adapter.time or ""][1](t) if adapter.reverse_time else t
+            level = LEVELS[adapter.time or ""](t)
+        return level, PATHS[adapter.path or ""](level, adapter.sigma_data)
 
     def _coordinates(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Level, factor ``a`` on the input and time, each ``[B]``."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spectral_lightning.theory import Preconditioning
 
-__all__ = ["CONVENTIONS", "PATHS", "PREDICTIONS", "TIMES", "Coefficients"]
+__all__ = ["CONVENTIONS", "LEVELS", "PATHS", "PREDICTIONS", "TIMES", "Coefficients"]
 
 Coefficients = Callable[[Any, Any, float], tuple[Any, Any]]
 """``(sigma, a, sigma_data) -> (skip, out)``."""
@@ -53,6 +53,15 @@ TIMES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
     "data-share": (lambda sigma: 1 / (1 + sigma), lambda t: 1 - t),
 }
 """The network's time as a function of sigma, and the map that reverses the direction of time."""
+
+LEVELS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sigma": lambda t: t,
+    "log-sigma/4": lambda t: torch.exp(4 * t),
+    "log-snr": lambda t: torch.exp(-t / 2),
+    "noise-share": lambda t: t / (1 - t),
+    "data-share": lambda t: (1 - t) / t,
+}
+"""Sigma as a function of the network's time."""
 
 
 def _preset(

@@ -110,6 +110,12 @@ class LevelGrid:
             )
         return nearest
 
+    def by_index(self) -> Tensor:
+        """The level of every index, ``[size]``; NaN for those left out."""
+        table = torch.full((self.size,), math.nan, dtype=torch.float64)
+        table[self.indices] = self.levels
+        return table
+
     def closest(self, wanted: Sequence[float]) -> tuple[float, ...]:
         """Distinct levels of the grid, descending, each as close to one of ``wanted``, descending, as the grid allows."""
         count, total = len(wanted), len(self.levels)

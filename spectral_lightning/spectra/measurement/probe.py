@@ -20,7 +20,7 @@ from spectral_lightning.spectra.measurement.statistics import ModeStatistics
 from spectral_lightning.spectra.ranks import Ranks
 from spectral_lightning.theory.solving.generation import fixed_point
 
-__all__ = ["GeneratedSamples", "SpectralProbe"]
+__all__ = ["GeneratedSamples", "SpectralProbe", "at_one_level"]
 
 _BLOCKS_FOR_AN_ERROR = 2
 
@@ -220,7 +220,7 @@ class SpectralProbe:
             if self.sampler is None:
                 samples = _same_shape(denoiser(latents, *_copies(rows)), latents)
             else:
-                samples = self.sampler(_at_one_level(denoiser, rows), latents * self.sampler.start)
+                samples = self.sampler(at_one_level(denoiser, rows), latents * self.sampler.start)
             if not repeated:
                 made[index] = samples.cpu()
         return GeneratedSamples(self.sampling_key, made, torch.device(device))
@@ -334,7 +334,7 @@ class SpectralProbe:
         sums = torch.zeros(2, len(levels), len(self.basis.variance), dtype=torch.float64)
         for index, repeated in self.chunks.turns():
             eps = self.chunks.rows(index, dtype).to(device)
-            call = _at_one_level(denoiser, self.chunks.condition(condition, index, device))
+            call = at_one_level(denoiser, self.chunks.condition(condition, index, device))
             for i, sigma in enumerate(levels):
                 z = self.basis.diffuse(eps, sigma).to(device=device, dtype=dtype)
                 out = call(z, sigma)
@@ -351,7 +351,7 @@ class SpectralProbe:
         return total[0] / total[1]
 
 
-def _at_one_level(denoiser: Any, condition: Tensor | None) -> Callable[[Tensor, float], Tensor]:
+def at_one_level(denoiser: Any, condition: Tensor | None) -> Callable[[Tensor, float], Tensor]:
     """The denoiser in the form that solvers expect, with one noise level for all samples."""
 
     def evaluated(z: Tensor, sigma: float) -> Tensor:

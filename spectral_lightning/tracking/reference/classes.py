@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spectral_lightning.diffusion import SupportsConditionalDenoise
 from spectral_lightning.spectra import Basis, Groups, ModeStatistics, Ranks, group_moments, group_sums
 
-__all__ = ["Classes", "check_null_class", "find_classes"]
+__all__ = ["Classes", "check_null_class", "find_classes", "num_labels"]
 
 Classifier = Callable[[Tensor], Tensor]
 
@@ -58,6 +58,19 @@ class Classes:
             yield examples, found
 
 
+def num_labels(module: nn.Module, num_classes: int | None, takes_labels: bool) -> int | None:
+    """How many labels the denoiser of ``module`` takes; None unless it is conditioned on classes.
+
+    Args:
+        module: the module being trained, which may know.
+        num_classes: the user's number of classes.
+        takes_labels: whether the resolved denoiser accepts a condition.
+    """
+    if isinstance(module, SupportsConditionalDenoise) and isinstance(module.num_classes, int):
+        return module.num_classes
+    return num_classes if takes_labels else None
+
+
 def find_classes(
     module: nn.Module,
     datamodule: Any,
@@ -80,9 +93,8 @@ def find_classes(
         ValueError: if the model is not conditioned on classes and there is no classifier, or if the number of classes is
             unknown.
     """
-    knows = isinstance(module, SupportsConditionalDenoise) and isinstance(module.num_classes, int)
-    conditional = knows or (takes_labels and num_classes is not None)
-    if classify is None and not conditional:
+    labels = num_labels(module, num_classes, takes_labels)
+    if classify is None and labels is None:
         classify = getattr(datamodule, "classify", None)
         if classify is None:
             raise ValueError(
@@ -90,8 +102,8 @@ def find_classes(
                 "`classify` that maps samples [B, *S] to classes [B]. Pass one, or use a datamodule with `classify(x)`; if "
                 "`denoiser` is an Adapter or takes labels as a third argument, pass `num_classes`."
             )
-    if classify is None and knows:
-        num_classes = module.num_classes  # type: ignore[assignment]
+    if classify is None and labels is not None:
+        num_classes = labels
     elif num_classes is None:
         num_classes = getattr(datamodule, "num_classes", None)
     if num_classes is None:

@@ -19,6 +19,7 @@ from spectral_lightning.spectra import (
     BasisRecipe,
     Groups,
     HasPopulationMoments,
+    PCABasis,
     Ranks,
     SpectralHistory,
     SpectralMoments,
@@ -34,6 +35,7 @@ from spectral_lightning.tracking.training import Training
 
 __all__ = ["ReferenceReader"]
 
+_FOR_THE_REST = 1024  # examples
 _NOT_THE_USERS = {*vars(nn.Module()), "trainer", "_trainer", "_fabric", "_device_mesh"}
 
 
@@ -93,6 +95,78 @@ class ReferenceReader:
                     sums = classes.sums(basis, ((x, None) for x in batches))
         return classes.groups(sums, self.ranks)
 
+    def points(self, source: Any, count: int, labelled: bool, as_seen: bool) -> tuple[Tensor, Tensor | None]:
+        """At most ``count`` held-out examples, evenly spread, and their labels if ``labelled``; no rank waits for another.
+
+        Args:
+            source: held-out data; a loader is rebuilt, never iterated.
+            count: number of examples.
+            labelled: whether they have labels.
+            as_seen: whether the training's own processing of batches applies.
+
+        Raises:
+            TypeError: if the source cannot be read separately from the training.
+            ValueError: if it is empty, or a batch has no labels.
+        """
+        found = find_data(None, source, self.training.client, "held_out")
+        transform, seen = self._transform, self.training.seen() if as_seen else None
+        arguments = (found, Ranks(), count, self.settings.batch_key)
+        with self._undisturbed(found):
+            if not labelled:
+                return torch.cat([x.cpu() for x in reference_batches(*arguments, transform, seen=seen)]), None
+            parts = [
+                (x.cpu(), label.cpu())
+                for x, label in labelled_batches(*arguments, self.settings.label_key, transform, seen=seen)
+            ]
+        return torch.cat([x for x, _ in parts]), torch.cat([label for _, label in parts])
+
+    def class_modes(self, count: int, basis: Basis) -> list[Basis] | None:
+        """Eigenmodes of each of ``count`` classes of the training data; None if a class has too few examples for them.
+
+        Reads the data once more. Memory: ``count d^2`` numbers. Every rank must call it.
+
+        Raises:
+            ValueError: for labels of ``count`` or more.
+        """
+        sums = [SpectralMoments(basis.dim) for _ in range(count)]
+        with together(self.ranks):
+            source, seen, transform = self._source()
+            arguments = (
+                source,
+                self.ranks,
+                self.settings.max_samples,
+                self.settings.batch_key,
+                self.settings.label_key,
+            )
+            with self._undisturbed(source):
+                for x, label in labelled_batches(*arguments, transform, seen=seen):
+                    for c in set(label.tolist()):
+                        if not 0 <= c < count:
+                            raise ValueError(f"Labels must be integers from 0 to {count - 1}, got {c}.")
+                        sums[c].update(x[(label == c).to(x.device)].cpu())
+        for one in sums:
+            one.reduce(self.ranks)
+        if not all(int(one.count) > one.dim for one in sums):
+            return None
+        made = [PCABasis.from_moments(*one.compute(), shape=basis.shape) for one in sums]
+        return [shared_basis(self.ranks, one) for one in made]
+
+    def rest(self, basis: Basis) -> float:
+        """Mean variance of the training data in each direction without an eigenmode; 0 if there is none. For every rank."""
+        modes = basis.data
+        directions = modes.dim - modes.vectors.shape[1]
+        if not directions:
+            return 0.0
+        with together(self.ranks):
+            source, seen, transform = self._source()
+            arguments = (source, self.ranks, _FOR_THE_REST, self.settings.batch_key, transform)
+            with self._undisturbed(source):
+                parts = [x.cpu().double().flatten(1) for x in reference_batches(*arguments, seen=seen)]
+            x = torch.cat(parts) - modes.mean
+            sums = torch.stack([torch.tensor(float(len(x))), x.square().sum() - (x @ modes.vectors).square().sum()])
+        count, square = map(float, self.ranks.sum(sums.double()))
+        return max(square / count / directions, 0.0)
+
     def _made(self, recipe: BasisRecipe | Basis) -> Basis:
         if isinstance(recipe, Basis):
             return recipe
@@ -136,7 +210,12 @@ class ReferenceReader:
         source = find_data(self.training.loader, self.data, self.training.client)
         # `data` is read as the network sees it, so the training's processing does not apply.
         seen = self.training.seen() if self.data is None else None
-        return source, seen, _named_transform(self.settings.transform, self.training)
+        return source, seen, self._transform
+
+    @property
+    def _transform(self) -> Callable[[Tensor], Tensor] | None:
+        transform: Callable[[Tensor], Tensor] | None = _named_transform(self.settings.transform, self.training)
+        return transform
 
     @contextmanager
     def _undisturbed(self, source: DataSource) -> Iterator[None]:

@@ -12,7 +12,7 @@ from spectral_lightning.spectra.reading import DataSource
 __all__ = ["find_data"]
 
 _REMEDY = (
-    "Pass {client} as `data=` a tensor [N, *S] of examples as the network sees them, a map-style Dataset, or a DataLoader "
+    "Pass {client} as `{name}=` a tensor [N, *S] of examples as the network sees them, a map-style Dataset, or a DataLoader "
     "over one."
 )
 
@@ -26,15 +26,23 @@ class _MapStyle(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-def find_data(train_dataloader: Any, data: DataSource | None, client: str = "SpectralTracker") -> DataSource:
+def find_data(
+    train_dataloader: Any, data: DataSource | None, client: str = "SpectralTracker", name: str = "data"
+) -> DataSource:
     """``data`` if given, else the training's loader; the caller rebuilds a loader and never iterates it.
+
+    Args:
+        train_dataloader: the training's loader.
+        data: the user's data.
+        client: of the error's remedy.
+        name: of the argument that ``data`` is.
 
     Raises:
         TypeError: if the source cannot be read separately from the training.
     """
     source = train_dataloader if data is None else data
-    remedy = _REMEDY.format(client=client)
-    where = "the training dataloader" if data is None else "`data`"
+    remedy = _REMEDY.format(client=client, name=name)
+    where = "the training dataloader" if data is None else f"`{name}`"
     if isinstance(source, Tensor):
         return source
     dataset = source.dataset if isinstance(source, DataLoader) else source
