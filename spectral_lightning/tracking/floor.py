@@ -84,7 +84,7 @@ class LossFloor:
             return "none: no validation set; pass `held_out`"
         if held_out is None and reader.data is not None:
             return "none: the network may see the validation set otherwise than `data`; pass `held_out`"
-        if labels is None and (sampling.condition is not None or self.model.needs_label):
+        if labels is None and sampling.condition is not None:
             return "none: the conditions of held-out points are not known"
         count = min(_POINTS, max(probe.latents.count // 2, 2))
         try:
