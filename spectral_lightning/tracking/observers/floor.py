@@ -32,7 +32,7 @@ class FloorFigure(Observer):
         """Lay out the charts, and continue the schedule of figures in a resumed run."""
         self._drawn = session.last_step
         history = session.measured
-        for sigma in history["levels"] if "bins" in history else ():
+        for sigma in history["levels"] if "linear_error" in history else ():
             tags = [_tag(session, kind, sigma) for kind in ("held_out", "within_classes", "training")]
             session.results.sinks.chart(_CATEGORY, f"sigma {sigma:.3g}", tags)
 
