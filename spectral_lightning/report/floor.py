@@ -41,6 +41,7 @@ def floor_figure(history: SpectralHistory) -> Figure:
     maps = {kind: found for kind in kinds if np.isfinite((found := _map(history, kind))[1]).any()}
     figure = Figure(figsize=(11, 5.2))
     norm, shades = LogNorm(1 / _RANGE, _RANGE), matplotlib.colormaps["RdBu_r"]
+    ends = [edge for levels, _ in maps.values() for edge in _edges(levels)[[0, -1]]]
     height = (0.76 - 0.1 * (len(maps) - 1)) / max(len(maps), 1)
     for place, (kind, (levels, ratio)) in enumerate(maps.items()):
         axes = figure.add_axes((0.065, 0.11 + (len(maps) - 1 - place) * (height + 0.1), 0.41, height))
@@ -48,6 +49,7 @@ def floor_figure(history: SpectralHistory) -> Figure:
         axes.set_facecolor("0.92")
         axes.pcolormesh(x, y, np.ma.masked_invalid(ratio.T), norm=norm, cmap=shades)
         axes.set_yscale("log")
+        axes.set_ylim(min(ends), max(ends))
         _step_axis(axes, x)
         axes.set_ylabel("noise level $\\sigma$")
         axes.set_title(_TITLES[kind], loc="left", fontsize=10)

@@ -17,9 +17,9 @@ _FEWEST = 16  # examples of a training mean that is logged
 
 
 class FloorFigure(Observer):
-    """Logs the loss over its linear floor at every noise level; draws it once per decade of steps and at the end.
+    """Logs the loss over its linear floor at every noise level, and draws it.
 
-    Tags are ``<name>/floor/held_out/sigma_0.5``, ``within_classes`` for models conditioned on labels, and ``training``, the
+    A figure is due once per decade of steps from 100 on, and at the end. Tags are ``<name>/floor/held_out/sigma_0.5``, ``within_classes`` for models conditioned on labels, and ``training``, the
     mean over training passes of similar sigma.
     """
 
@@ -44,12 +44,12 @@ class FloorFigure(Observer):
         session.training.publish(scalars)
         with session.cost.of("writing"):
             session.results.sinks.scalars(scalars, session.last_step)
-        if self.figures.due(self._drawn, session.last_step):
+        if self.figures.figure_due(self._drawn, session.last_step):
             self._draw(session)
 
     def on_end(self, session: Session) -> None:
         """Draw the whole run."""
-        if session.last_step > self._drawn and "bins" in session.measured:
+        if session.last_step != self._drawn and "bins" in session.measured:
             self._draw(session)
 
     def _draw(self, session: Session) -> None:
