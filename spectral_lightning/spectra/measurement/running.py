@@ -16,14 +16,14 @@ __all__ = ["RunningFloor"]
 
 _LOW, _HIGH, _PER_DECADE = -3.0, 2.5, 4  # decades of sigma
 _ALL, _EVERY, _MOST = 64, 8, 128
-_PRODUCTS = 2**28  # of numbers per pass
+_PRODUCTS, _NUMBERS = 2**28, 2**22  # per pass; in the eigenvectors of data that are looked at at every eighth
 
 
 class RunningFloor:
     """Sums of ``|D - x0|^2`` and ``|W - x0|^2`` in bins of sigma, four per decade, over passes of the training.
 
-    It looks at the first 64 passes and then at every eighth, at most 128 examples of each and fewer above 1,448 dimensions,
-    which costs less than half a per cent of the training; it draws nothing, keeps the sums where the network is, and never
+    It looks at the first 64 passes and then at every eighth, at most 128 examples of each; fewer above 1,448 dimensions, so
+    that it costs less than half a per cent of the training. It draws nothing, keeps the sums where the network is, and never
     waits for the device. Examples with NaN or infinity are left out. The lowest and highest bin also hold what lies beyond.
 
     The ratio is a training loss: a network that memorises its training data lowers it too.
@@ -41,7 +41,8 @@ class RunningFloor:
     def __init__(self, basis: Basis, rest: float = 0.0) -> None:
         self.dim = basis.dim
         self.wiener = WienerFilter(basis, rest, torch.float32)
-        self.most = min(_MOST, max(_PRODUCTS // self.wiener.vectors.numel(), 16))
+        size = self.wiener.vectors.numel()
+        self.most, self.every = min(_MOST, max(_PRODUCTS // size, 16)), _EVERY * math.ceil(size / _NUMBERS)
         self.sums: Tensor | None = None
         self.passes = 0
 
@@ -54,7 +55,7 @@ class RunningFloor:
     def due(self) -> bool:
         """Count a pass; whether to look at it."""
         self.passes += 1
-        return self.passes <= _ALL or self.passes % _EVERY == 0
+        return self.passes <= _ALL or self.passes % self.every == 0
 
     def add(self, clean: Tensor, noisy: Tensor, sigma: Tensor, denoised: Tensor) -> None:
         """Add one pass: data, noisy data ``x0 + sigma eps`` and the denoiser's output ``[B, *S]``, levels ``[B]``."""
