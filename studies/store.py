@@ -20,7 +20,7 @@ __all__ = ["ROOT", "STORE", "Results", "Stored", "load", "write_tables"]
 
 ROOT = Path(__file__).parents[1]
 STORE = ROOT / "docs" / "results"
-_ROWS = ("step", "variance", "standard_error", "num_samples", "cumulative_learning_rate")
+_ROWS = ("step", "variance", "standard_error", "num_samples", "cumulative_learning_rate", "slice")
 _GROUP_ROWS = ("group_variance", "group_standard_error", "group_mean_deviation", "group_count")
 
 

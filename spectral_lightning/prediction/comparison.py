@@ -49,7 +49,8 @@ def compare(
     """Emergence in a measured history and in its prediction, with the sampler's fixed point as target.
 
     Both use the measurement's direction, gray zone and time window. The threshold lies between each history's initial
-    variance and the fixed point.
+    variance and the fixed point. A measurement by slices of a block of latents is smoothed first, see
+    :meth:`~spectral_lightning.spectra.SpectralHistory.smoothed`.
 
     Args:
         history: the measurement; its first row precedes training.
@@ -57,6 +58,7 @@ def compare(
         criterion: as for :func:`~spectral_lightning.emergence.threshold`.
         gray_factor: as for :func:`~spectral_lightning.emergence.gray_zone`.
     """
+    history = history.smoothed()
 
     def of(table: SpectralHistory) -> ModeEmergence:
         initial = history.variance[0] if len(history) else None

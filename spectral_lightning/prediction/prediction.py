@@ -79,20 +79,20 @@ class Prediction:
         return rows
 
     def fit(self, measured: SpectralHistory, comparison: Comparison) -> float | None:
-        """The factor that fits all rows best; None without eligible modes or with fewer than two rows."""
+        """The factor that fits all rows, smoothed, best; None without eligible modes or with fewer than two rows."""
         time, modes = training_time(measured, self.base), _eligible(comparison)
         if not modes.any() or len(time) < 2:
             return None
-        gain = self._gain(measured)
-        return fit_time_scale(time, measured.variance, lambda t: self.natural.variance(t, self.sampler, gain), modes)
+        gain, variance = self._gain(measured), measured.smoothed().variance
+        return fit_time_scale(time, variance, lambda t: self.natural.variance(t, self.sampler, gain), modes)
 
     def goodness(self, measured: SpectralHistory, comparison: Comparison, after: int = 0) -> Fit | None:
-        """Goodness of fit over all measurements after step ``after``; None without a prediction."""
+        """Goodness of fit over all measurements after step ``after``, smoothed; None without a prediction."""
         if self.history is None or len(self.history) == 0:
             return None
-        rows = measured.steps > after
+        rows, variance = measured.steps > after, measured.smoothed().variance
         table = self.history.variance[rows]
-        return goodness_of_fit(measured.variance[rows], table, measured.variance[0], _eligible(comparison))
+        return goodness_of_fit(variance[rows], table, variance[0], _eligible(comparison))
 
     def describe_clock(self) -> str:
         """One phrase on how training time maps to theory time."""

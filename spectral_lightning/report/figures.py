@@ -36,6 +36,8 @@ def overlay_figure(
 ) -> Figure:
     """Variance of generated samples against optimizer updates, the prediction dashed, the targets on the right.
 
+    Dots are measurements. Lines connect them, or their smoothed values if each measures a slice of a block of latents.
+
     Args:
         history: the measurement.
         prediction: the predicted history; None or empty draws the measurement alone.
@@ -46,9 +48,11 @@ def overlay_figure(
     axes, bar = (figure.add_axes(box) for box in _WITH_BAR)
     shown = history.target[list(modes)]
     color, end = _by_variance(shown), max(float(history.steps[-1]), 1.0)
+    smooth = history.smoothed()
     for k, lam in zip(modes, shown, strict=True):
         shade = color.to_rgba(np.asarray(lam))
-        axes.plot(history.steps, history.variance[:, k], "o-", color=shade, markersize=2.6, linewidth=0.9)
+        axes.plot(history.steps, history.variance[:, k], "o", color=shade, markersize=2.6)
+        axes.plot(smooth.steps, smooth.variance[:, k], "-", color=shade, linewidth=0.9)
         if prediction is not None and len(prediction):
             axes.plot(prediction.steps, prediction.variance[:, k], "--", color=shade, linewidth=1.5)
         axes.plot(end * 1.25, history.fixed_point[k], marker="<", color=shade, markersize=5, clip_on=False)
@@ -57,7 +61,8 @@ def overlay_figure(
     axes.set_ylabel("variance of generated samples along the mode")
     figure.text(0.085, 0.955, "What has been learnt, mode by mode", fontsize=12)
     figure.text(0.085, 0.88, text, fontsize=7.5, color="0.35")
-    handles = [_handle("measured", marker="o", markersize=3, linewidth=0.9)]
+    label = "measured" if smooth is history else "measured; line smoothed over the slices of a block"
+    handles = [_handle(label, marker="o", markersize=3, linewidth=0.9)]
     if prediction is not None and len(prediction):
         handles.append(_handle("theory", linestyle="--", linewidth=1.5))
     handles.append(_handle("target (sampler's fixed point)", marker="<", linestyle="", markersize=5))

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from spectral_lightning.spectra.curves import ERRORS, interpolate, smooth
 from spectral_lightning.spectra.files import flush, read_arrays, replacing, write_arrays
 
 __all__ = ["FIELDS", "NULL_SHARE", "Field", "HistoryDirectory", "SpectralHistory"]
@@ -85,6 +86,8 @@ FIELDS: dict[str, Field] = {
     "num_samples": Field(("step",), np.int64, "samples in the measurement"),
     "non_finite": Field(("step",), np.int64, "samples left out because of NaN or infinity"),
     "final": Field(("step",), np.bool_, "whether measured only because training ended"),
+    "slice": Field(("step",), np.int64, "first direction of the slice of a block of latents"),
+    "measured": Field(("step",), np.bool_, "whether measured, not interpolated"),
 }
 
 
@@ -232,10 +235,67 @@ class SpectralHistory:
         null = target <= NULL_SHARE * self.target.max()
         static = {**kept, "target": target, "fixed_point": self["group_fixed_point"][g], "null": null}
         history = SpectralHistory(static, {**self.metadata, "groups": [], "group": name})
-        shared = [n for n in ("cumulative_learning_rate", "seconds", "non_finite", "final") if n in self]
+        shared = [
+            n for n in ("cumulative_learning_rate", "seconds", "non_finite", "final", "slice", "measured") if n in self
+        ]
         for row in self._rows:
             own = {n: row[f"group_{n}"][g] for n in ("variance", "standard_error", "mean_deviation")}
             history.append(step=row["step"], num_samples=row["group_count"][g], **own, **{n: row[n] for n in shared})
+        return history
+
+    def smoothed(self) -> SpectralHistory:
+        """This history without most of the error of slices of one block of latents; itself if it has full blocks.
+
+        Neighbouring measurements are combined by :func:`~spectral_lightning.spectra.curves.smooth`, which states model and
+        errors. Emergence, the fit of a prediction and the lines of figures use it; files and loggers hold the raw rows.
+        """
+        about = self.metadata.get("slices")
+        if about is None or "slice" not in self:
+            return self
+        rows = {name: self[name] for name in self._rows[-1] if name != "slice"}
+        for name in rows.keys() & ERRORS.keys():
+            found = smooth(self.steps, self["slice"], about, rows[name], rows.get(ERRORS[name]))
+            rows |= zip((name, ERRORS[name])[: 1 + (ERRORS[name] in rows)], found, strict=False)
+        return self._with(rows, smoothed="over the slices of a block of latents")
+
+    def interpolated(self, steps: ArrayLike) -> SpectralHistory:
+        """Rows at other steps, between those of this history; the field ``measured`` tells them apart.
+
+        The log variance is linear in the log step; up to the first row after step 0, in the step. Emergence times are found
+        in the same way, so interpolation moves none after that row. The relative standard error is the larger of the two
+        neighbours'. Mean deviations, gains and alignment are linear in the log step; learning rates and seconds in the
+        step. Counts are 0 and all other values NaN between measurements.
+
+        Interpolate :meth:`smoothed` if the measurements are slices of a block.
+
+        Args:
+            steps: increasing steps, from the first to the last of this history at most.
+
+        Raises:
+            ValueError: for steps that do not increase or lie outside: nothing is extrapolated.
+
+        Example:
+            >>> history = SpectralHistory({"target": [1.0], "fixed_point": [1.0]})
+            >>> history.append(step=10, variance=[0.01])
+            >>> history.append(step=1000, variance=[1.0])
+            >>> dense = history.interpolated([10, 100])
+            >>> dense.variance[:, 0].round(6).tolist(), dense["measured"].tolist()
+            ([0.01, 0.1], [True, False])
+        """
+        wanted, known = np.asarray(steps, np.int64), self.steps
+        if not (wanted.ndim == 1 and len(wanted) and len(known) and (np.diff(wanted) > 0).all()):
+            raise ValueError("`steps` must be increasing, and this history must have rows.")
+        if not known[0] <= wanted[0] <= wanted[-1] <= known[-1]:
+            raise ValueError(
+                f"`steps` must lie between {known[0]} and {known[-1]}, got {wanted[0]} to {wanted[-1]}: nothing is extrapolated."
+            )
+        return self._with(interpolate({name: self[name] for name in self._rows[-1] if name != "slice"}, wanted))
+
+    def _with(self, rows: Row, **metadata: Any) -> SpectralHistory:
+        """A history with these rows."""
+        history = SpectralHistory(self.static, {**self.metadata, **metadata})
+        for index in range(len(rows.get("step", ()))):
+            history.append(**{name: array[index] for name, array in rows.items()})
         return history
 
     # Storage: npz without pickle on disk, tensors in checkpoints, CSV for other programs.
@@ -255,11 +315,8 @@ class SpectralHistory:
             )
         fields = {name: array for name, array in arrays.items() if name in FIELDS}
         static = {name: array for name, array in fields.items() if "step" not in FIELDS[name].axes}
-        history = cls(static, document["metadata"])
         growing = {name: array for name, array in fields.items() if name not in static}
-        for index in range(len(growing.get("step", ()))):
-            history.append(**{name: array[index] for name, array in growing.items()})
-        return history
+        return cls(static, document["metadata"])._with(growing)
 
     def _arrays(self) -> Row:
         return {**self.header(), **{name: self[name] for name in (self._rows[-1] if self._rows else ())}}
@@ -281,16 +338,21 @@ class SpectralHistory:
         return cls.from_arrays(arrays)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write one line per step and mode: step, mode (1 is the largest), target, fixed point and measured fields."""
+        """Write one line per step and mode: step, mode (1 is the largest), target, fixed point and measured fields.
+
+        An interpolated history has one more column, ``measured``: 1 or 0.
+        """
         columns = [n for n in ("variance", "standard_error", "mean_deviation") if n in self]
+        marked = ["measured"] if "measured" in self else []
         with replacing(Path(path)) as part, part.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["step", "mode", "target", "fixed_point", *columns])
+            writer.writerow(["step", "mode", "target", "fixed_point", *columns, *marked])
             for row in self._rows:
                 tables = [row[name] for name in columns]
                 for k in range(len(self.target)):
                     values = [self.target[k], self.fixed_point[k], *(table[k] for table in tables)]
-                    writer.writerow([int(row["step"]), k + 1, *(repr(float(v)) for v in values)])
+                    marks = [int(row[name]) for name in marked]
+                    writer.writerow([int(row["step"]), k + 1, *(repr(float(v)) for v in values), *marks])
 
     def state_dict(self) -> dict[str, Any]:
         """The whole history as tensors and one string, loadable with ``weights_only``."""

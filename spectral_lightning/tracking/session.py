@@ -283,6 +283,8 @@ class Session:
         if self.knows_rates:
             known["cumulative_learning_rate"] = self._rates or 0.0
         made: dict[Hashable, GeneratedSamples] = {}
+        for each in (probe, *(() if self._accuracy is None else self._accuracy.probes)):
+            each.rotate(self.schedule.count(0, step))  # not the number of measurements so far, which a budget changes
         with deferred_signals():
             with self.cost.of("sampling"):
                 with self.errors.attempt(probe.ranks, step) as attempt, self.model.held(training.module) as denoiser:

@@ -22,6 +22,45 @@ def test_blocks_are_antithetic_orthonormal_pairs(count, dim):
         np.testing.assert_allclose(rows.T @ rows / count, np.eye(dim), atol=1e-14)
 
 
+@pytest.mark.parametrize("dim", [5, 63, 64, 75])
+def test_slices_are_parts_of_one_block(dim):
+    block = np.concatenate([Latents(2, dim, first=k).rows(0, 1).numpy() for k in range(dim)])
+    np.testing.assert_allclose(block @ block.T, dim * np.eye(dim), atol=1e-12 * dim)
+    for first in (0, 2, dim - 2):
+        latents = Latents(8, dim, seed=0, first=first)
+        np.testing.assert_allclose(latents.rows(0, 8)[::2], np.roll(block, -first, axis=0)[:4], atol=1e-13)
+        np.testing.assert_allclose(latents.rows(3, 6), latents.rows(0, 8)[3:6], atol=1e-13)
+
+
+@pytest.mark.parametrize("every", range(1, 13))
+def test_rotation_covers_the_block_however_thinned(every):
+    """In 64 dimensions, slices of 8 directions; consecutive ones would not at every 2nd, 4th, 6th, 8th measurement."""
+    latents = Latents(16, 64)
+    seen = [latents.rotated(every * i).first for i in range(32)]
+    assert set(seen) == set(range(0, 64, 8))
+    assert max(map(seen.count, seen)) <= 8  # of 4 on average
+
+
+def test_what_holds_a_block_does_not_rotate():
+    for latents in (Latents(8, 4), Latents(10, 4), Latents(6, 4, "independent")):
+        assert latents.rotated(5) == latents
+
+
+@pytest.mark.parametrize("dim", [64, 128])
+def test_structured_directions_are_like_haar_ones(dim):
+    """Moments of projections on eight pixels, cosines, random directions, and the error of a variance by a slice."""
+    waves = np.cos(np.pi * np.outer(np.arange(1, 9), np.arange(dim) + 0.5) / dim)
+    kinds = np.stack([np.eye(dim)[:8], waves, np.random.default_rng(0).standard_normal((8, dim))])
+    kinds = np.swapaxes(kinds / np.linalg.norm(kinds, axis=-1, keepdims=True), 1, 2)
+    slices = np.stack([Latents(dim // 2, dim, seed=s).rows(0, dim // 2)[::2].numpy() @ kinds for s in range(500)])
+    fourth = 3 * dim / (dim + 2)
+    # Four to five standard errors of 500 slices
+    np.testing.assert_allclose((slices**4).mean((0, 2, 3)), fourth, rtol=0.05)
+    np.testing.assert_allclose((slices**6).mean((0, 2, 3)), fourth * 5 * dim / (dim + 4), rtol=0.12)
+    spread = (slices**2).mean(2).std(0).mean(1)
+    np.testing.assert_allclose(spread, np.sqrt((fourth - 1) / (dim // 4) * (1 - 1 / 4) * dim / (dim - 1)), rtol=0.05)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [6, 20, 26])
 def test_any_part_in_any_order_is_the_same(kind, count):
@@ -79,6 +118,8 @@ def test_directions_are_haar_distributed():
         ({"dim": 0}, "dim"),
         ({"seed": -1}, "seed"),
         ({"kind": "sobol"}, "latents"),
+        ({"count": 6, "first": 4}, "first"),
+        ({"first": 1}, "first"),
     ],
 )
 def test_bad_arguments(arguments, argument):

@@ -85,6 +85,20 @@ def test_exact_denoiser_gives_the_fixed_point(sampler, shape, multiple):
     assert row["variance"].dtype == np.float64
 
 
+def test_a_cycle_of_slices_gives_the_fixed_point():
+    basis, slices = basis_of(16), {}
+    probe = SpectralProbe(basis, SHORT, num_samples=8, sample_batch_size=3)
+    for index in range(9):
+        probe.rotate(index)
+        row = probe.measure(wiener(*population(16)), index, dtype=F64)
+        slices[row["slice"]] = row["variance"]
+    assert sorted(slices) == [0, 4, 8, 12]
+    np.testing.assert_allclose(np.mean(list(slices.values()), axis=0), probe.fixed_point, rtol=1e-9)
+    assert np.std(list(slices.values()), axis=0).min() > 0.01 * probe.fixed_point.min()
+    assert len(probe.chunks._drawn) == len(probe.chunks.parts)  # rows of the last slice alone are kept
+    assert probe.history().metadata["slices"] == {"directions": 16, "width": 4}
+
+
 def test_independent_latents_do_not_give_the_fixed_point():
     probe = SpectralProbe(basis_of(8), SHORT, 48, latents="independent")
     row = probe.measure(wiener(*population(8)), 0, dtype=F64)
@@ -162,6 +176,7 @@ class Rank:
 def test_ranks_share_the_work_and_get_the_result_of_one(basis, size, count):
     evaluated, calls = {}, {}
     one = SpectralProbe(basis, SHORT, count)
+    one.rotate(3)
 
     def work(rank):
         def counted(z, sigma):
@@ -170,6 +185,7 @@ def test_ranks_share_the_work_and_get_the_result_of_one(basis, size, count):
             return nonlinear(z, sigma)
 
         probe = SpectralProbe(basis, SHORT, count, sample_batch_size=5, ranks=rank)
+        probe.rotate(3)
         return probe.measure(counted, 3, dtype=F64), probe.gain(nonlinear, dtype=F64)
 
     for row, gain in Meeting(size).run(work):
@@ -428,6 +444,17 @@ def test_another_key_is_refused(change):
     assert probe.sampling_key != other.sampling_key
     with pytest.raises(ValueError, match="`samples`"):
         probe.row(other.generate(nonlinear), 0)
+
+
+def test_another_slice_is_another_key():
+    probe, other = (SpectralProbe(basis_of(24), SHORT, 16) for _ in range(2))
+    assert probe.sampling_key == other.sampling_key
+    other.rotate(1)
+    assert probe.sampling_key != other.sampling_key
+    with pytest.raises(ValueError, match="`samples`"):
+        probe.row(other.generate(nonlinear), 0)
+    probe.rotate(1)
+    assert probe.row(other.generate(nonlinear), 0)["slice"] == other.latents.first == 8
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,8 @@ def test_what_is_logged_is_the_history(tmp_path):
     assert read == [(s, np.float32(row[0])) for s, row in zip(other.history.steps, other.history.variance, strict=True)]
 
 
-@pytest.mark.parametrize("hooks", [True, False])
-def test_resumed_equals_uninterrupted(tmp_path, hooks):
+@pytest.mark.parametrize(("hooks", "count"), [(True, 32), (False, 32), (True, 4)])
+def test_resumed_equals_uninterrupted(tmp_path, hooks, count):
     def run(place, *parts):
         network, optimizer = begin()
         found = None
@@ -121,7 +122,8 @@ def test_resumed_equals_uninterrupted(tmp_path, hooks):
                 torch.save(state, tmp_path / "state.pt")
                 kept, loaded, generator = torch.load(tmp_path / "state.pt", weights_only=True)
                 network.load_state_dict(loaded)
-            found = monitor(network, place, optimizer if hooks else None)
+            sampling = replace(SAMPLING, num_samples=count)  # 4 is a slice of a block
+            found = monitor(network, place, optimizer if hooks else None, sampling=sampling)
             if state is not None:
                 found.load_state_dict(kept)
                 torch.set_rng_state(generator)

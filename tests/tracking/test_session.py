@@ -16,6 +16,7 @@ from spectral_lightning.spectra.measurement.scatter import Scatter
 from spectral_lightning.theory.solving.generation import tuned_sampler
 from spectral_lightning.tracking import Output, Session, Settings, switched_off
 from spectral_lightning.tracking.first_look import check_again
+from spectral_lightning.tracking.timing import Budget
 from tests.support.bare_loop import Network, begin, examples, monitor, train
 from tests.support.tiny_training import draw_blanks
 
@@ -97,6 +98,25 @@ def test_errors_and_bias_are_those_of_repeated_measurements(tmp_path):
             assert np.isnan(history["sampler_bias"][i]).all()
         np.testing.assert_allclose(history["standard_error"][i], scatter.relative().numpy() * row, rtol=1e-3)
     assert history.metadata["standard_error"].startswith("repeated")
+
+
+def test_a_thinned_run_measures_a_step_with_the_same_slice(tmp_path, monkeypatch):
+    """Four latents in eight dimensions, every second scheduled measurement; 12 is not on the schedule."""
+
+    def run(place):
+        network, optimizer = begin()
+        with monitor(network, tmp_path / place, optimizer, sampling=Sampling(4, Sampler(num_steps=4))) as found:
+            train(network, optimizer, 12)
+        return found.history
+
+    whole, due = run("whole"), iter([True, False] * 6)
+    monkeypatch.setattr(Budget, "affords", lambda *_: next(due))
+    thinned = run("thinned")
+    assert whole["slice"].tolist() == [0, 4, 0, 6, 2, 0, 0]
+    assert thinned.steps.tolist() == [0, 1, 3, 10, 12]
+    rows = np.searchsorted(whole.steps, thinned.steps)
+    np.testing.assert_array_equal(thinned["slice"], whole["slice"][rows])
+    np.testing.assert_array_equal(thinned.variance, whole.variance[rows])
 
 
 def test_what_is_known_later_says_so():

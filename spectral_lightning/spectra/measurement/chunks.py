@@ -36,6 +36,12 @@ class LatentChunks:
         self.parts = list(_cut(latents, positive_integer("sample_batch_size", most)))
         self._drawn: dict[tuple[int, torch.dtype], Tensor] = {}
 
+    def rotate(self, index: int) -> None:
+        """Go on with another slice, see :meth:`Latents.rotated`, and forget the rows of the last one."""
+        rotated = self.latents.rotated(index)
+        if rotated != self.latents:
+            self.latents, self._drawn = rotated, {}
+
     def turns(self) -> Iterator[tuple[int, bool]]:
         """The indices of this rank's chunks, each with whether it is a repetition to leave out of the results.
 

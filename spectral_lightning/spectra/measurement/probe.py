@@ -43,7 +43,8 @@ class GeneratedSamples:
 class SpectralProbe:
     """Samples a denoiser and measures the variance of the samples along the modes of a basis.
 
-    One fixed set of latents is integrated down the probability-flow ODE in fixed chunks, which the ranks share. Sums are
+    A set of latents is integrated down the probability-flow ODE in fixed chunks, which the ranks share. It is the same at
+    every measurement, unless it is a slice of a block (fewer than twice the dimension) and :meth:`rotate` is called. Sums are
     kept per block of latents in float64 and added in block order, so that the world size changes results only by the
     rounding of the network.
 
@@ -102,9 +103,9 @@ class SpectralProbe:
     ) -> None:
         self.basis = basis
         self.sampler: Sampler | None = None if sampler == "given" else sampler or Sampler()
-        self.latents = Latents(num_samples, basis.dim, latents, seed, part)  # type: ignore[arg-type]
         self.sample_batch_size, self.ranks = sample_batch_size, ranks or Ranks()
-        self.chunks = LatentChunks(self.latents, sample_batch_size, self.ranks)
+        drawn = Latents(num_samples, basis.dim, latents, seed, part)  # type: ignore[arg-type]
+        self.chunks = LatentChunks(drawn, sample_batch_size, self.ranks)
         blocks, left = divmod(self.latents.count, self.latents.block)
         self.num_blocks = blocks + bool(left)
         self.error_from_blocks = blocks >= _BLOCKS_FOR_AN_ERROR and not left
@@ -118,6 +119,18 @@ class SpectralProbe:
             self.fixed_point = fixed_point(basis.data.variance.numpy(), self.sampler)
             if basis.data is not basis:
                 self.fixed_point = (overlap(basis, basis.data) @ torch.from_numpy(self.fixed_point)).numpy()
+
+    @property
+    def latents(self) -> Latents:
+        """The latents of the next measurement."""
+        return self.chunks.latents
+
+    def rotate(self, index: int) -> None:
+        """Take the slice of scheduled measurement ``index``, see :meth:`~spectral_lightning.diffusion.Latents.rotated`.
+
+        Rows then hold the ``slice``, and :meth:`SpectralHistory.smoothed` combines them. Without effect on complete blocks.
+        """
+        self.chunks.rotate(index)
 
     def like(
         self,
@@ -160,7 +173,7 @@ class SpectralProbe:
             static["levels"] = self.sampler.levels
         if initial_gain is not None:
             static["initial_gain"] = initial_gain
-        about = {
+        about: dict[str, Any] = {
             "sampler": "given" if self.sampler is None else self.sampler.describe(),
             "basis": self.basis.describe(),
             "fingerprint": self.basis.fingerprint,
@@ -168,6 +181,8 @@ class SpectralProbe:
             "latents": f"{self.latents.count} {self.latents.kind}, seed {self.latents.seed}",
             "standard_error": self.error_source,
         }
+        if self.latents.sliced:
+            about["slices"] = {"directions": self.latents.dim, "width": self.latents.count // 2}
         return SpectralHistory(static, {**about, **metadata})
 
     @property
@@ -292,6 +307,8 @@ class SpectralProbe:
         self, statistics: ModeStatistics, step: int, error: Tensor, num_samples: int, **known: Any
     ) -> dict[str, Any]:
         """One row from sums over samples and the standard error of their variance; NaN without a finite sample."""
+        if self.latents.sliced:
+            known["slice"] = self.latents.first
         return {
             "step": step,
             # Orthogonal latents are a fixed design with the exact second moment: no correction for the mean.
