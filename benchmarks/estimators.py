@@ -115,7 +115,7 @@ def slices(count=128, seeds=6, last=3000) -> None:
     )
     for per_decade, thin in ((6, 1), (12, 1), (12, 4)):
         schedule = Schedule(per_decade)
-        chosen = [0, *[step for step in steps if schedule.due(step - 1, step)][::thin]]
+        chosen = [0, *[step for step in steps[1:] if schedule.due(step - 1, step)][::thin]]
         exact = whole.history()
         for step in chosen:
             exact.append(**truths[step])

@@ -160,7 +160,8 @@ def _haar(generator: np.random.Generator, dim: int, count: int) -> Tensor:
     """The first columns of a Haar-distributed orthogonal matrix, ``[count, dim]``."""
     q, r = torch.linalg.qr(torch.from_numpy(generator.standard_normal((dim, count))))
     # Without the signs of R's diagonal, Q is not Haar-distributed.
-    return (q * torch.sign(torch.diagonal(r))).T
+    directions: Tensor = (q * torch.sign(torch.diagonal(r))).T
+    return directions
 
 
 def _pairs(directions: Tensor, dim: int) -> Tensor:
