@@ -65,7 +65,7 @@ class LossFloor:
         self.linear: LinearFloor | None = None
         self._passes: NetworkPasses | None = None
         self._end: Callable[[], None] | None = None
-        self._given_up = False
+        self._looking = False
         # The rows of a resumed run keep their fields.
         self._shapes = {n: history.row(-1)[n].shape for n in _FIELDS if n in history} if history else {}
         rest = reader.rest(probe.basis)
@@ -153,13 +153,14 @@ class LossFloor:
     def begin(self) -> None:
         """Look at what the module publishes from now on."""
         self.end()
+        self._looking = True
         if not isinstance(self.model.denoiser, BoundDenoiser):
             self._end = listen(self.training.module, self.running)
 
     def saw(self, batch: Any) -> None:
         """Name the batch whose pass a network in a named convention has made; its passes are looked at from then on."""
         denoiser = self.model.denoiser
-        if not isinstance(denoiser, BoundDenoiser) or self._given_up or self.reader.settings.transform is not None:
+        if not self._looking or not isinstance(denoiser, BoundDenoiser) or self.reader.settings.transform is not None:
             return
         try:
             if self._passes is None:
@@ -173,12 +174,11 @@ class LossFloor:
         """Stop looking at passes."""
         if self._end is not None:
             self._end()
-        self._end = self._passes = None
+        self._end, self._passes, self._looking = None, None, False
 
     def _stop(self, reason: str) -> None:
-        if not self._given_up:
+        if self._looking:
             self.training.say(f"{self.training.client}: no loss over its floor from training passes. {reason}")
-        self._given_up = True
         self.end()
 
     def state_dict(self) -> dict[str, Any]:
