@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
 from torchmetrics import Metric
 
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.spectra.ranks import Ranks
 
-__all__ = ["MAX_DIM", "HasPopulationMoments", "HasTrainingMoments", "SpectralMoments"]
+__all__ = ["DENSE_DIM", "MAX_DIM", "HasPopulationMoments", "HasTrainingMoments", "SpectralMoments"]
+
+DENSE_DIM = 4_096
+"""Largest dimension in which a basis is made from a full covariance (134 MB in float64); beyond it from streamed sums."""
 
 MAX_DIM = 12_288
-"""Largest dimension for which a full covariance is kept (1.2 GB in float64)."""
+"""Largest dimension for which :class:`SpectralMoments` keeps a full covariance (1.2 GB in float64)."""
 
 
 class SpectralMoments(Metric):
@@ -22,6 +26,9 @@ class SpectralMoments(Metric):
 
     ``mean = sum x / n``, ``covariance = sum x x' / n - mean mean'``: those of the empirical distribution, which is what
     training on these data sees.
+
+    Sums in float64 need no shift by a first estimate of the mean: a mean of 1,000 standard deviations costs six of sixteen
+    digits. On the CPU a symmetric rank-k update adds up one triangle only, about a third of the time of a product.
 
     Cost: d^2 operations per example; memory d^2 (75 MB at d = 3,072) for any number of examples.
 
@@ -75,15 +82,19 @@ class SpectralMoments(Metric):
             )
         self.count += len(flat)
         self.total += flat.sum(0)
-        self.outer += flat.T @ flat
+        if self.outer.device.type == "cpu":
+            # The transpose of rows in C order is a matrix in Fortran order, updated in place; its lower triangle is ours above.
+            dsyrk(1.0, flat.numpy().T, beta=1.0, c=self.outer.numpy().T, lower=1, overwrite_c=1)
+        else:
+            self.outer.addmm_(flat.T, flat)
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Mean ``[d]`` and covariance ``[d, d]``, float64."""
         if self.count == 0:
             raise ValueError("`SpectralMoments` must see at least one example before `compute`, got none.")
         mean = self.total / self.count
-        covariance = self.outer / self.count - torch.outer(mean, mean)
-        return mean, (covariance + covariance.T) / 2
+        upper = self.outer.triu()
+        return mean, (upper + upper.triu(1).T) / self.count - torch.outer(mean, mean)
 
     def reduce(self, ranks: Ranks) -> None:
         """Add up the states of all ranks, in place. Every rank has to call it."""
