@@ -10,7 +10,9 @@ import torch
 
 __all__ = ["Domain", "numpy_generator", "torch_generator"]
 
-Domain = Literal["latents", "check", "reading", "spectrum", "rotation", "means", "train", "val", "split", "floor"]
+Domain = Literal[
+    "latents", "check", "reading", "eigenmodes", "spectrum", "rotation", "means", "train", "val", "split", "floor"
+]
 """What is drawn."""
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from spectral_lightning.diffusion import Departure
-from spectral_lightning.spectra import Basis
+from spectral_lightning.spectra import Basis, FourierBasis
 
 __all__ = ["data_departures", "optimizer_departures"]
 
@@ -41,9 +41,13 @@ def optimizer_departures(optimizers: Sequence[Optimizer], clipping: float | None
 
 
 def data_departures(basis: Basis) -> list[Departure]:
-    """A departure for a data mean that is not negligible, because the mean couples to the weights."""
-    share = float(basis.mean.square().sum() / basis.variance.sum())
-    if share <= _NEGLIGIBLE:
-        return []
-    text = f"zero mean of the data assumed, squared mean is {share:.2g} of the total variance"
-    return [Departure(text, affects_clock=False)]
+    """Departures of the data: a mean that is not negligible, which couples to the weights, and modes that are assumed."""
+    found = []
+    share = float(basis.mean.square().sum() / basis.spectrum.sum())
+    if share > _NEGLIGIBLE:
+        text = f"zero mean of the data assumed, squared mean is {share:.2g} of the total variance"
+        found.append(Departure(text, affects_clock=False))
+    if isinstance(basis.data, FourierBasis):
+        text = "stationary data assumed: Fourier modes as eigenmodes of a covariance too large to keep"
+        found.append(Departure(text, affects_clock=False))
+    return found

@@ -56,7 +56,7 @@ def derived_preconditioning(denoiser: Any, basis: Basis) -> tuple[Preconditionin
         own = getattr(denoiser.network, "sigma_data", None) if isinstance(denoiser, BoundDenoiser) else None
         if isinstance(own, float | int) and own > 0:
             return Preconditioning("edm", float(own)), f"EDM preconditioning with the network's sigma_data = {own:.3g}"
-        spread = float(basis.data.variance.sum() / basis.dim) ** 0.5
+        spread = float(basis.spectrum.mean()) ** 0.5
         return Preconditioning("edm", spread), f"EDM preconditioning with the data's standard deviation {spread:.3g}"
     adapter = denoiser.adapter
     prediction, path, scale = str(adapter.prediction), str(adapter.path), adapter.data_scale

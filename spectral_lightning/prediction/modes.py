@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spectral_lightning.sampling import Sampler
-from spectral_lightning.spectra import Basis, FourierBasis, overlap
-from spectral_lightning.theory import GaussianData, LearningDynamics
+from spectral_lightning.spectra import Basis, FourierBasis, PCABasis, overlap
+from spectral_lightning.spectra.moments import DENSE_DIM
+from spectral_lightning.theory import GaussianData, GaussianField, LearningDynamics
 
 __all__ = ["NaturalModes"]
 
@@ -19,7 +20,8 @@ Indices = NDArray[np.int64] | slice
 class NaturalModes:
     """A family of the theory, solved in its own modes of the data and seen along those of a basis.
 
-    Convolutions are solved in Fourier modes, every other family in the eigenmodes of the covariance: the natural modes. The
+    Convolutions are solved in Fourier modes, every other family in the eigenmodes of the covariance: the natural modes. Where
+    the covariance is too large to keep, Fourier modes stand for its eigenmodes if they are known. The
     predicted covariance has variances v along these and ``A v`` along the basis, with A the overlap of the two; a gain is
     the mean of the natural modes' gains weighted with A and their noisy variances. Both are exact. The data are those the
     basis was made from.
@@ -44,8 +46,7 @@ class NaturalModes:
             self._entry, self._mode = fourier.theory_index.numpy(), fourier.mode_of_entry.numpy()
             size, channels = fourier.size, fourier.channels
         if dynamics.needs_moments:
-            data = _whole(basis)
-            self.curves = dynamics.on(GaussianData(_covariance(data).numpy(), data.mean.numpy(), size, channels))
+            self.curves = dynamics.on(_moments(self.natural, size, channels))
         else:
             self.curves = dynamics.on(self.natural.variance.numpy())
         self._share = None if self.natural is basis else overlap(basis, self.natural).numpy()
@@ -78,22 +79,25 @@ class NaturalModes:
 
 
 def _fourier(basis: Basis) -> FourierBasis:
-    if isinstance(basis, FourierBasis) and basis.bands is None:
-        return basis
-    data = _whole(basis)
+    for known in (basis, basis.data):
+        if isinstance(known, FourierBasis) and known.bands is None:
+            return known
     axes = basis.axes if isinstance(basis, FourierBasis) else None
-    return FourierBasis.from_moments(data.mean, _covariance(data), basis.shape, axes=axes)
+    return FourierBasis.from_moments(basis.data.mean, _covariance(basis.data), basis.shape, axes=axes)
+
+
+def _moments(natural: Basis, size: tuple[int, ...] | None, channels: int) -> GaussianData | GaussianField:
+    """What is known of the data whose modes these are."""
+    if size is not None and isinstance(natural.data, FourierBasis):
+        return GaussianField(natural.data.spectral_matrices.numpy(), natural.mean.numpy())
+    return GaussianData(_covariance(natural.data).numpy(), natural.mean.numpy(), size, channels)
 
 
 def _covariance(data: Basis) -> Tensor:
-    return (data.vectors * data.variance) @ data.vectors.T
-
-
-def _whole(basis: Basis) -> Basis:
-    data = basis.data
-    if data.vectors.shape[0] != data.vectors.shape[1]:
+    if not isinstance(data, PCABasis) or len(data.variance) < data.dim:
+        kept = f"{len(data.variance)} {data.kind}"
         raise ValueError(
-            f"This theory needs all {data.vectors.shape[0]} modes of the data, got {data.vectors.shape[1]}. "
-            "Leave `num_modes` of SpectralTracker out."
+            f"This theory needs all {data.dim} eigenmodes of the data, got {kept}. Leave `num_modes` of SpectralTracker out; "
+            f"above {DENSE_DIM:,} dimensions no basis has them all."
         )
-    return data
+    return (data.vectors * data.variance) @ data.vectors.T

@@ -12,7 +12,14 @@ from torchmetrics import Metric
 from spectral_lightning.arguments import positive_integer
 from spectral_lightning.spectra.ranks import Ranks
 
-__all__ = ["DENSE_DIM", "MAX_DIM", "HasPopulationMoments", "HasTrainingMoments", "SpectralMoments"]
+__all__ = [
+    "DENSE_DIM",
+    "MAX_DIM",
+    "HasPopulationMoments",
+    "HasTrainingMoments",
+    "SpectralMoments",
+    "checked_rows",
+]
 
 DENSE_DIM = 4_096
 """Largest dimension in which a basis is made from a full covariance (134 MB in float64); beyond it from streamed sums."""
@@ -68,18 +75,7 @@ class SpectralMoments(Metric):
 
     def update(self, batch: Tensor) -> None:
         """Add a batch ``[B, *S]``."""
-        if not isinstance(batch, Tensor):
-            raise TypeError(f"`batch` must be a tensor [B, *S], got {type(batch).__name__}.")
-        flat = batch.detach().flatten(1) if batch.ndim > 1 else batch.detach()[:, None]
-        if flat.shape[1] != self.dim:
-            raise ValueError(f"`batch` must hold examples of {self.dim} coordinates, got shape {tuple(batch.shape)}.")
-        flat = flat.to(self.outer)
-        if not torch.isfinite(flat).all():
-            bad = int((~torch.isfinite(flat)).any(1).sum())
-            raise ValueError(
-                f"`batch` must be finite, got {bad} of {len(flat)} examples with NaN or infinity. "
-                "Find them in the dataset or its transform: no spectrum can be computed with them."
-            )
+        flat = checked_rows(batch, self.dim).to(self.outer)
         self.count += len(flat)
         self.total += flat.sum(0)
         if self.outer.device.type == "cpu":
@@ -99,6 +95,27 @@ class SpectralMoments(Metric):
     def reduce(self, ranks: Ranks) -> None:
         """Add up the states of all ranks, in place. Every rank has to call it."""
         self.count, self.total, self.outer = ranks.sum(self.count), ranks.sum(self.total), ranks.sum(self.outer)
+
+
+def checked_rows(batch: Tensor, dim: int) -> Tensor:
+    """The flattened examples ``[B, d]`` of a batch ``[B, *S]``.
+
+    Raises:
+        TypeError: if it is not a tensor.
+        ValueError: for another shape or values that are not finite.
+    """
+    if not isinstance(batch, Tensor):
+        raise TypeError(f"`batch` must be a tensor [B, *S], got {type(batch).__name__}.")
+    flat = batch.detach().flatten(1) if batch.ndim > 1 else batch.detach()[:, None]
+    if flat.shape[1] != dim:
+        raise ValueError(f"`batch` must hold examples of {dim} coordinates, got shape {tuple(batch.shape)}.")
+    finite = torch.isfinite(flat).all(1)
+    if not finite.all():
+        raise ValueError(
+            f"`batch` must be finite, got {int((~finite).sum())} of {len(flat)} examples with NaN or infinity. "
+            "Find them in the dataset or its transform: no spectrum can be computed with them."
+        )
+    return flat
 
 
 @runtime_checkable

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-__all__ = ["DistributedRanks", "Ranks", "current_ranks"]
+__all__ = ["DistributedRanks", "Ranks", "current_ranks", "together"]
 
 
 class Ranks:
@@ -75,3 +77,23 @@ def current_ranks(device: torch.device) -> Ranks:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         return DistributedRanks(device)
     return Ranks()
+
+
+@contextmanager
+def together(ranks: Ranks) -> Iterator[None]:
+    """Raise on every rank if the body fails on any. Every rank must enter; the body must not wait for another rank.
+
+    Raises:
+        RuntimeError: on ranks where the body did not fail, with the errors of the others.
+        Exception: whatever the body raises on this rank.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    reports = ranks.gather(None if error is None else f"rank {ranks.rank}: {type(error).__name__}: {error}")
+    if error is not None:
+        raise error
+    if any(reports):
+        raise RuntimeError(f"failed on {'; '.join(filter(None, reports))}")

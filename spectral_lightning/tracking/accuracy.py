@@ -97,7 +97,7 @@ def expected_error(history: SpectralHistory) -> float:
 
 def linear_bias(probe: SpectralProbe) -> float:
     """Root mean square over the modes of the sampler's bias on a linear denoiser, in log variance; 0 without a sampler."""
-    variance = probe.basis.data.variance.numpy()
+    variance = probe.basis.spectrum.numpy()
     if probe.sampler is None:
         return 0.0
     return float(np.sqrt(np.mean(sampler_bias(variance[variance > 0], probe.sampler) ** 2)))

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import torch
 
 from spectral_lightning.spectra import Ranks
+from spectral_lightning.spectra.ranks import together
 
-__all__ = ["Attempt", "Errors", "together"]
+__all__ = ["Attempt", "Errors"]
 
 
 @dataclass
@@ -96,26 +97,6 @@ class Errors:
     def load_state(self, state: list[list[Any]]) -> None:
         """Restore the result of :meth:`state`."""
         self.failures = [(int(step), str(text)) for step, text in state]
-
-
-@contextmanager
-def together(ranks: Ranks) -> Iterator[None]:
-    """Raise on every rank if the body fails on any. Every rank must enter; the body must not wait for another rank.
-
-    Raises:
-        RuntimeError: on ranks where the body did not fail, with the errors of the others.
-        Exception: whatever the body raises on this rank.
-    """
-    error: Exception | None = None
-    try:
-        yield
-    except Exception as caught:
-        error = caught
-    reports = ranks.gather(None if error is None else f"rank {ranks.rank}: {_text(error)}")
-    if error is not None:
-        raise error
-    if any(reports):
-        raise RuntimeError(f"failed on {'; '.join(filter(None, reports))}")
 
 
 def _text(error: Exception) -> str:

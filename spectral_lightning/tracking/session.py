@@ -24,8 +24,9 @@ from spectral_lightning.spectra import (
     chosen_recipe,
     current_ranks,
 )
+from spectral_lightning.spectra.ranks import together
 from spectral_lightning.tracking.accuracy import Accuracy, expected_error, linear_bias
-from spectral_lightning.tracking.errors import Errors, together
+from spectral_lightning.tracking.errors import Errors
 from spectral_lightning.tracking.first_look import check, check_again, check_gain
 from spectral_lightning.tracking.floor import LossFloor
 from spectral_lightning.tracking.model import MeasuredModel
@@ -423,7 +424,7 @@ class Session:
         with self.cost.of("reference"):
             basis = reader.basis(self.recipe, self.history, self._restored.get("directory"))
             self.groups = reader.groups(self._classes(), basis, self.history) if settings.per_class else None
-        sampler = self.model.sampler(training.module, basis.data.variance.numpy())
+        sampler = self.model.sampler(training.module, basis.spectrum.numpy())
         count = sampling.num_samples or PRESETS[sampling.preset].latents(basis.dim)
         options = (basis, sampler, count, sampling.latents, sampling.seed, sampling.batch_size, ranks)
         probe = SpectralProbe(*options)

@@ -170,5 +170,5 @@ def test_bands_have_no_wavevector_and_vectors_must_fit():
     with pytest.raises(ValueError, match="`bands`"):
         _ = basis_of((8,), bands=2).theory_index
     basis = basis_of((4,))
-    with pytest.raises(ValueError, match="`vectors`"):
-        FourierBasis(basis.data, basis.vectors[:, :2], basis.variance, basis.mode_of, basis.entries)
+    with pytest.raises(ValueError, match="`channel_modes`"):
+        FourierBasis(basis.channel_modes[1:], basis.variance, basis.mode_of, basis.entries, basis.mean, basis.shape)

@@ -1,6 +1,5 @@
 """The measurement against closed forms, brute-force propagation and simulation."""
 
-import threading
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from spectral_lightning.diffusion import Latents
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import PCABasis, Ranks, SpectralProbe
 from spectral_lightning.spectra.measurement.scatter import Scatter
+from tests.support.ranks import Meeting
 from tests.support.bases import NAMES, bases, directions, moments
 
 F64 = torch.float64
@@ -131,39 +131,6 @@ def assert_rows_equal(row, other):
         # The error is a difference of moments up to the fourth, which takes digits away where the mean is far.
         rtol = 1e-9 if name == "standard_error" else 1e-12
         np.testing.assert_allclose(value, other[name], rtol=rtol, atol=1e-13, err_msg=name)
-
-
-class Meeting:
-    """Ranks as threads: a sum waits for all of them, as a collective does."""
-
-    def __init__(self, size):
-        self.size, self.barrier, self.shares = size, threading.Barrier(size, timeout=20), {}
-
-    def run(self, work):
-        results = {}
-        threads = [
-            threading.Thread(target=lambda r=r: results.update({r: work(Rank(r, self))})) for r in range(self.size)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return [results[r] for r in range(self.size)]
-
-
-class Rank:
-    def __init__(self, rank, meeting):
-        self.rank, self.size, self.meeting = rank, meeting.size, meeting
-
-    def sum(self, tensor):
-        self.meeting.shares[self.rank] = tensor.clone()
-        self.meeting.barrier.wait()
-        total = sum(self.meeting.shares[r] for r in range(self.size))
-        self.meeting.barrier.wait()
-        return total
-
-    def copy_from_first(self, tensor):
-        return tensor
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from spectral_lightning.spectra import ModeStatistics, Observables, Ranks
+from spectral_lightning.spectra.measurement import alignment
+from spectral_lightning.spectra.measurement.alignment import Alignment
 
 
 def observations(n=90, k=4, seed=0, mean=0.6):
@@ -25,10 +27,11 @@ def members(replicates):
 
 
 def gathered(x, blocks=3, parts=1, observables=None):
-    statistics = ModeStatistics.empty(blocks, observables or plain(x.shape[1]))
+    statistics, first = ModeStatistics.empty(blocks, observables or plain(x.shape[1]), len(x)), 0
     for b, block in enumerate(np.array_split(x, blocks)):
         for part in np.array_split(block, parts):
-            statistics.add(b, torch.from_numpy(part))
+            statistics.add(b, torch.from_numpy(part), first=first)
+            first += len(part)
     return statistics
 
 
@@ -106,9 +109,10 @@ def test_reduce_adds_every_field():
     statistics.reduce(Doubling())
     for block, part in enumerate(np.array_split(x, 3)):
         twice.add(block, torch.from_numpy(part))
-    for name in ("count", "sums", "second", "third", "fourth", "cross"):
+    for name in ("count", "sums", "second", "third", "fourth"):
         np.testing.assert_allclose(getattr(statistics, name), getattr(twice, name), rtol=1e-14)
     assert statistics.non_finite == 8
+    assert statistics.alignment() == pytest.approx(twice.alignment(), rel=1e-12)
 
 
 @pytest.mark.parametrize("replicates", [1, 4])
@@ -142,3 +146,23 @@ def test_one_observable_each_is_not_touched():
 def test_bad_observables(mode_of, replicates, argument):
     with pytest.raises(ValueError, match=f"`{argument}`"):
         Observables(torch.tensor(mode_of), replicates)
+
+
+@pytest.mark.parametrize("replicates", [1, 2])
+@pytest.mark.parametrize(("n", "kept"), [(7, 7), (200, 200), (7, 3)])
+def test_alignment_by_either_matrix_and_of_mixtures(n, kept, replicates, monkeypatch):
+    """With fewer rows than the 30 coordinates by the matrix of samples; of those that fit in memory."""
+    monkeypatch.setattr(alignment, "_NUMBERS_KEPT", 30 * replicates * kept)
+    rng, observables = np.random.default_rng(0), Observables(torch.arange(30), replicates)
+    x = rng.standard_normal((n, 30 * replicates)) @ rng.standard_normal((30 * replicates,) * 2) + 2
+    whole, parts = Alignment(observables, n), [Alignment(observables, n) for _ in range(2)]
+    for first in range(0, n, 2):
+        rows = torch.from_numpy(x[first : first + 2])
+        whole.add(rows, first)
+        parts[first // 2 % 2].add(rows, first)
+    weight = np.where(np.arange(n) // 2 % 2, 3.0, 1.0)
+    for found, w in ((whole, np.ones(n)), (Alignment.mixture(parts, [1.0, 3.0]), weight)):
+        rows = np.split(x[:kept], replicates, axis=1)
+        covariance = np.mean([np.cov(part.T, ddof=0, aweights=w[:kept]) for part in rows], 0)
+        expected = (np.diag(covariance) ** 2).sum() / (covariance**2).sum()
+        np.testing.assert_allclose(found.value(), expected, rtol=1e-10)

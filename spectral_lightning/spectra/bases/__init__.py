@@ -11,7 +11,7 @@ from spectral_lightning.spectra.bases.basis import (
 from spectral_lightning.spectra.bases.fourier import FourierBasis, FourierModes
 from spectral_lightning.spectra.bases.patch import PatchBasis, PatchComponents
 from spectral_lightning.spectra.bases.pca import Eigenmodes, PCABasis
-from spectral_lightning.spectra.bases.recipes import BasisRecipe, chosen_recipe
+from spectral_lightning.spectra.bases.recipes import BasisRecipe, StreamedRecipe, chosen_recipe
 
 __all__ = [
     "Basis",
@@ -23,6 +23,7 @@ __all__ = [
     "PCABasis",
     "PatchBasis",
     "PatchComponents",
+    "StreamedRecipe",
     "basis_from_state",
     "channels_and_size",
     "chosen_recipe",

@@ -90,22 +90,23 @@ class Basis(ABC):
 
     To add a basis, write one file with a subclass that has a ``kind``, :attr:`labels` and its constructor's arguments as
     attributes, and a recipe that makes it from the moments of data (:class:`~spectral_lightning.spectra.BasisRecipe`). A
-    basis with a faster projection than a matrix product overrides :meth:`project`.
+    basis with a faster projection than a matrix product leaves the columns out and overrides :meth:`along` and
+    :meth:`synthesize`.
 
     Args:
-        vectors: orthonormal columns ``w_m``, ``[p, M]``; p = d unless ``positions`` are given.
+        vectors: orthonormal columns ``w_m``, ``[p, M]``; p = d for one replicate. None if they are computed on demand.
         variance: data variance of each mode, descending, ``[K]``.
         mean: mean of the data, flattened, ``[d]``.
         shape: shape ``S`` of one example, with d entries.
         source: what the moments describe, for logs and files.
         mode_of: the mode of every column, ``[M]``; by default each column is a mode.
-        positions: the flat coordinates that make up each replicate, ``[R, p]``; by default all d, once.
-        data: the eigenmodes of the covariance that the variances come from; by default this basis.
+        replicates: R.
+        data: the modes along which the data's covariance is known; by default this basis.
+        rest: mean variance of the data in the directions orthogonal to all columns.
 
     Attributes:
         kind: what the modes are, in words.
-        vectors: as given, float64 on the CPU; so are ``mean`` and ``variance``.
-        positions: as given.
+        mean: as given, float64 on the CPU; so are ``variance`` and :attr:`vectors`.
         observables: which observables belong to which mode.
         replicates: R, how often the columns are observed in one sample.
         mode_of: the mode of every column, ``[M]``, int64.
@@ -118,25 +119,25 @@ class Basis(ABC):
 
     def __init__(
         self,
-        vectors: Tensor,
+        vectors: Tensor | None,
         variance: Tensor,
         mean: Tensor,
         shape: Sequence[int],
         source: str,
         mode_of: Tensor | None = None,
-        positions: Tensor | None = None,
+        replicates: int = 1,
         data: Basis | None = None,
+        rest: float = 0.0,
     ) -> None:
         self.shape = tuple(int(n) for n in shape)
-        self.vectors, self.mean = vectors.detach().cpu().double(), mean.detach().cpu().double()
-        self.variance = variance.detach().cpu().double().clamp_min(0)
-        self.source, self.positions, self._data = source, positions, data
-        one_each = torch.arange(vectors.shape[1]) if mode_of is None else mode_of
-        self.observables = Observables(one_each, 1 if positions is None else len(positions))
+        self._vectors = None if vectors is None else vectors.detach().cpu().double()
+        self.mean, self.variance = mean.detach().cpu().double(), variance.detach().cpu().double().clamp_min(0)
+        self.source, self._data, self.rest = source, data, max(float(rest), 0.0)
+        self.observables = Observables(torch.arange(len(variance)) if mode_of is None else mode_of, replicates)
         self.replicates, self.mode_of = self.observables.replicates, self.observables.mode_of
         self.multiplicity = self.observables.multiplicity
         self.dim, self.null = len(self.mean), self.variance <= NULL_SHARE * self.variance.max()
-        self._placed: tuple[Tensor, Tensor] | None = None
+        self._placed: tuple[Tensor, ...] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -149,21 +150,45 @@ class Basis(ABC):
         """A short name for each mode, ``[K]``."""
 
     @property
+    def vectors(self) -> Tensor:
+        """The columns ``w_m``, ``[p, M]``; for bases that do not keep them, as large as a covariance."""
+        if self._vectors is not None:
+            return self._vectors
+        return self.synthesize(torch.eye(len(self.mode_of), dtype=torch.float64)).T
+
+    @property
     def data(self) -> Basis:
-        """The eigenmodes of the covariance that this basis was made from."""
+        """The modes along which the data's covariance is known: its eigenmodes if it was kept, else approximate ones."""
         return self if self._data is None else self._data
+
+    @property
+    def spectrum(self) -> Tensor:
+        """Variance of the data along d orthogonal directions, as far as it is known: along each column, and the rest."""
+        data = self.data
+        rest = torch.full((self.dim - len(data.mode_of),), data.rest, dtype=torch.float64)
+        return torch.cat([data.variance[data.mode_of], rest])
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hexadecimal digits of a SHA-256 over shape, mean, variances and vectors."""
-        digest = hashlib.sha256(repr(self.shape).encode())
-        parts = [self.mean, self.variance, self.vectors]
+        """First 16 hexadecimal digits of a SHA-256 over shape, mean, variances and what defines the modes."""
+        digest = hashlib.sha256(repr((self.shape, *self._layout)).encode() if self._layout else repr(self.shape).encode())
+        parts = [self.mean, self.variance, *self._defining()]
+        if self.rest:
+            parts.append(torch.tensor(self.rest, dtype=torch.float64))
         if self.data is not self:
-            layout = self.mode_of if self.positions is None else self.positions
-            parts += [layout, self.data.variance, self.data.vectors]
+            parts += [self.data.variance, *self.data._defining()]
         for tensor in parts:
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def _layout(self) -> tuple[Any, ...]:
+        """Plain values that define the observables, besides tensors."""
+        return ()
+
+    def _defining(self) -> tuple[Tensor, ...]:
+        """The tensors that define the modes, kept on the device of the samples."""
+        return (self.vectors,)
 
     def describe(self) -> str:
         """One line for logs and files."""
@@ -172,21 +197,26 @@ class Basis(ABC):
     def project(self, samples: Tensor) -> Tensor:
         """Observables about the data's mean, float64, replicate by replicate: ``[B, *S] -> [B, R * M]``.
 
-        Cost: ``B R p M`` operations.
+        Cost: ``B R p M`` operations, on the device of the samples; Apple's devices have no float64, so there on the CPU.
 
         Raises:
             ValueError: for samples of another size.
         """
-        vectors, mean = self._on(samples.device)
-        flat = samples.detach().flatten(1).to(vectors)
+        flat = samples.detach().flatten(1)
         if flat.shape[1] != self.dim:
             raise ValueError(
                 f"`samples` must have shape [B, {', '.join(map(str, self.shape))}], got {tuple(samples.shape)}."
             )
-        centred = flat - mean
-        if self.positions is None:
-            return centred @ vectors
-        return (centred[:, self.positions.to(centred.device)] @ vectors).flatten(1)
+        mean = self._on(flat.device)[0]
+        return self.along(flat.to(mean) - mean)
+
+    def along(self, fields: Tensor) -> Tensor:
+        """The linear part of :meth:`project`: ``w_m' x_r`` of float64 rows, ``[B, d] -> [B, R * M]``."""
+        return fields @ self._on(fields.device)[1]
+
+    def synthesize(self, coordinates: Tensor) -> Tensor:
+        """The transpose of :meth:`along` for one replicate, ``sum_m c_m w_m``: ``[B, M] -> [B, d]``."""
+        return coordinates @ self._on(coordinates.device)[1].T
 
     def pool(self, values: Tensor) -> Tensor:
         """Average over the observables of each mode, ``[.., R * M] -> [.., K]``."""
@@ -195,14 +225,14 @@ class Basis(ABC):
     def diffuse(self, latents: Tensor, sigma: float) -> Tensor:
         """Turn white latents into noisy data: mean and covariance ``Sigma + sigma^2 I``, ``[B, d] -> [B, *S]``, float64.
 
-        ``mean + sigma eps + sum_k (sqrt(lambda_k + sigma^2) - sigma) u_k u_k' eps`` with the eigenmodes ``u_k`` of the
-        data.
+        ``mean + s eps + sum_m (sqrt(lambda_k(m) + sigma^2) - s) w_m w_m' eps`` along the modes of :attr:`data`, with
+        ``s^2 = rest + sigma^2``: directions without a mode of their own share what is left of the total variance.
         """
         eigen = self.data
-        u, mean = eigen._on(latents.device)
-        eps = latents.to(u)
-        stretch = (eigen.variance + sigma**2).sqrt().to(u) - sigma
-        return (mean + sigma * eps + ((eps @ u) * stretch) @ u.T).reshape(-1, *self.shape)
+        mean = eigen._on(latents.device)[0]
+        eps, spread = latents.to(mean), math.hypot(sigma, eigen.rest**0.5)
+        stretch = (eigen.variance[eigen.mode_of] + sigma**2).sqrt().to(mean) - spread
+        return (mean + spread * eps + eigen.synthesize(eigen.along(eps) * stretch)).reshape(-1, *self.shape)
 
     def state(self) -> dict[str, Any]:
         """The constructor's arguments as tensors and plain values, without nesting, for :func:`basis_from_state`."""
@@ -216,13 +246,27 @@ class Basis(ABC):
         with replacing(Path(path)) as part:
             torch.save(self.state(), part)
 
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Vectors and mean on a device."""
+    def _on(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Mean and defining tensors on a device."""
         # Apple's devices have no float64; the projection then runs on the CPU.
         target = torch.device("cpu") if device.type == "mps" else device
         if self._placed is None or self._placed[0].device != target:
-            self._placed = (self.vectors.to(target), self.mean.to(target))
+            self._placed = tuple(tensor.to(target) for tensor in (self.mean, *self._defining()))
         return self._placed
+
+    def _fields(self) -> Tensor:
+        """The vector of every coordinate of one replicate as a sample, ``[M, d]``."""
+        return self.vectors.T
+
+    def _shares(self, basis: Basis) -> Tensor:
+        """:func:`overlap` with this basis as the natural one."""
+        if self.replicates > 1:
+            raise ValueError(f"`natural` must have modes of whole examples, got {self.kind} of {self.replicates} parts.")
+        rows = self._fields().contiguous()
+        most = max(1, _NUMBERS_AT_ONCE // (basis.replicates * max(basis.dim, len(basis.mode_of))))
+        shares = [basis.pool(basis.along(part).square()) for part in torch.split(rows, most)]
+        matrix = torch.zeros(len(self.variance), len(basis.variance), dtype=torch.float64)
+        return matrix.index_add(0, self.mode_of, torch.cat(shares)).T
 
 
 def basis_from_state(state: Mapping[str, Any]) -> Basis:
@@ -271,16 +315,9 @@ def overlap(basis: Basis, natural: Basis) -> Tensor:
         ...         PCABasis.from_moments(torch.zeros(2), covariance)).round(decimals=3).tolist()
         [[0.5, 0.5], [0.5, 0.5]]
     """
-    if len(natural.vectors) != basis.dim:
-        raise ValueError(
-            f"`natural` must have vectors of the dimension of `basis`, {basis.dim}, got {len(natural.vectors)}. "
-            "Patch components cannot serve as natural modes."
-        )
-    rows = natural.vectors.T.contiguous()
-    most = max(1, _NUMBERS_AT_ONCE // (basis.replicates * max(basis.dim, len(basis.mode_of))))
-    shares = [basis.pool(basis.project(part + basis.mean).square()) for part in torch.split(rows, most)]
-    matrix = torch.zeros(len(natural.variance), len(basis.variance), dtype=torch.float64)
-    return matrix.index_add(0, natural.mode_of, torch.cat(shares)).T
+    if natural.dim != basis.dim:
+        raise ValueError(f"`natural` must have the dimension of `basis`, {basis.dim}, got {natural.dim}.")
+    return natural._shares(basis)
 
 
 def channels_and_size(shape: Sequence[int], axes: int | None = None) -> tuple[int, tuple[int, ...]]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
 from spectral_lightning.spectra.bases.basis import Basis, channels_and_size
+from spectral_lightning.spectra.bases.fourier import FourierBasis, spectra_of
 from spectral_lightning.spectra.bases.pca import PCABasis
+from spectral_lightning.spectra.examples import Examples
 
 __all__ = ["PatchBasis", "PatchComponents"]
 
 Boundary = Literal["circular", "valid"]
+_NUMBERS_AT_ONCE = 2**23
 
 
 class PatchBasis(Basis):
@@ -28,10 +31,12 @@ class PatchBasis(Basis):
     errors count samples, not patches.
 
     Cost: d^3 once for the eigenmodes of the data; per sample R p K operations and R p numbers, p the coordinates of a
-    patch (614 kB for 5 x 5 patches at all pixels of a 32 x 32 colour image).
+    patch (614 kB for 5 x 5 patches at all pixels of a 32 x 32 colour image). From examples (:meth:`from_examples`) no d x d
+    matrix is needed: the patch covariance is exact, and the data's covariance is taken as that of a stationary field with
+    the spectra of the examples, in the sampler's fixed point, in gains and in theories.
 
     Args:
-        data: all eigenmodes of the data's covariance.
+        data: all eigenmodes of the data's covariance, or its Fourier modes.
         vectors: components as orthonormal columns, ``[p, K]``, coordinates ordered as ``[C, size]`` or ``[C, size, size]``.
         variance: data variance of each, descending, ``[K]``.
         size: pixels of a patch along each axis.
@@ -60,14 +65,13 @@ class PatchBasis(Basis):
         boundary: Boundary = "circular",
         axes: int | None = None,
     ) -> None:
-        positions = patch_positions(data.shape, size, stride, boundary, axes)
-        coordinates = positions.shape[1]
+        count, coordinates = patch_positions(data.shape, size, stride, boundary, axes).shape
         if vectors.shape != (coordinates, len(variance)):
             raise ValueError(
                 f"`vectors` must have shape [{coordinates}, K], K the length of `variance`, got "
                 f"{tuple(vectors.shape)} and {len(variance)}."
             )
-        super().__init__(vectors, variance, data.mean, data.shape, data.source, positions=positions, data=data)
+        super().__init__(vectors, variance, data.mean, data.shape, data.source, replicates=count, data=data)
         self.size, self.stride, self.boundary, self.axes = size, stride, boundary, axes
 
     @classmethod
@@ -100,6 +104,68 @@ class PatchBasis(Basis):
             average += matrix[place[:, None], place]
         own = PCABasis.from_moments(torch.zeros(len(average)), average / len(positions), num_modes)
         return cls(data, own.modes, own.variance, size, stride, boundary, axes)
+
+    @classmethod
+    def from_examples(
+        cls,
+        examples: Examples,
+        size: int = 5,
+        stride: int = 1,
+        boundary: Boundary = "circular",
+        num_modes: int | None = None,
+        axes: int | None = None,
+    ) -> PatchBasis:
+        """The patch components of examples, in one pass and without a d x d matrix.
+
+        The covariance of circular patches at all pixels follows from the spectral matrices, ``d log d`` operations per
+        example; any other takes R p^2.
+
+        Raises:
+            ValueError: as :meth:`from_moments`.
+        """
+        channels, pixels = channels_and_size(examples.shape, axes)
+        count, p = patch_positions(examples.shape, size, stride, boundary, axes).shape
+        spectra, everywhere = spectra_of(examples.shape, axes), boundary == "circular" and stride == 1
+
+        def patches(fields: Tensor) -> Tensor:
+            images = fields.reshape(len(fields), channels, *pixels)
+            return cut_patches(images, size, stride, boundary).reshape(-1, p)
+
+        def sums(fields: Tensor) -> tuple[Tensor, ...]:
+            if everywhere:
+                return spectra(fields)
+            outer = torch.zeros(p, p, dtype=fields.dtype, device=fields.device)
+            for one in fields.split(max(1, _NUMBERS_AT_ONCE // (count * p))):
+                outer += patches(one).T @ patches(one)
+            return *spectra(fields), outer
+
+        squares, *outer = examples.totals(sums)
+        data = FourierBasis.from_spectra(squares, examples, axes)
+        if everywhere:
+            average = _of_spectra(data, size)
+        else:
+            mean = patches(examples.mean[None])
+            average = (outer[0].cpu() / examples.count - mean.T @ mean) / count
+        own = PCABasis.from_moments(torch.zeros(p), average, num_modes)
+        return cls(data, own.modes, own.variance, size, stride, boundary, axes)
+
+    def along(self, fields: Tensor) -> Tensor:
+        """Components of the patches of float64 fields, ``[B, d] -> [B, R * K]``; see :class:`Basis`."""
+        channels, pixels = channels_and_size(self.shape, self.axes)
+        patches = cut_patches(
+            fields.reshape(len(fields), channels, *pixels), self.size, self.stride, self.boundary
+        )
+        return (patches @ self._on(fields.device)[1]).flatten(1)
+
+    @property
+    def _layout(self) -> tuple[Any, ...]:
+        return self.size, self.stride, self.boundary, self.axes
+
+    def _fields(self) -> Tensor:
+        fields = torch.zeros(self.vectors.shape[1], self.dim, dtype=torch.float64)
+        place = patch_positions(self.shape, self.size, self.stride, self.boundary, self.axes)[0]
+        fields[:, place] = self.vectors.T
+        return fields
 
     @property
     def labels(self) -> list[str]:
@@ -140,6 +206,10 @@ class PatchComponents:
             mean, covariance, shape, self.size, self.stride, self.boundary, self.num_modes, self.axes, source
         )
 
+    def make_from(self, examples: Examples) -> Basis:
+        """The patch components of these examples."""
+        return PatchBasis.from_examples(examples, self.size, self.stride, self.boundary, self.num_modes, self.axes)
+
 
 def patch_positions(
     shape: Sequence[int], size: int, stride: int, boundary: Boundary, axes: int | None = None
@@ -150,10 +220,28 @@ def patch_positions(
     one_of("boundary", boundary, ("circular", "valid"))
     if positive_integer("size", size) > min(pixels):
         raise ValueError(f"`size` must be at most {min(pixels)} for {pixels} pixels, got {size}.")
-    patches = torch.arange(channels * math.prod(pixels)).reshape(channels, *pixels)
-    for axis, n in enumerate(pixels, start=1):
+    return cut_patches(torch.arange(channels * math.prod(pixels)).reshape(1, channels, *pixels), size, stride, boundary)[0]
+
+
+def cut_patches(images: Tensor, size: int, stride: int, boundary: Boundary) -> Tensor:
+    """The patches of images ``[B, C, *pixels]``, ``[B, R, p]``."""
+    dims, patches = images.ndim - 2, images
+    for axis, n in enumerate(images.shape[2:], start=2):
         if boundary == "circular":
-            patches = patches.index_select(axis, torch.arange(n + size - 1) % n)
+            patches = patches.index_select(axis, torch.arange(n + size - 1, device=images.device) % n)
         patches = patches.unfold(axis, size, stride)
-    # [C, positions .., size ..] -> [positions, C * size ..]
-    return patches.movedim(0, len(pixels)).flatten(0, len(pixels) - 1).flatten(1)
+    # [B, C, positions .., size ..] -> [B, positions, C * size ..]
+    return patches.movedim(1, 1 + dims).flatten(1, dims).flatten(2)
+
+
+def _of_spectra(data: FourierBasis, size: int) -> Tensor:
+    """The covariance of circular patches at all pixels, from the spectral matrices: ``[p, p]``."""
+    matrices, pixels = data.spectral_matrices, data.size
+    # mean_r x_c(r) x_c'(r + t) at every shift t, [*pixels, c', c]
+    shifted = torch.fft.ifftn(matrices, dim=tuple(range(len(pixels)))).real
+    offsets = torch.cartesian_prod(
+        torch.arange(data.channels), *(torch.arange(size) for _ in pixels)
+    ).reshape(-1, 1 + len(pixels))
+    first, second = offsets[:, None], offsets[None]
+    shift = [(second[..., 1 + a] - first[..., 1 + a]) % n for a, n in enumerate(pixels)]
+    return shifted[(*shift, second[..., 0], first[..., 0])]

@@ -13,8 +13,9 @@ from spectral_lightning.spectra.bases.basis import Basis
 from spectral_lightning.spectra.bases.fourier import FourierModes
 from spectral_lightning.spectra.bases.patch import PatchComponents
 from spectral_lightning.spectra.bases.pca import Eigenmodes
+from spectral_lightning.spectra.examples import Examples
 
-__all__ = ["BasisRecipe", "chosen_recipe"]
+__all__ = ["BasisRecipe", "StreamedRecipe", "chosen_recipe"]
 
 
 @runtime_checkable
@@ -26,6 +27,15 @@ class BasisRecipe(Protocol):
 
     def make(self, mean: Tensor, covariance: Tensor, shape: Sequence[int], source: str = "given moments") -> Basis:
         """The basis of data of this mean ``[d]`` and covariance ``[d, d]``, examples of this shape."""
+        ...
+
+
+@runtime_checkable
+class StreamedRecipe(BasisRecipe, Protocol):
+    """A recipe that needs no covariance: it makes its basis from sums over examples, in more than 4,096 dimensions."""
+
+    def make_from(self, examples: Examples) -> Basis:
+        """The basis of these examples."""
         ...
 
 

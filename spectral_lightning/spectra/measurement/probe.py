@@ -23,11 +23,12 @@ from spectral_lightning.theory.solving.generation import fixed_point
 __all__ = ["GeneratedSamples", "SpectralProbe", "at_one_level"]
 
 _BLOCKS_FOR_AN_ERROR = 2
+_BYTES_HELD, _NUMBERS_AT_ONCE = 2**28, 2**23
 
 
 @dataclass(frozen=True)
 class GeneratedSamples:
-    """One rank's share of the samples of a denoiser, kept on the CPU.
+    """One rank's share of the samples of a denoiser, where they were generated; on the CPU above 256 MiB.
 
     Attributes:
         key: the :attr:`SpectralProbe.sampling_key` that they were generated under.
@@ -57,8 +58,9 @@ class SpectralProbe:
     each probe.
 
     Cost of a measurement: ``num_samples x sampler.evaluations`` evaluations of the network, and
-    ``num_samples x replicates x d x M`` operations to project on M coordinates. Memory: samples and latents
-    (``num_samples x d`` numbers each, shared by the ranks), a block of observables, and M^2 numbers.
+    ``num_samples x replicates x d x M`` operations to project on M coordinates, less for Fourier modes. Memory: samples and
+    latents (``num_samples x d`` numbers each, shared by the ranks), a block of observables of 8.4 million numbers, and what
+    the :class:`~spectral_lightning.spectra.measurement.alignment.Alignment` keeps.
 
     Args:
         basis: modes and variances of the data.
@@ -229,6 +231,7 @@ class SpectralProbe:
             ValueError: if the denoiser does not keep the shape of its input.
         """
         made = {}
+        held = self.latents.count // self.ranks.size * self.basis.dim * dtype.itemsize
         for index, repeated in self.chunks.turns():
             latents = self.chunks.rows(index, dtype).to(device).reshape(-1, *self.basis.shape)
             rows = self.chunks.condition(condition, index, device)
@@ -237,7 +240,7 @@ class SpectralProbe:
             else:
                 samples = self.sampler(at_one_level(denoiser, rows), latents * self.sampler.start)
             if not repeated:
-                made[index] = samples.cpu()
+                made[index] = samples if held <= _BYTES_HELD else samples.cpu()
         return GeneratedSamples(self.sampling_key, made, torch.device(device))
 
     def row(self, samples: GeneratedSamples, step: int, **known: Any) -> dict[str, Any]:
@@ -278,7 +281,8 @@ class SpectralProbe:
         """
         if samples.key != self.sampling_key:
             raise ValueError(f"`samples` must be generated under {self.sampling_key!r}, got {samples.key!r}.")
-        parts = [ModeStatistics.empty(self.num_blocks, self.basis.observables) for _ in range(1 + count)]
+        number = self.latents.count
+        parts = [ModeStatistics.empty(self.num_blocks, self.basis.observables, number) for _ in range(1 + count)]
         for index, chunk in samples.chunks.items():
             values = chunk.to(samples.device)
             finite = torch.isfinite(values.flatten(1)).all(1)
@@ -288,11 +292,17 @@ class SpectralProbe:
                 masks += [finite & (group == g) for g in range(count)]
             origin = self.chunks.parts[index][0][1]
             for block, start, stop in self.chunks.parts[index]:
-                own = slice(start - origin, stop - origin)
-                for statistics, taken in zip(parts, masks, strict=True):
-                    observed = self.basis.project(values[own][taken[own]])
-                    statistics.add(block, observed, int((~finite[own]).sum()))
+                for first in range(start, stop, self._at_once):
+                    own = slice(first - origin, min(first + self._at_once, stop) - origin)
+                    for statistics, taken in zip(parts, masks, strict=True):
+                        observed = self.basis.project(values[own][taken[own]])
+                        statistics.add(block, observed, int((~finite[own]).sum()), first)
         return parts
+
+    @property
+    def _at_once(self) -> int:
+        """The number of samples that are projected together."""
+        return max(1, _NUMBERS_AT_ONCE // max(self.basis.dim, self.basis.observables.count))
 
     def standard_error(self, statistics: ModeStatistics) -> Tensor:
         """Standard error of the variance along each mode, ``[K]``."""
@@ -353,13 +363,15 @@ class SpectralProbe:
             eps = self.chunks.rows(index, dtype).to(device)
             call = at_one_level(denoiser, self.chunks.condition(condition, index, device))
             for i, sigma in enumerate(levels):
-                z = self.basis.diffuse(eps, sigma).to(device=device, dtype=dtype)
+                split = eps.split(self._at_once)
+                z = torch.cat([self.basis.diffuse(part, sigma).to(device=device, dtype=dtype) for part in split])
                 out = call(z, sigma)
                 if repeated:
                     continue
-                x, y = self.basis.project(z), self.basis.project(out)
-                sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
-                sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
+                for noisy, clean in zip(z.split(self._at_once), out.split(self._at_once), strict=True):
+                    x, y = self.basis.project(noisy), self.basis.project(clean)
+                    sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
+                    sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
         return sums
 
     def gain_of(self, sums: Tensor) -> Tensor:

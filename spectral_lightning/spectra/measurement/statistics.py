@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.spectra.bases.basis import Observables
+from spectral_lightning.spectra.measurement.alignment import Alignment
 from spectral_lightning.spectra.ranks import Ranks
 
 __all__ = ["ModeStatistics"]
 
-_SUMS = ("count", "sums", "second", "third", "fourth", "cross")
+_SUMS = ("count", "sums", "second", "third", "fourth")
 
 
 @dataclass
@@ -32,8 +34,8 @@ class ModeStatistics:
         second: sum of the pooled squares, ``[blocks, K]``.
         third: sum of the pooled cubes, ``[blocks, K]``.
         fourth: sum of the squares of the pooled squares, ``[blocks, K]``.
-        cross: sum over all blocks of the outer products of the coordinates, averaged over replicates, ``[M, M]``.
         non_finite: samples left out because of NaN or infinity, ``[]``.
+        aligned: correlations of the coordinates; None if they were not asked for.
 
     Example:
         >>> statistics = ModeStatistics.empty(1, Observables(torch.tensor([0, 1, 1])))
@@ -48,20 +50,26 @@ class ModeStatistics:
     second: Tensor
     third: Tensor
     fourth: Tensor
-    cross: Tensor
     non_finite: Tensor
+    aligned: Alignment | None = None
 
     @classmethod
-    def empty(cls, blocks: int, observables: Observables) -> ModeStatistics:
-        """No samples yet; float64 on the CPU."""
+    def empty(cls, blocks: int, observables: Observables, samples: int | None = None) -> ModeStatistics:
+        """No samples yet; float64 on the CPU.
+
+        Args:
+            blocks: number of blocks.
+            observables: which observables belong to which mode.
+            samples: the number of samples to come, over all ranks and blocks, if the alignment is wanted.
+        """
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64)
 
-        coordinates = len(observables.mode_of)
         second, third, fourth = (zeros(blocks, observables.num_modes) for _ in range(3))
-        sums, cross = zeros(blocks, observables.count), zeros(coordinates, coordinates)
-        return cls(observables, zeros(blocks), sums, second, third, fourth, cross, zeros())
+        aligned = None if samples is None else Alignment(observables, samples)
+        sums = zeros(blocks, observables.count)
+        return cls(observables, zeros(blocks), sums, second, third, fourth, zeros(), aligned)
 
     @classmethod
     def mixture(cls, parts: Sequence[ModeStatistics], share: Tensor) -> ModeStatistics:
@@ -75,23 +83,34 @@ class ModeStatistics:
             return torch.stack([w * getattr(part, name) for w, part in zip(weights, parts, strict=True)]).sum(0)
 
         non_finite = torch.stack([part.non_finite for part in parts]).sum(0)
-        return cls(parts[0].observables, **{name: weighted(name) for name in _SUMS}, non_finite=non_finite)
+        aligned = [part.aligned for part in parts if part.aligned is not None]
+        whole = Alignment.mixture(aligned, weights) if len(aligned) == len(parts) else None
+        return cls(
+            parts[0].observables,
+            **{name: weighted(name) for name in _SUMS},
+            non_finite=non_finite,
+            aligned=whole,
+        )
 
-    def add(self, block: int, observations: Tensor, non_finite: int = 0) -> None:
-        """Add the float64 observables ``[n, R * M]`` of n samples to a block."""
-        pooled = self.observables.pool(observations.square())
+    def add(self, block: int, observations: Tensor, non_finite: int = 0, first: int = 0) -> None:
+        """Add the float64 observables ``[n, R * M]`` of n samples to a block; ``first`` is the number of the first of them."""
+        squares = observations.square()
+        pooled = self.observables.pool(squares)
         self.count[block] += len(observations)
         self.sums[block] += observations.sum(0).cpu()
         self.second[block] += pooled.sum(0).cpu()
-        self.third[block] += self.observables.pool(observations**3).sum(0).cpu()
         self.fourth[block] += pooled.square().sum(0).cpu()
-        self.cross += self._outer(observations).cpu()
+        self.third[block] += self.observables.pool(squares.mul_(observations)).sum(0).cpu()
+        if self.aligned is not None:
+            self.aligned.add(observations, first)
         self.non_finite += non_finite
 
     def reduce(self, ranks: Ranks) -> None:
         """Add up the ranks' shares, in place."""
         for name in (*_SUMS, "non_finite"):
             setattr(self, name, ranks.sum(getattr(self, name)))
+        if self.aligned is not None:
+            self.aligned.reduce(ranks)
 
     @property
     def total(self) -> Tensor:
@@ -138,11 +157,5 @@ class ModeStatistics:
         return ((fourth - second.square()).clamp_min(0) / independent).sqrt()
 
     def alignment(self) -> float:
-        """Sum of squared diagonal over sum of squares of the coordinates' covariance; 1 if they are uncorrelated."""
-        covariance = self.cross / self.total - self._outer(self.mean)
-        return float(covariance.diagonal().square().sum() / covariance.square().sum())
-
-    def _outer(self, observations: Tensor) -> Tensor:
-        """Sum of outer products of coordinates over samples, averaged over replicates, ``[M, M]``."""
-        rows = observations.reshape(-1, len(self.observables.mode_of))
-        return rows.T @ rows / self.observables.replicates
+        """See :class:`~spectral_lightning.spectra.measurement.alignment.Alignment`; NaN if it was not asked for."""
+        return math.nan if self.aligned is None else self.aligned.value()

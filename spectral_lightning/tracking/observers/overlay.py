@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 from spectral_lightning.arguments import fraction, one_of, positive_integer
@@ -15,6 +16,7 @@ from spectral_lightning.prediction import (
 )
 from spectral_lightning.report import overlay_figure
 from spectral_lightning.spectra import SpectralHistory
+from spectral_lightning.spectra.moments import DENSE_DIM
 from spectral_lightning.theory import LearningDynamics
 from spectral_lightning.tracking.session import Observer, Session
 from spectral_lightning.tracking.timing import Schedule
@@ -36,6 +38,9 @@ class Overlay(Observer):
 
     Writes ``prediction.npz`` and ``.csv``, and ``overlay.json``: the clock, the departures of this run from the theory, and
     the goodness of fit compared with variances that never change.
+
+    Above 4,096 dimensions not every family can be solved; the training is then followed without a prediction, and a warning
+    says why.
 
     Args:
         theory: a family to use instead of the module's own or the derived theory; it is not verified.
@@ -119,7 +124,17 @@ class Overlay(Observer):
         ]
         unclocked = any(departure.affects_clock for departure in self.departures)
         fitted = self.clock == "fitted" or (self.clock == "auto" and unclocked)
-        natural = NaturalModes(dynamics.gradient_flow() if fitted else dynamics, basis)
+        self._prediction = None
+        try:
+            natural = NaturalModes(dynamics.gradient_flow() if fitted else dynamics, basis)
+        except ValueError as error:
+            if basis.dim <= DENSE_DIM:
+                raise
+            warnings.warn(
+                f"{self.label} is unavailable, the measurement goes on without it: {error} Pass another `theory`.",
+                stacklevel=2,
+            )
+            return
         sampler = session.probe.sampler
         if sampler is None:
             raise RuntimeError("`sampler` must be a Sampler, got a function, which `on_attach` refuses.")
@@ -140,6 +155,8 @@ class Overlay(Observer):
 
     def on_measurement(self, session: Session) -> None:
         """Predict the newest row; calibrate the clock if enough modes have crossed."""
+        if self._prediction is None:
+            return
         with session.cost.of("theory"):
             uncalibrated = self.scale is None
             rows = self.predicted.update(session.measured, session.comparison())
@@ -151,6 +168,8 @@ class Overlay(Observer):
 
     def on_end(self, session: Session) -> None:
         """Calibrate if that has not happened yet, refit over the whole run, write and draw."""
+        if self._prediction is None:
+            return
         measured, results, prediction = session.measured, session.results, self.predicted
         with session.cost.of("theory"):
             comparison = session.comparison()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,20 @@ from spectral_lightning.diffusion.adapters.adapter import attribute_at
 from spectral_lightning.spectra import (
     Basis,
     BasisRecipe,
+    Examples,
     Groups,
     HasPopulationMoments,
     PCABasis,
     Ranks,
     SpectralHistory,
     SpectralMoments,
+    StreamedRecipe,
     basis_from_state,
     load_basis,
 )
+from spectral_lightning.spectra.moments import DENSE_DIM
+from spectral_lightning.spectra.ranks import together
 from spectral_lightning.spectra.reading import DataSource, labelled_batches, preserved_generators, reference_batches
-from spectral_lightning.tracking.errors import together
 from spectral_lightning.tracking.reference.classes import Classes
 from spectral_lightning.tracking.reference.source import find_data
 from spectral_lightning.tracking.settings import Reference
@@ -172,10 +175,23 @@ class ReferenceReader:
             return recipe
         if self.settings.moments == "population":
             return population_basis(self.training.datamodule, recipe)
+        device = self.training.device if self.training.device.type == "cuda" else torch.device("cpu")
+        with closing(Examples(self._batches, self.ranks, device=device)) as examples:
+            if examples.dim > DENSE_DIM and isinstance(recipe, StreamedRecipe):
+                basis = recipe.make_from(examples)
+            else:
+                basis = self._dense(recipe, examples)
+        # Made on every rank, so that every rank raises if this fails.
+        return shared_basis(self.ranks, basis)
+
+    def _dense(self, recipe: BasisRecipe, examples: Examples) -> Basis:
+        """The basis made from a full covariance."""
+        moments, dim = SpectralMoments(examples.dim).to(examples.device), examples.dim
         with together(self.ranks):
-            moments, shape = self._moments()
+            for batch in examples.batches():
+                moments.update(batch)
         moments.reduce(self.ranks)
-        count, dim = int(moments.count), moments.dim
+        count = int(moments.count)
         if count <= dim:
             warnings.warn(
                 f"The reference has {count} examples in {dim} dimensions: at least {dim - count + 1} modes of its "
@@ -186,24 +202,14 @@ class ReferenceReader:
         mean, covariance = mean.reshape(dim), covariance.reshape(dim, dim)  # torchmetrics squeezes a single number
         if not covariance.diagonal().any():
             raise ValueError(f"The data must vary, got {count} identical examples, which have no modes.")
-        # Made on every rank, so that every rank raises if this fails.
-        return shared_basis(self.ranks, recipe.make(mean, covariance, shape, f"{count} training examples"))
+        return recipe.make(mean, covariance, examples.shape, f"{count} training examples")
 
-    def _moments(self) -> tuple[SpectralMoments, tuple[int, ...]]:
-        """This rank's sums, and the shape of one example."""
-        moments: SpectralMoments | None = None
-        shape: tuple[int, ...] = ()
+    def _batches(self) -> Iterator[Tensor]:
+        """This rank's batches, the same at every call: the random generators are restored after it."""
         source, seen, transform = self._source()
         arguments = (source, self.ranks, self.settings.max_samples, self.settings.batch_key, transform)
         with self._undisturbed(source):
-            for batch in reference_batches(*arguments, seen=seen):
-                if moments is None:
-                    shape = tuple(batch.shape[1:]) or (1,)
-                    moments = SpectralMoments(batch[0].numel())
-                moments.update(batch.cpu())
-        if moments is None:
-            raise ValueError(f"The data must hold at least one example per rank, got fewer than {self.ranks.size}.")
-        return moments, shape
+            yield from reference_batches(*arguments, seen=seen)
 
     def _source(self) -> tuple[DataSource, Callable[[Any], Any] | None, Callable[[Tensor], Tensor] | None]:
         """The source, the training's own processing of its batches, and the transform of the examples."""
