@@ -15,6 +15,7 @@ from .bases import (
     load_basis,
     overlap,
 )
+from .examples import Examples
 from .history import FIELDS, NULL_SHARE, Field, HistoryDirectory, SpectralHistory
 from .measurement import (
     GeneratedSamples,

@@ -55,9 +55,7 @@ class Examples:
             self._opened: Generator[Tensor] | None = self._read()
             first = next(self._opened, None)
             if first is None:
-                raise ValueError(
-                    f"The data must hold at least one example per rank, got fewer than {self.ranks.size}."
-                )
+                raise ValueError(f"The data must hold at least one example per rank, got fewer than {self.ranks.size}.")
         self._first: Tensor = first  # type: ignore[assignment]
         self.shape = tuple(self._first.shape[1:]) or (1,)
         self.dim = self._first[0].numel()

@@ -67,11 +67,12 @@ class Results:
             return
         self.files = RunFiles(free_directory(Path(self.output.directory or root), self.name, resumed))
         self.sinks = LoggerSinks(training.loggers, self.files / "figures")
+        labels = self.basis.labels
         for k in self.shown_modes:
-            title = f"{self.basis.labels[k]}, data variance {float(self.basis.variance[k]):.3g}"
+            title = f"{labels[k]}, data variance {float(self.basis.variance[k]):.3g}"
             self.sinks.chart(_CATEGORY, title, [self.tag("variance", k), *companions(k), self.tag("fixed_point", k)])
         for k in self._group_modes(groups):
-            title = f"{self.basis.labels[k]}, by class"
+            title = f"{labels[k]}, by class"
             self.sinks.chart(_CATEGORY, title, [self.tag(f"group_{g}", k) for g in groups])
 
     def keep(self, history: SpectralHistory) -> None:

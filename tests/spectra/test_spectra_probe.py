@@ -1,6 +1,5 @@
 """The measurement against closed forms, brute-force propagation and simulation."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -10,8 +9,8 @@ from spectral_lightning.diffusion import Latents
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import PCABasis, Ranks, SpectralProbe
 from spectral_lightning.spectra.measurement.scatter import Scatter
-from tests.support.ranks import Meeting
 from tests.support.bases import NAMES, bases, directions, moments
+from tests.support.ranks import Meeting
 
 F64 = torch.float64
 SHORT = Sampler(num_steps=6)

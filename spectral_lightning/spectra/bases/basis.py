@@ -171,7 +171,9 @@ class Basis(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of a SHA-256 over shape, mean, variances and what defines the modes."""
-        digest = hashlib.sha256(repr((self.shape, *self._layout)).encode() if self._layout else repr(self.shape).encode())
+        digest = hashlib.sha256(
+            repr((self.shape, *self._layout)).encode() if self._layout else repr(self.shape).encode()
+        )
         parts = [self.mean, self.variance, *self._defining()]
         if self.rest:
             parts.append(torch.tensor(self.rest, dtype=torch.float64))
@@ -261,7 +263,9 @@ class Basis(ABC):
     def _shares(self, basis: Basis) -> Tensor:
         """:func:`overlap` with this basis as the natural one."""
         if self.replicates > 1:
-            raise ValueError(f"`natural` must have modes of whole examples, got {self.kind} of {self.replicates} parts.")
+            raise ValueError(
+                f"`natural` must have modes of whole examples, got {self.kind} of {self.replicates} parts."
+            )
         rows = self._fields().contiguous()
         most = max(1, _NUMBERS_AT_ONCE // (basis.replicates * max(basis.dim, len(basis.mode_of))))
         shares = [basis.pool(basis.along(part).square()) for part in torch.split(rows, most)]

@@ -210,7 +210,9 @@ class FourierBasis(Basis):
         if isinstance(basis, FourierBasis) and torch.equal(basis.channel_modes, self.channel_modes):
             # The same coordinates, each in one mode of either.
             mine, theirs = self.mode_of[self._place.argsort()], basis.mode_of[basis._place.argsort()]
-            shared = torch.bincount(theirs * len(self.variance) + mine, minlength=len(basis.variance) * len(self.variance))
+            shared = torch.bincount(
+                theirs * len(self.variance) + mine, minlength=len(basis.variance) * len(self.variance)
+            )
             return shared.reshape(len(basis.variance), -1).double() / basis.observables.coordinates[:, None]
         matrix = torch.zeros(len(basis.variance), len(self.variance), dtype=torch.float64)
         count = basis.observables.coordinates.double()

@@ -152,9 +152,7 @@ class PatchBasis(Basis):
     def along(self, fields: Tensor) -> Tensor:
         """Components of the patches of float64 fields, ``[B, d] -> [B, R * K]``; see :class:`Basis`."""
         channels, pixels = channels_and_size(self.shape, self.axes)
-        patches = cut_patches(
-            fields.reshape(len(fields), channels, *pixels), self.size, self.stride, self.boundary
-        )
+        patches = cut_patches(fields.reshape(len(fields), channels, *pixels), self.size, self.stride, self.boundary)
         return (patches @ self._on(fields.device)[1]).flatten(1)
 
     @property
@@ -220,7 +218,9 @@ def patch_positions(
     one_of("boundary", boundary, ("circular", "valid"))
     if positive_integer("size", size) > min(pixels):
         raise ValueError(f"`size` must be at most {min(pixels)} for {pixels} pixels, got {size}.")
-    return cut_patches(torch.arange(channels * math.prod(pixels)).reshape(1, channels, *pixels), size, stride, boundary)[0]
+    return cut_patches(
+        torch.arange(channels * math.prod(pixels)).reshape(1, channels, *pixels), size, stride, boundary
+    )[0]
 
 
 def cut_patches(images: Tensor, size: int, stride: int, boundary: Boundary) -> Tensor:
@@ -239,9 +239,9 @@ def _of_spectra(data: FourierBasis, size: int) -> Tensor:
     matrices, pixels = data.spectral_matrices, data.size
     # mean_r x_c(r) x_c'(r + t) at every shift t, [*pixels, c', c]
     shifted = torch.fft.ifftn(matrices, dim=tuple(range(len(pixels)))).real
-    offsets = torch.cartesian_prod(
-        torch.arange(data.channels), *(torch.arange(size) for _ in pixels)
-    ).reshape(-1, 1 + len(pixels))
+    offsets = torch.cartesian_prod(torch.arange(data.channels), *(torch.arange(size) for _ in pixels)).reshape(
+        -1, 1 + len(pixels)
+    )
     first, second = offsets[:, None], offsets[None]
     shift = [(second[..., 1 + a] - first[..., 1 + a]) % n for a, n in enumerate(pixels)]
     return shifted[(*shift, second[..., 0], first[..., 0])]
