@@ -97,7 +97,7 @@ def _covariance(data: Basis) -> Tensor:
     if not isinstance(data, PCABasis) or len(data.variance) < data.dim:
         kept = f"{len(data.variance)} {data.kind}"
         raise ValueError(
-            f"This theory needs all {data.dim} eigenmodes of the data, got {kept}. Leave `num_modes` of SpectralTracker out; "
+            f"This theory needs all {data.dim} modes of the data, got {kept}. Leave `num_modes` of SpectralTracker out; "
             f"above {DENSE_DIM:,} dimensions no basis has them all."
         )
     return (data.vectors * data.variance) @ data.vectors.T

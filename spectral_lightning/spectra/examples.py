@@ -56,7 +56,7 @@ class Examples:
             first = next(self._opened, None)
             if first is None:
                 raise ValueError(f"The data must hold at least one example per rank, got fewer than {self.ranks.size}.")
-        self._first: Tensor = first  # type: ignore[assignment]
+        self._first: Tensor = first
         self.shape = tuple(self._first.shape[1:]) or (1,)
         self.dim = self._first[0].numel()
         self.count, self.variance = 0, 0.0

@@ -100,7 +100,7 @@ def test_leading_eigenmodes_of_a_deficient_matrix_end_in_null_modes(k):
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(k), atol=1e-10)
 
 
-def test_few_modes_of_a_large_covariance_are_those_of_all(monkeypatch):
+def test_few_modes_of_a_large_covariance_are_those_of_all():
     d = 1024
     q = torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))[0]
     variance = torch.logspace(1, -2, d, dtype=torch.float64)

@@ -54,7 +54,7 @@ def few_dimensions_are_many(monkeypatch):
         monkeypatch.setattr(module, "DENSE_DIM", 8)
 
 
-def followed(path, data, recipe, theory=None, **options):
+def followed(path, data, recipe, theory=None, steps=3, **options):
     settings = {"denoiser": "edm", "num_samples": 32, "sampler": SAMPLER, "figures": False}
     network, overlay = Convolution(), Overlay(theory or one_layer(), clock="learning_rate")
     found = flat_tracker(
@@ -66,14 +66,14 @@ def followed(path, data, recipe, theory=None, **options):
         observers=[overlay],
         **{**settings, **options},
     )
-    for _ in range(3):
+    for _ in range(steps):
         with torch.no_grad():
             network.kernel.weight *= 1.1
         found.step()
     return found, overlay
 
 
-@pytest.mark.parametrize("recipe", [Eigenmodes(), Eigenmodes(3), FourierModes(), FourierModes(2), PatchComponents(3)])
+@pytest.mark.parametrize("recipe", [Eigenmodes(), FourierModes(2), PatchComponents(3)])
 def test_a_run_is_followed_predicted_and_resumed_without_its_data(tmp_path, recipe):
     data = Counting()
     found, prediction = followed(tmp_path, data, recipe)
@@ -87,7 +87,7 @@ def test_a_run_is_followed_predicted_and_resumed_without_its_data(tmp_path, reci
         departures = json.loads((tmp_path / "spectral" / "overlay.json").read_text())["departures"]
         assert any("stationary data" in text for text in departures)
     data.read = 0
-    again, _ = followed(tmp_path, data, recipe, name="other")
+    again, _ = followed(tmp_path, data, recipe, steps=0, name="other")
     data.read = 0
     again.load_state_dict(state)
     assert data.read == 0

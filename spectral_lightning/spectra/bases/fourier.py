@@ -187,7 +187,7 @@ class FourierBasis(Basis):
         plane[..., frequencies] = waves
         plane[..., mirror[1]] = waves[..., mirror[0]].conj()  # -k where the half plane holds both
         axes = tuple(range(2 + len(self.size) - 1, 1, -1))
-        field = torch.fft.irfftn(
+        field: Tensor = torch.fft.irfftn(
             plane.reshape(len(waves), self.channels, *_plane(self.size)), self.size[::-1], axes, norm="ortho"
         )
         return field.flatten(1)
@@ -331,7 +331,7 @@ def _plane(size: tuple[int, ...]) -> tuple[int, ...]:
 def _waves(fields: Tensor, channels: int, size: tuple[int, ...], frequencies: Tensor | None = None) -> Tensor:
     """The unitary transform of fields ``[B, d]`` at the frequencies of :func:`_half`, ``[B, F, C]``."""
     images, axes = fields.reshape(len(fields), channels, *size), tuple(range(1 + len(size), 1, -1))
-    plane = torch.fft.rfftn(images, dim=axes, norm="ortho").flatten(2)
+    plane: Tensor = torch.fft.rfftn(images, dim=axes, norm="ortho").flatten(2)
     return plane[..., _half(size)[0] if frequencies is None else frequencies].transpose(1, 2)
 
 
@@ -369,7 +369,9 @@ def _spectral_matrices(covariance: Tensor, size: tuple[int, ...], channels: int)
     axes, pixels = len(size), math.prod(size)
     folded = covariance.reshape(channels, *size, channels, *size)
     first, second = tuple(range(1, 1 + axes)), tuple(range(2 + axes, 2 + 2 * axes))
-    both = torch.fft.ifftn(torch.fft.fftn(folded, dim=first), dim=second).reshape(channels, pixels, channels, pixels)
+    both: Tensor = torch.fft.ifftn(torch.fft.fftn(folded, dim=first), dim=second).reshape(
+        channels, pixels, channels, pixels
+    )
     return both.diagonal(dim1=1, dim2=3).permute(2, 0, 1)[_half(size)[0]]
 
 

@@ -135,7 +135,7 @@ class PatchBasis(Basis):
             if everywhere:
                 return spectra(fields)
             outer = torch.zeros(p, p, dtype=fields.dtype, device=fields.device)
-            for one in fields.split(max(1, _NUMBERS_AT_ONCE // (count * p))):
+            for one in torch.split(fields, max(1, _NUMBERS_AT_ONCE // (count * p))):
                 outer += patches(one).T @ patches(one)
             return *spectra(fields), outer
 
@@ -238,7 +238,7 @@ def _of_spectra(data: FourierBasis, size: int) -> Tensor:
     """The covariance of circular patches at all pixels, from the spectral matrices: ``[p, p]``."""
     matrices, pixels = data.spectral_matrices, data.size
     # mean_r x_c(r) x_c'(r + t) at every shift t, [*pixels, c', c]
-    shifted = torch.fft.ifftn(matrices, dim=tuple(range(len(pixels)))).real
+    shifted: Tensor = torch.fft.ifftn(matrices, dim=tuple(range(len(pixels)))).real
     offsets = torch.cartesian_prod(torch.arange(data.channels), *(torch.arange(size) for _ in pixels)).reshape(
         -1, 1 + len(pixels)
     )

@@ -363,12 +363,13 @@ class SpectralProbe:
             eps = self.chunks.rows(index, dtype).to(device)
             call = at_one_level(denoiser, self.chunks.condition(condition, index, device))
             for i, sigma in enumerate(levels):
-                split = eps.split(self._at_once)
+                split = torch.split(eps, self._at_once)
                 z = torch.cat([self.basis.diffuse(part, sigma).to(device=device, dtype=dtype) for part in split])
                 out = call(z, sigma)
                 if repeated:
                     continue
-                for noisy, clean in zip(z.split(self._at_once), out.split(self._at_once), strict=True):
+                outputs = torch.split(out, self._at_once)
+                for noisy, clean in zip(torch.split(z, self._at_once), outputs, strict=True):
                     x, y = self.basis.project(noisy), self.basis.project(clean)
                     sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
                     sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
