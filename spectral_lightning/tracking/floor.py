@@ -10,8 +10,8 @@ from torch import Tensor
 
 from spectral_lightning.diffusion import BoundDenoiser, Denoiser, NetworkPasses, listen, state_dtype
 from spectral_lightning.spectra import Basis, LinearFloor, RunningFloor, SpectralHistory, SpectralProbe
+from spectral_lightning.spectra.ranks import together
 from spectral_lightning.spectra.reading import DataSource, examples
-from spectral_lightning.tracking.errors import together
 from spectral_lightning.tracking.model import MeasuredModel
 from spectral_lightning.tracking.reference import ReferenceReader, num_labels
 from spectral_lightning.tracking.training import Training
@@ -68,13 +68,12 @@ class LossFloor:
         self._looking = False
         # The rows of a resumed run keep their fields.
         self._shapes = {n: history.row(-1)[n].shape for n in _FIELDS if n in history} if history else {}
-        rest = reader.rest(probe.basis)
-        self.running = RunningFloor(probe.basis, rest)
+        self.running = RunningFloor(probe.basis)
         self.about = "none before the resume"
         if history is None or "linear_error" in history:
-            self.about = self._points(held_out, rest)
+            self.about = self._points(held_out)
 
-    def _points(self, held_out: DataSource | None, rest: float) -> str:
+    def _points(self, held_out: DataSource | None) -> str:
         """Read the points; what they are, or why there are none."""
         probe, reader, training, sampling = self.probe, self.reader, self.training, self.model.sampling
         source = training.validation if held_out is None else held_out
@@ -110,7 +109,6 @@ class LossFloor:
             label,
             classes,
             probe.latents.seed,
-            rest,
             state_dtype(training.module),
             probe.sample_batch_size,
             probe.ranks,

@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from spectral_lightning.spectra import LinearFloor, PCABasis, Ranks, RunningFloor, WienerFilter
+from spectral_lightning.spectra import Examples, FourierModes, LinearFloor, PCABasis, Ranks, RunningFloor, WienerFilter
 from spectral_lightning.spectra.measurement.floor import paired_ratio
 from tests.support.ideal_networks import COVARIANCE, DIM, F64, MEAN, draw, wiener
 
@@ -50,11 +50,12 @@ def test_directions_without_a_mode_share_a_variance(rest):
     few = PCABasis.from_moments(MEAN, COVARIANCE, num_modes=2)
     u, s = few.modes, torch.tensor([0.6, 0.6], dtype=F64)
     covariance = (u * few.variance) @ u.T + rest * (torch.eye(DIM, dtype=F64) - u @ u.T)
+    few = PCABasis(u, few.variance, few.mean, few.shape, rest=rest)
     z = draw(2, seed=4)
     dense = MEAN + (z - MEAN) @ torch.linalg.solve(covariance + 0.36 * torch.eye(DIM, dtype=F64), covariance)
-    torch.testing.assert_close(WienerFilter(few, rest)(z, s), dense, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(WienerFilter(few)(z, s), dense, rtol=1e-10, atol=1e-10)
     variance = torch.linalg.eigvalsh(covariance)
-    assert WienerFilter(few, rest).floor(0.6) == pytest.approx(float((variance * 0.36 / (variance + 0.36)).sum()))
+    assert WienerFilter(few).floor(0.6) == pytest.approx(float((variance * 0.36 / (variance + 0.36)).sum()))
 
 
 def signs(count, dim=4, seed=0):
@@ -172,3 +173,13 @@ def test_passes_that_do_not_belong_to_their_data_are_refused():
         one[3][::3] = torch.inf
         running.add(*one)
     assert running.fields(Ranks())[0]["training_count"].sum() == 0
+
+
+def test_the_filter_of_fourier_modes_is_that_of_the_stationary_field():
+    rows = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=F64).cumsum(1)
+    basis = FourierModes().make_from(Examples(lambda: rows.split(16).__iter__()))
+    covariance = (basis.vectors * basis.variance[basis.mode_of]) @ basis.vectors.T
+    z, s = rows[:3] + 1, torch.tensor([0.6, 0.6, 0.6], dtype=F64)
+    dense = basis.mean + (z - basis.mean) @ torch.linalg.solve(covariance + 0.36 * torch.eye(6, dtype=F64), covariance)
+    torch.testing.assert_close(WienerFilter(basis)(z, s), dense, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(WienerFilter(basis, torch.float32)(z.float(), s).double(), dense, rtol=1e-4, atol=1e-4)

@@ -157,6 +157,11 @@ class Basis(ABC):
         return self.synthesize(torch.eye(len(self.mode_of), dtype=torch.float64)).T
 
     @property
+    def keeps_vectors(self) -> bool:
+        """Whether :attr:`vectors` are kept, not computed on demand."""
+        return self._vectors is not None
+
+    @property
     def data(self) -> Basis:
         """The modes along which the data's covariance is known: its eigenmodes if it was kept, else approximate ones."""
         return self if self._data is None else self._data

@@ -12,7 +12,7 @@ from torch import Tensor
 from spectral_lightning.diffusion import Denoiser
 from spectral_lightning.seeds import torch_generator
 from spectral_lightning.spectra.bases import Basis
-from spectral_lightning.spectra.measurement.probe import at_one_level
+from spectral_lightning.spectra.measurement.probe import at_one_level, gain_sums, samples_at_once
 from spectral_lightning.spectra.measurement.wiener import WienerFilter
 from spectral_lightning.spectra.ranks import Ranks
 
@@ -55,7 +55,6 @@ class LinearFloor:
         label: classes of the points ``[N]`` for a denoiser ``D(z, sigma, label)``; None calls ``D(z, sigma)``.
         classes: eigenmodes of every class, for the floor within classes; needs ``label``.
         seed: of the noise.
-        rest: variance of directions without a mode, see :class:`WienerFilter`.
         dtype: in which the denoiser gets z.
         batch_size: most points in one call.
         ranks: the processes that share the points.
@@ -75,7 +74,6 @@ class LinearFloor:
         label: Tensor | None = None,
         classes: Sequence[Basis] | None = None,
         seed: int = 0,
-        rest: float = 0.0,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 512,
         ranks: Ranks | None = None,
@@ -83,7 +81,7 @@ class LinearFloor:
         self.basis, self.levels, self.label = basis, tuple(levels), label
         self.points, self.seed, self.dtype, self.batch_size = points.to(dtype), seed, dtype, batch_size
         self.ranks = ranks or Ranks()
-        everything, wiener = torch.arange(len(points)), WienerFilter(basis, rest)
+        everything, wiener = torch.arange(len(points)), WienerFilter(basis)
         self.linear = self._errors_of([(everything, wiener)])
         self.closed = np.array([wiener.floor(sigma) for sigma in self.levels])
         self.within: Tensor | None = None
@@ -118,9 +116,7 @@ class LinearFloor:
                 out = call(z, sigma)
                 found = (out.cpu().double() - clean).flatten(1).square().sum(1)
                 error[i, index[counted]] = found[counted]
-                x, y = self.basis.project(z[counted]), self.basis.project(out[counted])
-                sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
-                sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
+                sums[:, i] += gain_sums(self.basis, z[counted], out[counted])
         return error, sums
 
     def fields(self, error: Tensor, sums: Tensor) -> dict[str, Any]:
@@ -149,7 +145,7 @@ class LinearFloor:
         """Errors ``[L, N]`` of filters that each denoise the points of an index."""
         error = torch.zeros(len(self.levels), len(self.points), dtype=torch.float64)
         for members, wiener in filters:
-            for index in torch.split(members, self.batch_size):
+            for index in torch.split(members, min(self.batch_size, samples_at_once(self.basis))):
                 clean, eps = self._drawn(index)
                 for i, sigma in enumerate(self.levels):
                     z = self._noisy(clean, eps, sigma)

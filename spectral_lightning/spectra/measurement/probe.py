@@ -281,7 +281,7 @@ class SpectralProbe:
         """
         if samples.key != self.sampling_key:
             raise ValueError(f"`samples` must be generated under {self.sampling_key!r}, got {samples.key!r}.")
-        number = self.latents.count
+        number, most = self.latents.count, samples_at_once(self.basis)
         parts = [ModeStatistics.empty(self.num_blocks, self.basis.observables, number) for _ in range(1 + count)]
         for index, chunk in samples.chunks.items():
             values = chunk.to(samples.device)
@@ -292,17 +292,12 @@ class SpectralProbe:
                 masks += [finite & (group == g) for g in range(count)]
             origin = self.chunks.parts[index][0][1]
             for block, start, stop in self.chunks.parts[index]:
-                for first in range(start, stop, self._at_once):
-                    own = slice(first - origin, min(first + self._at_once, stop) - origin)
+                for first in range(start, stop, most):
+                    own = slice(first - origin, min(first + most, stop) - origin)
                     for statistics, taken in zip(parts, masks, strict=True):
                         observed = self.basis.project(values[own][taken[own]])
                         statistics.add(block, observed, int((~finite[own]).sum()), first)
         return parts
-
-    @property
-    def _at_once(self) -> int:
-        """The number of samples that are projected together."""
-        return max(1, _NUMBERS_AT_ONCE // max(self.basis.dim, self.basis.observables.count))
 
     def standard_error(self, statistics: ModeStatistics) -> Tensor:
         """Standard error of the variance along each mode, ``[K]``."""
@@ -363,16 +358,12 @@ class SpectralProbe:
             eps = self.chunks.rows(index, dtype).to(device)
             call = at_one_level(denoiser, self.chunks.condition(condition, index, device))
             for i, sigma in enumerate(levels):
-                split = torch.split(eps, self._at_once)
+                split = torch.split(eps, samples_at_once(self.basis))
                 z = torch.cat([self.basis.diffuse(part, sigma).to(device=device, dtype=dtype) for part in split])
                 out = call(z, sigma)
                 if repeated:
                     continue
-                outputs = torch.split(out, self._at_once)
-                for noisy, clean in zip(torch.split(z, self._at_once), outputs, strict=True):
-                    x, y = self.basis.project(noisy), self.basis.project(clean)
-                    sums[0, i] += self.basis.pool(x * y).sum(0).cpu()
-                    sums[1, i] += self.basis.pool(x * x).sum(0).cpu()
+                sums[:, i] += gain_sums(self.basis, z, out)
         return sums
 
     def gain_of(self, sums: Tensor) -> Tensor:
@@ -400,3 +391,17 @@ def _same_shape(out: Tensor, z: Tensor) -> Tensor:
     if out.shape != z.shape:
         raise ValueError(f"`denoiser` must return the shape of its input, {tuple(z.shape)}, got {tuple(out.shape)}.")
     return out
+
+
+def gain_sums(basis: Basis, noisy: Tensor, clean: Tensor) -> Tensor:
+    """The two sums of :meth:`SpectralProbe.gain` over samples ``[n, *S]``, ``[2, K]``."""
+    sums, most = torch.zeros(2, len(basis.variance), dtype=torch.float64), samples_at_once(basis)
+    for z, out in zip(torch.split(noisy, most), torch.split(clean, most), strict=True):
+        x, y = basis.project(z), basis.project(out)
+        sums += torch.stack([basis.pool(x * y).sum(0), basis.pool(x * x).sum(0)]).cpu()
+    return sums
+
+
+def samples_at_once(basis: Basis) -> int:
+    """The number of samples to project together: at most 8.4 million observables."""
+    return max(1, _NUMBERS_AT_ONCE // max(basis.dim, basis.observables.count))

@@ -30,7 +30,6 @@ class RunningFloor:
 
     Args:
         basis: the eigenmodes of the training data.
-        rest: see :class:`WienerFilter`.
 
     Attributes:
         sums: number of examples, both errors and ``|z - x0|^2 / (d sigma^2)``, which is 1 on average if z is a noisy x0;
@@ -38,10 +37,10 @@ class RunningFloor:
         passes: passes so far.
     """
 
-    def __init__(self, basis: Basis, rest: float = 0.0) -> None:
+    def __init__(self, basis: Basis) -> None:
         self.dim = basis.dim
-        self.wiener = WienerFilter(basis, rest, torch.float32)
-        size = self.wiener.vectors.numel()
+        self.wiener = WienerFilter(basis, torch.float32)
+        size = self.wiener.size
         self.most, self.every = min(_MOST, max(_PRODUCTS // size, 16)), _EVERY * math.ceil(size / _NUMBERS)
         self.sums: Tensor | None = None
         self.passes = 0

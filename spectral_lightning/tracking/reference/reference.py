@@ -38,7 +38,6 @@ from spectral_lightning.tracking.training import Training
 
 __all__ = ["ReferenceReader"]
 
-_FOR_THE_REST = 1024  # examples
 _NOT_THE_USERS = {*vars(nn.Module()), "trainer", "_trainer", "_fabric", "_device_mesh"}
 
 
@@ -153,22 +152,6 @@ class ReferenceReader:
             return None
         made = [PCABasis.from_moments(*one.compute(), shape=basis.shape) for one in sums]
         return [shared_basis(self.ranks, one) for one in made]
-
-    def rest(self, basis: Basis) -> float:
-        """Mean variance of the training data in each direction without an eigenmode; 0 if there is none. For every rank."""
-        modes = basis.data
-        directions = modes.dim - modes.vectors.shape[1]
-        if not directions:
-            return 0.0
-        with together(self.ranks):
-            source, seen, transform = self._source()
-            arguments = (source, self.ranks, _FOR_THE_REST, self.settings.batch_key, transform)
-            with self._undisturbed(source):
-                parts = [x.cpu().double().flatten(1) for x in reference_batches(*arguments, seen=seen)]
-            x = torch.cat(parts) - modes.mean
-            sums = torch.stack([torch.tensor(float(len(x))), x.square().sum() - (x @ modes.vectors).square().sum()])
-        count, square = map(float, self.ranks.sum(sums.double()))
-        return max(square / count / directions, 0.0)
 
     def _made(self, recipe: BasisRecipe | Basis) -> Basis:
         if isinstance(recipe, Basis):
