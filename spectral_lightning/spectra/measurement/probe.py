@@ -20,7 +20,7 @@ from spectral_lightning.spectra.measurement.statistics import ModeStatistics
 from spectral_lightning.spectra.ranks import Ranks
 from spectral_lightning.theory.solving.generation import fixed_point
 
-__all__ = ["GeneratedSamples", "SpectralProbe", "at_one_level"]
+__all__ = ["GeneratedSamples", "SpectralProbe", "at_one_level", "gain_sums", "samples_at_once"]
 
 _BLOCKS_FOR_AN_ERROR = 2
 _BYTES_HELD, _NUMBERS_AT_ONCE = 2**28, 2**23
