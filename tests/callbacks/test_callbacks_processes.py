@@ -59,6 +59,8 @@ def test_several_processes_equal_one(runs, world, network, basis):
     assert ("over_floor" in a) == (basis == "pca")  # once, whatever the number of bases
     for name in FLOOR[network] if basis == "pca" else ():
         np.testing.assert_allclose(a[name], b[name], rtol=1e-5, err_msg=name)
+    if (network, basis) == ("frozen", "pca"):  # two passes of 8 examples on every rank
+        assert [one["training_count"].sum() for one in (a, b)] == [16, 16 * world]
     # The reference is split by index: no example of 101 counts twice on two ranks, as a DistributedSampler would do.
     bases = [load_basis(directory / "basis.pt") for directory in (one, many)]
     assert "101 training examples" in bases[0].describe()
