@@ -72,8 +72,8 @@ class Stored:
 
     @cached_property
     def history(self) -> SpectralHistory:
-        """The measurement."""
-        return SpectralHistory.from_arrays(self._arrays)
+        """The measurement, smoothed over the slices of a block of latents if it took part of a block."""
+        return SpectralHistory.from_arrays(self._arrays).smoothed()
 
     @cached_property
     def prediction(self) -> SpectralHistory | None:

@@ -63,7 +63,7 @@ def smooth(
     with np.errstate(divide="ignore", invalid="ignore"):
         log, relative = np.log(table), errors / table
     valid = np.isfinite(log)
-    noise = np.array([np.median(r[np.isfinite(r)]) if np.isfinite(r).any() else expected for r in relative.T])
+    noise = np.ma.median(np.ma.masked_invalid(relative), axis=0).filled(expected)
     typical = float(np.median(noise)) if len(noise) else 0.0
     found = table.copy()
     for pattern in np.unique(valid, axis=1).T:

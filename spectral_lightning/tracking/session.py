@@ -499,12 +499,13 @@ class Session:
         if probe.sampler is not None:
             sampler = f"{probe.sampler.describe()}, bias {linear_bias(probe):.1%} on a linear denoiser"
         end = self.training.last_step()
+        raw = " before smoothing" if probe.latents.sliced else ""
         more = "" if end is None else f", {self.schedule.count(0, end)} times in {end} steps"
         floor = "" if self._floor is None else f" Held-out points: {self._floor.about}."
         self._say(
             f"{self.model.description}; {self.model.weights.describe()}; {probe.basis.describe()}; {probe.latents.count} "
             f"samples{classes}, {sampler}. Reference {cost.seconds['reference']:.1f} s; a measurement takes {cost.each:.2g} s "
-            f"({self.evaluations} evaluations, standard error {error:.1%}), {self.schedule.per_decade} per factor of ten in "
+            f"({self.evaluations} evaluations, standard error {error:.1%}{raw}), {self.schedule.per_decade} per factor of ten in "
             f"steps{more}.{floor} Results: {'not written' if files is None else files.path}"
         )
 

@@ -81,7 +81,7 @@ class Sampling:
 
     Args:
         num_samples: latents per measurement; with multiples of twice the dimension a linear denoiser has no sampling
-            error. By default those of the preset.
+            error; fewer are slices of one block, which rotate with the scheduled step. By default those of the preset.
         sampler: a discrete sampler; by default the module's ``sampler``, or Adams steps tuned to the data's spectrum, on
             the network's own grid if it has one. For a model that is not a denoiser, a function ``f(module, latents [B, *S])
             -> samples [B, *S]`` of standard normal latents; theory and gains are then unavailable.
