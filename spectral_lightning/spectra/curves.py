@@ -18,7 +18,7 @@ ERRORS = {"variance": "standard_error", "group_variance": "group_standard_error"
 _BY_LOG_STEP = ("mean_deviation", "group_mean_deviation", "gain", "alignment")
 _BY_STEP = ("cumulative_learning_rate", "seconds")
 _DECADE = float(np.log(10))
-_BEND = 1.0  # change of the slope d ln v / d ln t over a decade, root mean square
+_BENDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # changes of the slope d ln v / d ln t over a decade, root mean square
 _MEMORY = 2.0  # decades in which the correlation of the errors of one slice falls by e
 _FRESH = 0.03  # share of the error's variance that a full block of directions would leave
 _LEAST = 3  # measurements after step 0, one more than a straight line needs
@@ -34,7 +34,9 @@ def smooth(
     """Variances measured with slices of one block of latents, freed from most of the error that the slices make.
 
     The log variance of a mode is modelled as ``f(ln t) + e``. The slope of f changes at random, by 1 per decade (root mean
-    square). The error e of two slices of ``width`` out of d ``directions``, h decades apart, has the covariance
+    square), or by the first of 2, 4, 8 and 16 with which the modes deviate from the model no more than it expects: a mean
+    generalised residual chi^2 of at most 1 per degree of freedom. If none does, all errors grow by chi. The error e of two
+    slices of ``width`` out of d ``directions``, h decades apart, has the covariance
 
     ``r^2 c exp(-h / 2)``,   ``c = (s - width / d) / (1 - width / d)``
 
@@ -70,19 +72,26 @@ def smooth(
         rows, modes = np.flatnonzero(pattern), np.flatnonzero((valid == pattern[:, None]).all(0))
         if (steps[rows] > 0).sum() < _LEAST or not typical > 0:
             continue
-        weights, scatter, bend = _weights(steps[rows], first[rows], directions, width, typical)
         cells = np.ix_(rows, modes)
+        for size in _BENDS:
+            weights, scatter, bend, residual = _weights(steps[rows], first[rows], directions, width, typical, size)
+            excess = float(np.mean(((residual @ log[cells]) * log[cells]).sum(0)))
+            if excess <= 1:
+                break
         estimate = np.exp(weights @ log[cells])
         estimate *= np.exp(weights @ (table[cells] / estimate) - 1)
         found[cells] = estimate
-        errors[cells] = estimate * np.sqrt(np.outer(scatter, noise[modes] ** 2) + bend[:, None])
+        errors[cells] = estimate * np.sqrt(max(excess, 1) * (np.outer(scatter, noise[modes] ** 2) + bend[:, None]))
     return found.reshape(variance.shape), errors.reshape(variance.shape)
 
 
 def _weights(
-    steps: NDArray[np.int64], first: NDArray[np.int64], directions: int, width: int, noise: float
-) -> tuple[Array, Array, Array]:
-    """Weights ``[T, T]`` of the estimate, and its variance by scatter, in units of ``noise``^2, and by bend, ``[T]``."""
+    steps: NDArray[np.int64], first: NDArray[np.int64], directions: int, width: int, noise: float, bend: float
+) -> tuple[Array, Array, Array, Array]:
+    """Weights ``[T, T]`` of the estimate, its variance by scatter, in units of ``noise``^2, and by bend, ``[T]``.
+
+    Last, the quadratic form of chi^2 per degree of freedom, ``[T, T]``.
+    """
     start = steps == 0
     x = np.log(np.where(start, steps[~start].min(), steps)) / _DECADE
     gap = np.abs(x[:, None] - x)
@@ -90,13 +99,14 @@ def _weights(
     common = np.maximum(width - apart, 0) + np.maximum(width - directions + apart, 0)
     pairs = (common / width - width / directions) / (1 - width / directions)
     errors = (1 - _FRESH) * pairs * np.exp(-gap / _MEMORY) + _FRESH * np.eye(len(x))
-    bends = (_BEND * _DECADE) ** 2 * gap**3 / 12 * ~(start[:, None] | start)
+    bends = (bend * _DECADE) ** 2 * gap**3 / 12 * ~(start[:, None] | start)
     line = np.stack([~start, np.where(start, 0.0, x), start][: 2 + bool(start.any())], axis=1).astype(np.float64)
     free = line.shape[1]
     system = np.block([[bends + noise**2 * errors, line], [line.T, np.zeros((free, free))]])
-    weights = np.linalg.solve(system, np.concatenate([bends, line.T])).T[:, : len(x)]
+    inverse = np.linalg.inv(system)[:, : len(x)]
+    weights, residual = bends @ inverse[: len(x)] + line @ inverse[len(x) :], inverse[: len(x)] / (len(x) - free)
     rest = weights - np.eye(len(x))
-    return weights, ((weights @ errors) * weights).sum(1), np.maximum(((rest @ bends) * rest).sum(1), 0)
+    return weights, ((weights @ errors) * weights).sum(1), np.maximum(((rest @ bends) * rest).sum(1), 0), residual
 
 
 def interpolate(rows: Mapping[str, NDArray[Any]], wanted: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

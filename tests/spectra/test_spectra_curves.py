@@ -93,6 +93,16 @@ def test_slices_together_are_far_better_than_one_and_their_errors_are_honest(thi
     assert abs(np.mean(smoothed)) < 0.15 * before  # no bias of the mean logarithm, which is before^2 / 2
 
 
+def test_an_abrupt_curve_is_followed_and_its_error_grows():
+    jump = np.where(np.array(GRID) < 100, 0.01, 1.0)[:, None] * np.ones(5)
+    found = history(jump).smoothed()
+    deviation = np.abs(np.log(found.variance / jump))
+    assert deviation.max() < 0.1  # of 4.6; 1.3 with slopes that change by 1 per decade
+    assert (deviation < 2.5 * found["standard_error"] / found.variance).all()
+    smooth_error = history(np.ones((len(GRID), 5))).smoothed()["standard_error"]
+    assert (found["standard_error"] / found.variance)[1:].mean() > 1.5 * smooth_error[1:].mean()
+
+
 def test_what_cannot_be_smoothed_is_left_as_it_is():
     measured = power_laws(GRID)
     measured[3, 0], measured[:, 1], measured[5, 2] = np.nan, 0.0, np.inf
