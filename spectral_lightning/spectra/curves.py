@@ -65,7 +65,7 @@ def smooth(
     with np.errstate(divide="ignore", invalid="ignore"):
         log, relative = np.log(table), errors / table
     valid = np.isfinite(log)
-    noise = np.ma.median(np.ma.masked_invalid(relative), axis=0).filled(expected)
+    noise: Array = np.ma.median(np.ma.masked_invalid(relative), axis=0).filled(expected)  # type: ignore[no-untyped-call]
     typical = float(np.median(noise)) if len(noise) else 0.0
     found = table.copy()
     for pattern in np.unique(valid, axis=1).T:
