@@ -69,8 +69,8 @@ class Preset:
 
 
 PRESETS = {
-    "economy": Preset(evaluations=6, bias=0.06, least=64, most=256, per_decade=4),
-    "standard": Preset(evaluations=8, bias=0.03, least=128, most=512, per_decade=PER_DECADE),
+    "economy": Preset(evaluations=6, bias=0.06, least=64, most=128, per_decade=4),
+    "standard": Preset(evaluations=8, bias=0.03, least=128, most=256, per_decade=PER_DECADE),
     "full": Preset(evaluations=12, bias=0.01, least=512, most=2048, per_decade=10),
 }
 
