@@ -16,7 +16,7 @@ class EmergenceFitter(Fitter, ObserverCallback):
     Args:
         criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or a fraction of the target.
         gray_factor: modes that start within this factor of their target are not fitted.
-        figures_per_decade: figures per factor of ten in steps from 100 on, in addition to the final one.
+        figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
         tracker: name of the tracker to follow.
 
     Raises:

@@ -19,7 +19,7 @@ _FEWEST = 16  # examples of a training mean that is logged
 class FloorFigure(Observer):
     """Logs the loss over its linear floor at every noise level, and draws it.
 
-    A figure is due once per decade of steps from 100 on, and at the end. Tags are ``<name>/floor/held_out/sigma_0.5``,
+    A figure is due once per decade of steps from 1000 on, and at the end. Tags are ``<name>/floor/held_out/sigma_0.5``,
     ``within_classes`` for models conditioned on labels, and ``training``, the mean over training passes of similar sigma.
     """
 

@@ -10,7 +10,7 @@ __all__ = ["GainFigure"]
 
 
 class GainFigure(Observer):
-    """Draws the measured gains beside the predicted ones, once per decade of steps from 100 on, and at the end."""
+    """Draws the measured gains beside the predicted ones, once per decade of steps from 1000 on, and at the end."""
 
     order = 2
 

@@ -12,7 +12,7 @@ __all__ = ["PER_DECADE", "Schedule"]
 PER_DECADE = 6
 """Measurements per factor of ten in steps, by default."""
 
-_FIRST_FIGURE = 100
+_FIRST_FIGURE = 1000
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Schedule:
         return self.floor(step) > last
 
     def figure_due(self, last: int, step: int) -> bool:
-        """As :meth:`due` for a figure; before step 100 there is little to see, and none is due."""
+        """As :meth:`due` for a figure; before step 1000 there is little to see, and none is due."""
         return self.due(max(last, _FIRST_FIGURE - 1), step)
 
     def count(self, last: int, end: int) -> int:
