@@ -208,12 +208,13 @@ def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:
 
 def exponent(results: Results, gaussian: Results) -> dict[str, Any]:
     """Results of the steps from the linear network to the MLP."""
-    stored = {**results, "mlp": gaussian["d128_seed0/heun"]}
+    seeds = [gaussian["d128_seed0/heun" if seed == 0 else f"d128_seed{seed}"] for seed in _SEEDS[128]]
+    stored = {**results, "mlp": seeds[0]}
     tables = {key: _table(theory, stored[key].history) for key, theory in _theories().items()}
     by = {}
     for criterion in CRITERIA:
         rungs = {key: Rung(stored[key], criterion, tables.get(key)) for key in (*LADDER, *CHANGES)}
-        by[criterion] = _ladder(rungs, [Rung(gaussian[f"d128_seed{seed}"], criterion) for seed in _SEEDS[128]])
+        by[criterion] = _ladder(rungs, [Rung(one, criterion) for one in seeds])
     rungs, moved, mlp = by["geometric"]["rungs"], by["geometric"]["moved"], stored["mlp"]
     way = sorted(list(LADDER)[1:], key=lambda key: -np.nan_to_num(abs(moved[key].value)))
     away = sorted((key for key in CHANGES if moved[key].determinable), key=lambda key: -abs(moved[key].value))
