@@ -19,6 +19,7 @@ from spectral_lightning.callbacks import EmergenceFitter
 from spectral_lightning.prediction import Prediction
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, load_basis
+from spectral_lightning.tracking.timing import schedule
 from tests.support.tiny_training import (
     OwnModule,
     blank_figure,
@@ -142,6 +143,12 @@ def fails(run, monkeypatch, owner, name, error, training=False):
         return original(*args, **options)
 
     monkeypatch.setattr(owner, name, faulty)
+
+
+@pytest.fixture(autouse=True)
+def early_figures(monkeypatch):
+    """These runs are short; figures may fail from the first step on."""
+    monkeypatch.setattr(schedule, "_FIRST_FIGURE", 1)
 
 
 def broken_experiment(run, monkeypatch, error):
