@@ -189,7 +189,7 @@ class Small(nn.Module):
 
     sigma_data = 1.0
 
-    def __init__(self, width: int = 8) -> None:
+    def __init__(self, width: int = 4) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(),
@@ -223,7 +223,7 @@ RECIPES: dict[str, BasisRecipe | None] = {
 }
 
 
-def training(name: str, count: int = 256, pixels: int = 256, steps: int = 20, samples: int = 64) -> dict[str, float]:
+def training(name: str, count: int = 256, pixels: int = 256, steps: int = 5, samples: int = 64) -> dict[str, float]:
     """Peak memory of this process and seconds of a training, with or without a tracker."""
     torch.manual_seed(0)
     x, network, recipe = images(count, pixels), Small(), RECIPES[name]
@@ -255,13 +255,14 @@ def training(name: str, count: int = 256, pixels: int = 256, steps: int = 20, sa
 
 def large() -> Table:
     drawn = table(
-        "3x256x256, 256 examples, 20 steps of batch 8, 64 samples of a small convolutional network", "tracker", "modes",
+        "3x256x256, 256 examples, 5 steps of batch 8, 64 samples of a small convolutional network", "tracker", "modes",
         "reference [s]", "measurements", "sampling and statistics [s]", "all of the rest [s]", "memory beyond the training [GiB]",
     )  # fmt: skip
     bare = None
     for name in RECIPES:
         run = subprocess.run([sys.executable, __file__, "--training", name], check=True, capture_output=True, text=True)
         found = json.loads(run.stdout.splitlines()[-1])
+        CONSOLE.print(name, found)
         bare = bare or found
         if found is bare:
             continue

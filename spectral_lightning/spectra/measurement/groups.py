@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.spectra.bases import Basis
-from spectral_lightning.spectra.measurement.probe import GeneratedSamples, SpectralProbe
+from spectral_lightning.spectra.measurement.probe import GeneratedSamples, SpectralProbe, samples_at_once
 from spectral_lightning.spectra.measurement.statistics import ModeStatistics
 from spectral_lightning.spectra.ranks import Ranks
 from spectral_lightning.theory.solving.generation import fixed_point
@@ -122,9 +122,11 @@ def group_sums(basis: Basis, count: int, labelled: Iterable[tuple[Tensor, Tensor
             raise ValueError(
                 f"Labels of the data must be 0 to {count - 1}, got {int(label.min())} to {int(label.max())}."
             )
-        observed = basis.project(examples)
-        for g, part in enumerate(parts):
-            part.add(0, observed[(label == g).to(observed.device)])
+        most = samples_at_once(basis)
+        for some, own in zip(torch.split(examples, most), torch.split(label, most), strict=True):
+            observed = basis.project(some)
+            for g, part in enumerate(parts):
+                part.add(0, observed[(own == g).to(observed.device)])
     return parts
 
 
