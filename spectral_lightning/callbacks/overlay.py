@@ -12,16 +12,19 @@ __all__ = ["AnalyticOverlay"]
 
 
 class AnalyticOverlay(Overlay, ObserverCallback):
-    """Predicts what a tracker measures: a theory passed through the same sampler, from the gain measured before training.
+    """Predicts what a tracker measures: a theory passed through the same sampler, from where the network starts.
 
     The theory is the ``theory`` argument, else the module's own (``dynamics()`` and ``departures()``), else derived from
-    the network's convention. See :class:`~spectral_lightning.tracking.Overlay` for the derivation, the clock and the files.
+    the network's convention. See :class:`~spectral_lightning.tracking.Overlay` for the derivation, the start, the clock and the
+    files.
 
     Args:
         theory: a family to use instead of the module's own or the derived theory; it is not verified.
         clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
         calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
         figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
+        start: ``"response"``, the whole response matrix of the untrained network where the theory is one layer, or
+            ``"gains"``: only its gains along the modes.
         tracker: name of the tracker to follow.
 
     Raises:
@@ -36,7 +39,8 @@ class AnalyticOverlay(Overlay, ObserverCallback):
         clock: Literal["auto", "learning_rate", "fitted"] = "auto",
         calibrate_after: float = 0.25,
         figures_per_decade: int = 1,
+        start: Literal["response", "gains"] = "response",
         tracker: str = "spectral",
     ) -> None:
-        super().__init__(theory, clock, calibrate_after, figures_per_decade)
+        super().__init__(theory, clock, calibrate_after, figures_per_decade, start)
         self.tracker_name = tracker

@@ -4,11 +4,14 @@ from .departures import data_departures, optimizer_departures
 from .derivation import derived_preconditioning, derived_theory
 from .modes import NaturalModes
 from .prediction import Prediction
+from .start import Start
 
 __all__ = [
     "Comparison",
     "Fit",
     "NaturalModes",
+    "Prediction",
+    "Start",
     "Prediction",
     "compare",
     "data_departures",

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from spectral_lightning.spectra import SpectralHistory
 
-__all__ = ["Fit", "fit_time_scale", "goodness_of_fit", "training_time"]
+__all__ = ["Fit", "Predict", "fit_time_scale", "goodness_of_fit", "training_time"]
 
 Array = NDArray[np.float64]
 Predict = Callable[[Array], Array]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spectral_lightning.prediction.start import Start
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import Basis, FourierBasis, PCABasis, overlap
 from spectral_lightning.spectra.moments import DENSE_DIM
 from spectral_lightning.theory import GaussianData, GaussianField, LearningDynamics
+from spectral_lightning.theory.modewise import ModeCurves
 
 __all__ = ["NaturalModes"]
 
@@ -61,10 +64,32 @@ class NaturalModes:
         """Whether the prediction can start from a measured gain."""
         return self.dynamics.takes_gain
 
-    def variance(self, time: Array, sampler: Sampler, gain: Array | None) -> Array:
-        """Generated variance along the basis, ``[time, K]``, from the gain before training along :attr:`natural`."""
-        table = self.curves.generated_variance(time, sampler, self._folded(gain))[:, self._entry]
+    @property
+    def takes_response(self) -> bool:
+        """Whether the prediction can start from a measured response matrix, which needs all modes of the data."""
+        whole = self.natural.vectors.shape[0] == self.natural.vectors.shape[1]
+        return self.dynamics.takes_response and isinstance(self.curves, ModeCurves) and whole
+
+    def variance(self, time: Array, sampler: Sampler, start: Start) -> Array:
+        """Generated variance along the basis, ``[time, K]``."""
+        if start.response is not None and start.gain is not None and isinstance(self.curves, ModeCurves):
+            maps = (self.curves.sampled_map(float(t), sampler, start.response, start.gain) for t in time)
+            return np.array([self._along(end) for end in maps]).reshape(len(time), -1)
+        table = self.curves.generated_variance(time, sampler, self._folded(start.gain))[:, self._entry]
         return table if self._share is None else table @ self._share.T
+
+    def rates(self, levels: Array) -> Array:
+        """Relaxation rates of one layer at all levels and natural modes, ``[level, mode]``."""
+        if not isinstance(self.curves, ModeCurves):
+            raise TypeError(f"{self.dynamics!r} has no rates per mode.")
+        return np.asarray(self.curves.family.rate(np.asarray(levels)[:, None], self.curves.variance))
+
+    def _along(self, end: Array) -> Array:
+        """Variances along the basis of samples ``P eps``, P in the natural modes, ``[K]``."""
+        if self._share is None:
+            return np.asarray(np.square(end).sum(axis=1))
+        columns = torch.from_numpy(end.T) @ self.natural.vectors.T + self.basis.mean
+        return np.asarray(self.basis.pool(self.basis.project(columns).square()).sum(0).numpy())
 
     def gain(self, time: Array, levels: Array, gain: Array | None) -> Array:
         """Gain of the denoiser along the basis, ``[time, level, K]``."""

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectral_lightning.prediction.clock import Fit, fit_time_scale, goodness_of_fit, training_time
+from spectral_lightning.prediction.clock import Fit, Predict, fit_time_scale, goodness_of_fit, training_time
 from spectral_lightning.prediction.comparison import Comparison
 from spectral_lightning.prediction.modes import NaturalModes
+from spectral_lightning.prediction.start import Start
+from spectral_lightning.prediction.table import Table
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 
@@ -26,6 +28,7 @@ class Prediction:
 
     Theory time is the sum of the learning rates, or that times one factor. The factor is fitted once, to the variances
     measured until enough modes have crossed their threshold: rows up to then are in-sample, later rows are predictions.
+    With a factor to fit, a prediction that starts from the response matrix is interpolated in a :class:`Table`.
 
     Args:
         natural: the theory solved in its natural modes and projected on the measured ones.
@@ -42,8 +45,11 @@ class Prediction:
         self.calibrate_after = calibrate_after
         self.scale: float | None = None if fitted else 1.0
         self.calibrated_at: int | None = None if fitted else 0
-        self.start: torch.Tensor | None = None
+        self.natural_gain: torch.Tensor | None = None
         """Gain before training along the natural modes, ``[level, mode]``, if those are not the measured modes."""
+        self.response: torch.Tensor | None = None
+        """Leading rows of the response matrix before training, ``[level, m, mode]``, to start from it."""
+        self._table: Table | None = None
         self.history: SpectralHistory | None = None
 
     def update(self, measured: SpectralHistory, comparison: Comparison) -> list[tuple[int, Array]]:
@@ -70,9 +76,9 @@ class Prediction:
         time = training_time(measured, self.base)[missing] * self.scale
         gains: dict[str, Any] = {}
         if "gain" in measured:
-            gains["gain"] = self.natural.gain(time, measured["levels"], self._gain(measured))
+            gains["gain"] = self.natural.gain(time, measured["levels"], self.start(measured).gain)
         rows = []
-        table = self.natural.variance(time, self.sampler, self._gain(measured))
+        table = self._predict(measured)(time)
         for i, (step, row) in enumerate(zip(measured.steps[missing], table, strict=True)):
             self.history.append(step=step, variance=row, **{name: values[i] for name, values in gains.items()})
             rows.append((int(step), row))
@@ -83,8 +89,7 @@ class Prediction:
         time, modes = training_time(measured, self.base), _eligible(comparison)
         if not modes.any() or len(time) < 2:
             return None
-        gain, variance = self._gain(measured), measured.smoothed().variance
-        return fit_time_scale(time, variance, lambda t: self.natural.variance(t, self.sampler, gain), modes)
+        return fit_time_scale(time, measured.smoothed().variance, self._predict(measured), modes)
 
     def goodness(self, measured: SpectralHistory, comparison: Comparison, after: int = 0) -> Fit | None:
         """Goodness of fit over all measurements after step ``after``, smoothed; None without a prediction."""
@@ -93,6 +98,14 @@ class Prediction:
         rows, variance = measured.steps > after, measured.smoothed().variance
         table = self.history.variance[rows]
         return goodness_of_fit(variance[rows], table, variance[0], _eligible(comparison))
+
+    def start_errors(self, measured: SpectralHistory) -> dict[str, float]:
+        """Rms error of log variance before training, of a start from the gains and of the start used, modes with variance."""
+        modes, first = ~np.asarray(measured["null"], bool), measured.smoothed().variance[:1]
+        start = self.start(measured)
+        starts = {"gains": start.without_response, "used": start}
+        tables = {name: self.natural.variance(np.zeros(1), self.sampler, one) for name, one in starts.items()}
+        return {name: goodness_of_fit(first, table, first[0], modes).rms for name, table in tables.items()}
 
     def describe_clock(self) -> str:
         """One phrase on how training time maps to theory time."""
@@ -107,13 +120,26 @@ class Prediction:
         crossed = int((measured.crossed("rising") | measured.crossed("falling")).sum())
         return crossed >= max(_LEAST_CROSSED, self.calibrate_after * int(_eligible(comparison).sum()))
 
-    def _gain(self, measured: SpectralHistory) -> Array | None:
-        """The gain before training that the prediction starts from."""
+    def start(self, measured: SpectralHistory) -> Start:
+        """What the prediction starts from."""
         if not self.natural.takes_gain:
-            return None
-        if self.start is not None:
-            return np.asarray(self.start.numpy())
-        return measured["initial_gain"] if self.natural.own else None
+            return Start()
+        own = measured["initial_gain"] if self.natural.own else None
+        gain = own if self.natural_gain is None else np.asarray(self.natural_gain.numpy())
+        return Start(gain, None if self.response is None else self.response.double().numpy())
+
+    def _predict(self, measured: SpectralHistory) -> Predict:
+        """The predicted variances as a function of theory time."""
+        start = self.start(measured)
+
+        def predict(time: Array) -> Array:
+            return self.natural.variance(time, self.sampler, start)
+
+        if start.response is None or not self.fitted:
+            return predict
+        if self._table is None:
+            self._table = Table(predict, self.natural.rates(np.asarray(self.sampler.levels)))
+        return self._table
 
 
 def _eligible(comparison: Comparison) -> NDArray[np.bool_]:

@@ -27,6 +27,7 @@ from .measurement import (
     WienerFilter,
     group_moments,
     group_sums,
+    response_matrix,
 )
 from .moments import HasPopulationMoments, HasTrainingMoments, SpectralMoments
 from .ranks import DistributedRanks, Ranks, current_ranks
@@ -68,4 +69,5 @@ __all__ = [
     "group_sums",
     "load_basis",
     "overlap",
+    "response_matrix",
 ]

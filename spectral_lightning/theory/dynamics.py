@@ -29,6 +29,7 @@ class LearningDynamics(ABC):
         solved_in: the modes it is solved in: the covariance's eigenmodes, or the Fourier modes of an image.
         needs_moments: whether :meth:`on` takes the data's moments, or only the variances of the modes.
         takes_gain: whether a prediction can start from the gains measured before training.
+        takes_response: whether it can start from the whole response matrix: one layer, learnt column by column.
         ends_at_data: whether its weights can represent the data's spectrum, so that learning ends there.
         default_nodes: number of noise levels at which the exact flow is evaluated, unless the objective sets it.
 
@@ -39,6 +40,7 @@ class LearningDynamics(ABC):
     solved_in: ClassVar[Literal["eigenmodes", "fourier"]] = "eigenmodes"
     needs_moments: ClassVar[bool] = False
     takes_gain: bool = True
+    takes_response: bool = False
     ends_at_data: ClassVar[bool] = True
     default_nodes: ClassVar[int] = 200
 

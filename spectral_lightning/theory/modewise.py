@@ -10,7 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory.dynamics import Curves, LearningDynamics, checked, outer
-from spectral_lightning.theory.solving.generation import gauss_legendre, sampled_amplitude
+from spectral_lightning.theory.solving.generation import (
+    gauss_legendre,
+    sampled_amplitude,
+    sampled_map,
+    wiener_gain,
+)
 
 __all__ = ["ModeCurves", "ModewiseDynamics"]
 
@@ -47,6 +52,10 @@ class ModewiseDynamics(LearningDynamics):
     def start(self, sigma: Array, variance: Array) -> Array:
         """Gain of the denoiser at time 0, ``c_skip + c_out c_in init``, arguments broadcast."""
         return self.objective.output_gain(sigma, float(np.prod(self.init)))
+
+    def rate(self, sigma: Array, variance: Array) -> Array:
+        """Relaxation rate of a single layer per unit of time, ``2 eta f (lambda + sigma^2)``, arguments broadcast."""
+        return self.objective.rate(sigma, variance + sigma**2)
 
     def on(self, data: ArrayLike) -> ModeCurves:
         """The curves of modes with these variances, of any shape."""
@@ -115,6 +124,33 @@ class ModeCurves(Curves):
         s, lam = outer(*checked(sigma=sigma), self.variance)
         error = (1 - psi) ** 2 * lam + (psi * s) ** 2
         return np.asarray(error.sum(axis=tuple(range(-self.variance.ndim, 0))))
+
+    def sampled_map(self, time: float, sampler: Sampler, initial_response: ArrayLike, initial_gain: ArrayLike) -> Array:
+        """The map from white latents to the samples of one layer that starts from any matrix, ``[mode, mode]``.
+
+        ``W(tau) = W* + (W(0) - W*) diag(rho)`` at each noise level, with ``rho_k`` the share of mode k's error that remains:
+        gradient flow and descent act on W from the right, so that column k is learnt as mode k is. The weights at different
+        levels no longer commute; the samples have covariance ``P P'`` for the map P.
+
+        Args:
+            time: training time.
+            sampler: the discrete sampler.
+            initial_response: leading rows of W(0), ``[levels, m, mode]``, m up to the number of modes.
+            initial_gain: gains of the modes whose row is not given, ``[levels, mode]``; others are not used.
+
+        Raises:
+            ValueError: for a family that is not one layer, or descent that diverges.
+        """
+        if not self.family.takes_response:
+            raise ValueError(f"`initial_response` needs one layer, got {self.family!r}. Give `initial_gain` instead.")
+        rows, (sigma, lam) = np.array(initial_response, np.float64), outer(np.asarray(sampler.levels), self.variance)
+        share = self.objective.remaining(np.asarray(time, np.float64), self.family.rate(sigma, lam))
+        optimum, modes = wiener_gain(sigma, lam), np.arange(rows.shape[1])
+        rows[:, modes, modes] -= optimum[:, modes]
+        rows *= share[:, None]
+        rows[:, modes, modes] += optimum[:, modes]
+        gain = optimum + (np.asarray(initial_gain, np.float64) - optimum) * share
+        return sampled_map(rows, gain, sampler)
 
     def _time_range(self) -> tuple[float, float]:
         return 1e-16 / self.objective.learning_rate, 1e20 / self.objective.learning_rate

@@ -23,6 +23,7 @@ from spectral_lightning.spectra import (
     SpectralProbe,
     chosen_recipe,
     current_ranks,
+    response_matrix,
 )
 from spectral_lightning.spectra.ranks import together
 from spectral_lightning.tracking.accuracy import Accuracy, expected_error, linear_bias
@@ -183,6 +184,16 @@ class Session:
         other = self.probe.like(basis)
         with self.cost.of("sampling"), self.model.held(self.training.module) as denoiser:
             return other.gain(denoiser, self.training.device, self._dtype, self.settings.sampling.condition)
+
+    def response(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Current response matrix of the denoiser, see :func:`~spectral_lightning.spectra.response_matrix`, in the network's precision.
+
+        Every rank must call it.
+        """
+        condition = self.settings.sampling.condition
+        with self.cost.of("sampling"), self.model.held(self.training.module) as denoiser:
+            found = response_matrix(self.probe, denoiser, rows, self.training.device, self._dtype, condition)
+        return found[0].to(self._dtype), found[1]
 
     # The life of a session.
 

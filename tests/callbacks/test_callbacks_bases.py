@@ -71,7 +71,7 @@ def test_every_family_lies_on_its_theory_in_every_basis(tmp_path, channels, mode
         moved = np.abs(np.log(measured.variance[-1] / measured.variance[0]))
         assert moved.max() > 0.3  # something was learnt, so that lying on the curve means something
         prediction = overlay.predicted
-        shifted = prediction.natural.variance(np.ceil(1.1 * measured.steps), SAMPLER, prediction._gain(measured))
+        shifted = prediction.natural.variance(np.ceil(1.1 * measured.steps), SAMPLER, prediction.start(measured))
         assert (np.abs(shifted / predicted.variance - 1).max(axis=0)[moved > 0.3] > 0.005).all()
         # The files hold the same, every coordinate of the data once.
         files = own.session.results.files

@@ -10,7 +10,7 @@ from torch import nn
 from spectral_lightning import Sampler, SpectralMonitor
 from spectral_lightning.diffusion import Adapter
 from spectral_lightning.prediction import compare
-from spectral_lightning.spectra import SpectralHistory
+from spectral_lightning.spectra import PatchComponents, SpectralHistory
 from spectral_lightning.tracking import Fitter, Overlay
 from tests.support.flat import flat_tracker, one_layer
 
@@ -106,9 +106,9 @@ def test_the_derived_theory_of_every_convention_is_that_of_the_training(tmp_path
     # Gradient flow for descent in steps of at most 1 % of the error.
     np.testing.assert_allclose(overlay.history.variance, history.variance, rtol=0.01)
     np.testing.assert_allclose(overlay.history["gain"], history["gain"], rtol=0, atol=2e-3)
-    natural, gain = overlay.predicted.natural, history["initial_gain"]
+    natural, start = overlay.predicted.natural, overlay.predicted.start(history)
     for shift in (0.9, 1.1):
-        shifted = natural.variance(shift * history.steps.astype(float), SAMPLER, gain)
+        shifted = natural.variance(shift * history.steps.astype(float), SAMPLER, start)
         assert np.abs(shifted / history.variance - 1).max() > 0.02
 
 
@@ -126,8 +126,38 @@ def test_what_is_declared_or_given_takes_precedence(tmp_path):
     assert texts[1] == texts[3] == ""
     np.testing.assert_allclose(declared.history.variance, history.variance, rtol=1e-9)  # discrete descent
     np.testing.assert_array_equal(given.history.variance, both.history.variance)
-    slower = derived.predicted.natural.variance(0.5 * history.steps, SAMPLER, history["initial_gain"])
+    slower = derived.predicted.natural.variance(0.5 * history.steps, SAMPLER, derived.predicted.start(history))
     np.testing.assert_allclose(given.history.variance, slower, rtol=1e-12)
+
+
+@pytest.mark.parametrize("basis", ["pca", PatchComponents(3)], ids=["eigenmodes", "patches"])
+def test_a_start_off_the_diagonal_is_followed(tmp_path, basis):
+    """Weights that no gains determine: the prediction is the variance of the trained network."""
+    network, overlay = Declared("edm"), Overlay()
+    noise = torch.randn(network.weight.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    network.weight.data = 0.4 * noise
+    history = descend(tmp_path, network, 30, overlay=overlay, basis=basis).history
+    np.testing.assert_allclose(overlay.history.variance, history.variance, rtol=1e-8)  # the network's own descent
+    natural, start = overlay.predicted.natural, overlay.predicted.start(history)
+    for other in (
+        natural.variance(history.steps, SAMPLER, start.without_response),
+        natural.variance(np.ceil(1.1 * history.steps), SAMPLER, start),
+    ):
+        assert np.abs(np.log(other / history.variance)).max() > 0.02
+
+
+def test_a_fitted_clock_finds_the_rate_from_a_start_off_the_diagonal(tmp_path):
+    network, overlay = Declared("edm"), Overlay(one_layer(RATE / 3, "edm"), clock="fitted")
+    noise = torch.randn(network.weight.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    network.weight.data = 0.4 * noise
+    slow = torch.optim.SGD(network.parameters(), RATE / 20)
+    history = descend(tmp_path, network, 200, overlay=overlay, optimizer=slow).history
+    document = json.loads((tmp_path / "spectral" / "overlay.json").read_text())
+    # Flow for steps of 1 % and a theory whose unit of time is that of a rate of RATE / 3, on 200 of its relaxation times.
+    assert overlay.scale == pytest.approx(3 / 20, rel=0.02)
+    assert document["start"] == "full response of the untrained network"
+    assert document["rms_at_start"]["used"] < 1e-8 < 0.2 < document["rms_at_start"]["gains"]
+    np.testing.assert_allclose(overlay.history.variance, history.variance, rtol=0.02)
 
 
 def test_plain_descent_needs_no_fit(tmp_path):
@@ -161,7 +191,7 @@ def test_an_optimizer_that_is_not_plain_descent_has_a_fitted_clock(tmp_path):
 
 
 def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
-    overlay, logged, scales = Overlay(clock="fitted"), [], []
+    overlay, logged, scales = Overlay(clock="fitted", start="gains"), [], []
     found = descend(
         tmp_path,
         Declared("edm"),

@@ -3,6 +3,7 @@
 from spectral_lightning.spectra.measurement.floor import LinearFloor
 from spectral_lightning.spectra.measurement.groups import Groups, group_moments, group_sums
 from spectral_lightning.spectra.measurement.probe import GeneratedSamples, SpectralProbe
+from spectral_lightning.spectra.measurement.response import response_matrix
 from spectral_lightning.spectra.measurement.running import RunningFloor
 from spectral_lightning.spectra.measurement.statistics import ModeStatistics
 from spectral_lightning.spectra.measurement.wiener import WienerFilter
@@ -17,4 +18,5 @@ __all__ = [
     "WienerFilter",
     "group_moments",
     "group_sums",
+    "response_matrix",
 ]

@@ -70,5 +70,5 @@ class DeepLinear(ModewiseDynamics):
         """Gain of the denoiser, arguments broadcast."""
         start = self.objective.network_gain(sigma, initial)
         target = self.objective.network_gain(sigma, wiener_gain(sigma, variance))
-        rate = self.objective.rate(sigma, variance + sigma**2)
+        rate = self.rate(sigma, variance)
         return self.objective.output_gain(sigma, self.stack.gain(self.objective, start, target, rate, time))

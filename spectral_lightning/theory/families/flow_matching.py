@@ -78,7 +78,7 @@ class FlowMatching(ModewiseDynamics):
                 f"{objective.preconditioning.kind!r}. The other kinds are functions of sigma and make a denoiser."
             )
         self.init, self.depth, self.tied = finite("init", init), depth, tied
-        self.stack, self.closed_flow = Stack(depth, tied), depth == 1
+        self.stack, self.closed_flow, self.takes_response = Stack(depth, tied), depth == 1, depth == 1
 
     def on(self, data: ArrayLike) -> FlowMatchingCurves:
         """The curves of modes with these variances, of any shape."""
@@ -93,6 +93,11 @@ class FlowMatching(ModewiseDynamics):
         target = self.objective.network_gain(t, optimum)
         gain = self.stack.gain(self.objective, start, target, self.objective.rate(t, energy), time)
         return self.objective.output_gain(t, gain)
+
+    def rate(self, sigma: Array, variance: Array) -> Array:
+        """Relaxation rate of a single layer per unit of time, ``2 eta f g(t)``, arguments broadcast."""
+        t, rest = _flow_time(sigma)
+        return self.objective.rate(t, t**2 * variance + rest**2)
 
     def start(self, sigma: Array, variance: Array) -> Array:
         """Gain of the denoiser at time 0, arguments broadcast."""

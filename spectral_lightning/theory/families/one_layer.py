@@ -46,6 +46,7 @@ class OneLayer(ModewiseDynamics):
 
     init: float
     closed_flow = True
+    takes_response = True
 
     def __init__(self, objective: Objective, init: float = 0.0) -> None:
         super().__init__(objective)
@@ -54,10 +55,6 @@ class OneLayer(ModewiseDynamics):
     def on(self, data: ArrayLike) -> OneLayerCurves:
         """The curves of modes with these variances, of any shape."""
         return OneLayerCurves(self, data)
-
-    def rate(self, sigma: Array, variance: Array) -> Array:
-        """Relaxation rate per unit of time, ``2 eta f (lambda + sigma^2)``, arguments broadcast."""
-        return self.objective.rate(sigma, variance + sigma**2)
 
     def gain(self, time: Array, sigma: Array, variance: Array, initial: Array) -> Array:
         """Gain of the denoiser, arguments broadcast."""

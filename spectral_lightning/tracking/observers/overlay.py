@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
+import torch
+
 from spectral_lightning.arguments import fraction, one_of, positive_integer
 from spectral_lightning.diffusion import Departure, SupportsDynamics
 from spectral_lightning.prediction import (
@@ -23,13 +25,21 @@ from spectral_lightning.tracking.timing import Schedule
 
 __all__ = ["Overlay"]
 
+_ROWS, _MOST = 256, 1024  # rows of the response at that many dimensions; the most dimensions with a response
+
 
 class Overlay(Observer):
-    """Predicts what a session measures: a theory passed through the same sampler, from the gain measured before training.
+    """Predicts what a session measures: a theory passed through the same sampler, from where the network starts.
 
     The theory is the ``theory`` argument, else the module's own (``dynamics()`` and ``departures()``), else derived: one
     linear layer per noise level, preconditioned by the network's convention or, if that is unknown, as EDM with the data's
     standard deviation. What is assumed is listed among the departures.
+
+    Start: a theory of one layer per noise level starts from the whole response matrix of the untrained network at each
+    level, its linear regression on noisy data: column k of its distance from the optimum is learnt at the rate of mode k.
+    Rows of the leading modes are used, all of them up to 256 dimensions, fewer beyond, the gains of the other modes; above
+    1,024 dimensions, with a part of the modes, or in other families, the gains along the modes only. A network that is not
+    linear in the states the sampler passes through starts elsewhere all the same; the report states the error at the start.
 
     Clock: under plain gradient descent on the declared loss, theory time is the sum of the learning rates and nothing is
     fitted. Otherwise one factor between the two times is fitted to the measured variances, once: when at least five modes
@@ -37,7 +47,7 @@ class Overlay(Observer):
     rows are predictions. A refit over the whole run is reported separately.
 
     Writes ``prediction.npz`` and ``.csv``, and ``overlay.json``: the clock, the departures of this run from the theory, and
-    the goodness of fit compared with variances that never change.
+    the start and its rms log error, and the goodness of fit compared with variances that never change.
 
     Above 4,096 dimensions not every family can be solved; the training is then followed without a prediction, and a warning
     says why.
@@ -47,6 +57,7 @@ class Overlay(Observer):
         clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
         calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
         figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
+        start: ``"response"``, or ``"gains"``: only the gains of the untrained network along the modes.
 
     Raises:
         TypeError: if ``theory`` is not a family.
@@ -61,6 +72,7 @@ class Overlay(Observer):
         clock: Literal["auto", "learning_rate", "fitted"] = "auto",
         calibrate_after: float = 0.25,
         figures_per_decade: int = 1,
+        start: Literal["response", "gains"] = "response",
     ) -> None:
         if theory is not None and not isinstance(theory, LearningDynamics):
             raise TypeError(f"`theory` must be a family of `spectral_lightning.theory`, got {theory!r}.")
@@ -68,6 +80,7 @@ class Overlay(Observer):
         self.clock = one_of("clock", clock, ("auto", "learning_rate", "fitted"))
         self.calibrate_after = fraction("calibrate_after", calibrate_after)
         self.figures = Schedule(positive_integer("figures_per_decade", figures_per_decade))
+        self.start = one_of("start", start, ("response", "gains"))
         self.departures: list[Departure] = []
         self._prediction: Prediction | None = None
         self._restored: dict[str, Any] = {}
@@ -140,18 +153,24 @@ class Overlay(Observer):
             raise RuntimeError("`sampler` must be a Sampler, got a function, which `on_attach` refuses.")
         prediction = Prediction(natural, sampler, fitted, None if rate is None else float(rate), self.calibrate_after)
         if len(measured):
-            prediction.start = self._restored.get("natural_gain")
+            prediction.natural_gain, prediction.response = (self._restored.get(n) for n in ("natural_gain", "response"))
             if fitted:
                 prediction.scale, prediction.calibrated_at = self.scale, self.calibrated_at
+        elif self.start == "response" and natural.takes_response and basis.dim <= _MOST:
+            rows = min(basis.dim, int(_ROWS * (_ROWS / basis.dim) ** 0.5))
+            prediction.response, prediction.natural_gain = session.response(rows)
         elif not natural.own and natural.takes_gain:
-            prediction.start = session.gain_along(natural.natural)
+            prediction.natural_gain = session.gain_along(natural.natural)
         self._prediction = prediction
+        start = prediction.start(measured).describe()
         prediction.history = session.probe.history(
-            measured["initial_gain"], theory=repr(natural.dynamics), clock=prediction.describe_clock()
+            measured["initial_gain"], theory=repr(natural.dynamics), clock=prediction.describe_clock(), start=start
         )
         self._drawn, self._shown = session.last_step, None
         prediction.extend(measured)
-        training.say(f"{self.label}: {natural.dynamics!r}; {prediction.describe_clock()}. {self.describe_departures()}")
+        training.say(
+            f"{self.label}: {natural.dynamics!r}; {prediction.describe_clock()}; start: {start}. {self.describe_departures()}"
+        )
 
     def on_measurement(self, session: Session) -> None:
         """Predict the newest row; calibrate the clock if enough modes have crossed."""
@@ -189,9 +208,9 @@ class Overlay(Observer):
             results.sinks.scalars({f"{session.name}/refit/time_scale": document["refit_scale"]}, session.last_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """The fitted clock and the gain before training, which determine the prediction."""
-        start = self._restored.get("natural_gain") if self._prediction is None else self._prediction.start
-        return {"scale": self.scale, "calibrated_at": self.calibrated_at, "natural_gain": start}
+        """The fitted clock, and gain and response before training, which determine the prediction."""
+        found = {"scale": self.scale, "calibrated_at": self.calibrated_at}
+        return found | {name: self._before(name) for name in ("natural_gain", "response")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the clock of the resumed run."""
@@ -205,6 +224,13 @@ class Overlay(Observer):
         """One sentence on the assumptions of the theory that this run does not meet."""
         texts = "; ".join(departure.text for departure in self.departures)
         return f"Assumptions not met: {texts}." if texts else "All assumptions of the theory are met."
+
+    def _before(self, name: str) -> torch.Tensor | None:
+        """What was measured before training, in this run or in the one that is resumed."""
+        found: torch.Tensor | None = (
+            self._restored.get(name) if self._prediction is None else getattr(self._prediction, name)
+        )
+        return found
 
     def _theory(self, session: Session, rate: float | None) -> tuple[LearningDynamics, list[Departure]]:
         module = session.training.module
@@ -229,6 +255,8 @@ class Overlay(Observer):
         return {
             "theory": repr(prediction.natural.dynamics),
             "modes": prediction.natural.natural.kind,
+            "start": prediction.start(measured).describe(),
+            "rms_at_start": prediction.start_errors(measured) if len(measured) else None,
             "clock": prediction.describe_clock(),
             "scale": prediction.scale,
             "calibrated_at": prediction.calibrated_at,
