@@ -21,7 +21,6 @@ Array = NDArray[np.float64]
 
 _REACH = 36.0  # e^-36 = 2e-16: the share of the flow's time that the quadrature leaves out at either end
 _SMALL = 1e-2  # the series of Ein to five terms is exact to rounding below it
-_KINK, _SPACING = 1e-8, 1.5  # where the nodes are densest in log sigma, and how far apart they may be elsewhere
 
 
 class FlowMatching(ModewiseDynamics):
@@ -51,9 +50,7 @@ class FlowMatching(ModewiseDynamics):
     Args:
         objective: its ``noise_density`` is that of t, 1 if t is drawn uniformly. Its preconditioning must be ``"none"`` or
             ``"given"``, whose callables are functions of t and act on the velocity: ``v = skip x + out F(scale x)``, trained
-            with ``weight``. Its 800 nodes, used without a closed form, give log lambda~ to 1e-8 for two layers from
-            ``Q = 0.3`` and variances up to 1e3; smaller Q, more layers and a negative Q switch more sharply from noise
-            level to noise level (1e-4 at Q = 1e-6) and need more nodes.
+            with ``weight``.
         init: gain of the linear network before training (Q).
         depth: number of layers.
         tied: whether one layer is used ``depth`` times; two tied layers are ``P P'``.
@@ -129,18 +126,13 @@ class FlowMatching(ModewiseDynamics):
         return np.asarray(np.where(done, end, moving))
 
     def _quadrature(self, time: Array, variance: Array) -> Array:
-        """``2 Integral_0^1 w dt`` in log sigma; deep stacks about ``sigma = lambda``, where w* changes its sign."""
-        axes = (1,) * max(time.ndim, variance.ndim)
-        if self.depth == 1:
-            distance, step = np.linspace(-_REACH, _REACH, self.nodes, retstep=True)
-            centre, measure = np.zeros(()), np.full(self.nodes, float(step))
-        else:
-            distance, measure = _graded_nodes(self.nodes)
-            with np.errstate(divide="ignore"):
-                centre = np.clip(np.log(variance), -_REACH, _REACH)
-        t, rest = _flow_time(np.exp(np.clip(centre + distance.reshape(-1, *axes), -2 * _REACH, 2 * _REACH)))
-        velocity = self.velocity(time[None], t, rest, variance[None], np.asarray(self.init))
-        return np.asarray(2 * (measure.reshape(-1, *axes) * t * rest * velocity).sum(axis=0))
+        """``2 Integral_0^1 w dt`` in log sigma."""
+
+        def slope(u: Array, tau: Array, lam: Array) -> Array:
+            t, rest = _flow_time(np.exp(u))
+            return t * rest * self.velocity(tau, t, rest, lam, np.asarray(self.init))
+
+        return self._twice_integral(slope, -_REACH, _REACH, time, variance)
 
 
 class FlowMatchingCurves(ModeCurves):
@@ -162,22 +154,6 @@ class FlowMatchingCurves(ModeCurves):
         if (t > 1).any():
             raise ValueError(f"`flow_time` must hold numbers from 0 to 1, got {float(t.max())!r}.")
         return self.family.velocity(tau, t, 1 - t, lam, np.asarray(self.family.init))
-
-
-@lru_cache(maxsize=4)
-def _graded_nodes(count: int) -> tuple[Array, Array]:
-    """Nodes and weights on a line of log sigma, dense about 0, where the end of learning leaves a kink.
-
-    The trapezoidal rule, which is exponentially exact on the whole line, in ``v = asinh(x / eps) + x / kappa``.
-    """
-    eps, kappa, reach = _KINK, _SPACING, 2 * _REACH
-    table = eps * np.sinh(np.linspace(-np.arcsinh(reach / eps), np.arcsinh(reach / eps), 20_001))
-    end = float(np.arcsinh(reach / eps)) + reach / kappa
-    v, step = np.linspace(-end, end, count, retstep=True)
-    x: Array = np.interp(v, np.arcsinh(table / eps) + table / kappa, table)
-    for _ in range(4):
-        x = x - (np.arcsinh(x / eps) + x / kappa - v) / (1 / np.hypot(x, eps) + 1 / kappa)
-    return x, float(step) / (1 / np.hypot(x, eps) + 1 / kappa)
 
 
 def _flow_time(sigma: Array) -> tuple[Array, Array]:
