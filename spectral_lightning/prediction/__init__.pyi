@@ -12,7 +12,6 @@ __all__ = [
     "NaturalModes",
     "Prediction",
     "Start",
-    "Prediction",
     "compare",
     "data_departures",
     "derived_preconditioning",

@@ -186,7 +186,7 @@ class Session:
             return other.gain(denoiser, self.training.device, self._dtype, self.settings.sampling.condition)
 
     def response(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Current response matrix of the denoiser, see :func:`~spectral_lightning.spectra.response_matrix`, in the network's precision.
+        """The :func:`~spectral_lightning.spectra.response_matrix` of the current denoiser, in the network's precision.
 
         Every rank must call it.
         """
