@@ -183,16 +183,15 @@ class Session:
         """Current gain of the denoiser along the modes of another basis, ``[level, mode]``. Every rank must call it."""
         other = self.probe.like(basis)
         with self.cost.of("sampling"), self.model.held(self.training.module) as denoiser:
-            return other.gain(denoiser, self.training.device, self._dtype, self.settings.sampling.condition)
+            return other.gain(denoiser, self.training.device, self._dtype, self._condition)
 
     def response(self, rows: int) -> tuple[Tensor, Tensor]:
         """The :func:`~spectral_lightning.spectra.response_matrix` of the current denoiser, in the network's precision.
 
         Every rank must call it.
         """
-        condition = self.settings.sampling.condition
         with self.cost.of("sampling"), self.model.held(self.training.module) as denoiser:
-            found = response_matrix(self.probe, denoiser, rows, self.training.device, self._dtype, condition)
+            found = response_matrix(self.probe, denoiser, rows, self.training.device, self._dtype, self._condition)
         return found[0].to(self._dtype), found[1]
 
     # The life of a session.
@@ -371,12 +370,17 @@ class Session:
         return [self.probe.sums(samples[0])] if self.groups is None else self.groups.sums(self.probe, samples)
 
     def _gain_sums(self) -> Tensor:
-        """This rank's share of the gains, over all classes: without a label, or cycling through the labels."""
+        """This rank's share of the gains, over all classes."""
+        return self.probe.gain_sums(self.model.denoiser, self.training.device, self._dtype, self._condition)
+
+    @property
+    def _condition(self) -> Tensor | None:
+        """The condition of gains: the user's, or none; the labels in turn where the denoiser needs one."""
         labels = [g for g in self.labels if g is not None]
         condition = self.settings.sampling.condition
         if condition is None and labels and self.model.needs_label:
             condition = torch.tensor(labels)
-        return self.probe.gain_sums(self.model.denoiser, self.training.device, self._dtype, condition)
+        return condition
 
     def _row(
         self,
