@@ -46,7 +46,9 @@ def main() -> None:
     data["patches 8x8"] = PatchDataModule(size=8, stride=4, max_patches=20_000)
     data["patches 16x16"] = PatchDataModule(size=16, stride=4, max_patches=20_000)
     runs = [(name, "edm") for name in data] + [("power law d = 64", kind) for kind in ("variance_preserving", "flow")]
-    print("| data, preconditioning | start | error at step 0 | whole run | after the fit | unchanged | theory [s] | run [s] |")
+    print(
+        "| data, preconditioning | start | error at step 0 | whole run | after the fit | unchanged | theory [s] | run [s] |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for name, kind in runs:
         if len(sys.argv) > 1 and not any(word in f"{name}, {kind}" for word in sys.argv[1:]):

@@ -67,7 +67,7 @@ class NaturalModes:
     @property
     def takes_response(self) -> bool:
         """Whether the prediction can start from a measured response matrix, which needs all modes of the data."""
-        whole = self.natural.vectors.shape[0] == self.natural.vectors.shape[1]
+        whole = isinstance(self.natural, PCABasis) and len(self.natural.variance) == self.natural.dim
         return self.dynamics.takes_response and isinstance(self.curves, ModeCurves) and whole
 
     def variance(self, time: Array, sampler: Sampler, start: Start) -> Array:

@@ -25,7 +25,7 @@ from spectral_lightning.tracking.timing import Schedule
 
 __all__ = ["Overlay"]
 
-_ROWS, _MOST = 256, 1024  # rows of the response at that many dimensions; the most dimensions with a response
+_ROWS, _MOST = 512, 1024  # rows of the response at that many dimensions; the most dimensions with a response
 
 
 class Overlay(Observer):
@@ -37,16 +37,16 @@ class Overlay(Observer):
 
     Start: a theory of one layer per noise level starts from the whole response matrix of the untrained network at each
     level, its linear regression on noisy data: column k of its distance from the optimum is learnt at the rate of mode k.
-    Rows of the leading modes are used, all of them up to 256 dimensions, fewer beyond, the gains of the other modes; above
-    1,024 dimensions, with a part of the modes, or in other families, the gains along the modes only. A network that is not
-    linear in the states the sampler passes through starts elsewhere all the same; the report states the error at the start.
+    Up to 512 dimensions all rows are used; up to 1,024 those of the leading modes, and the gains of the others; beyond, with
+    a part of the modes, or in other families, the gains alone. A network that is not linear in the states the sampler passes
+    through still starts elsewhere: the report states the error at the start.
 
     Clock: under plain gradient descent on the declared loss, theory time is the sum of the learning rates and nothing is
     fitted. Otherwise one factor between the two times is fitted to the measured variances, once: when at least five modes
     and ``calibrate_after`` of the eligible ones have crossed their threshold. Rows up to that step are in-sample, later
     rows are predictions. A refit over the whole run is reported separately.
 
-    Writes ``prediction.npz`` and ``.csv``, and ``overlay.json``: the clock, the departures of this run from the theory, and
+    Writes ``prediction.npz`` and ``.csv``, and ``overlay.json``: the clock, the departures of this run from the theory,
     the start and its rms log error, and the goodness of fit compared with variances that never change.
 
     Above 4,096 dimensions not every family can be solved; the training is then followed without a prediction, and a warning
