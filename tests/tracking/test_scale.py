@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from spectral_lightning import Sampler, SpectralMonitor
-from spectral_lightning.prediction import NaturalModes
+from spectral_lightning.prediction import NaturalModes, Start
 from spectral_lightning.spectra import Eigenmodes, Examples, FourierModes, PatchComponents
 from spectral_lightning.theory import FullWidthConvolution, NonCenteredOneLayer, Objective
 from spectral_lightning.tracking import Overlay, reference
@@ -112,7 +112,7 @@ def test_a_convolution_needs_no_more_than_the_streamed_spectra(recipe):
     flat = x.flatten(1)
     dense = recipe.make(flat.mean(0), torch.from_numpy(np.cov(flat.numpy().T, ddof=0)), SHAPE)
     theory, time = FullWidthConvolution(Objective(1e-3)), np.array([0.0, 10.0, 1e3])
-    expected = NaturalModes(theory, dense).variance(time, SAMPLER, None)
+    expected = NaturalModes(theory, dense).variance(time, SAMPLER, Start())
     streamed = NaturalModes(theory, recipe.make_from(Examples(lambda: x.split(20).__iter__())))
     # The sorted variances of the same spectral matrices, from the sums and from the covariance
-    np.testing.assert_allclose(streamed.variance(time, SAMPLER, None), expected, rtol=1e-8)
+    np.testing.assert_allclose(streamed.variance(time, SAMPLER, Start()), expected, rtol=1e-8)
