@@ -13,14 +13,14 @@ __all__ = ["Table"]
 Array = NDArray[np.float64]
 
 _BEFORE, _AFTER, _LONGEST = 1e-3, 20.0, 1e10  # of the fastest and of the slowest relaxation time; their largest ratio
-_SPACING, _ROUNDS, _ERROR = 1.2, 3, 5e-3  # of the first nodes, how often they are halved, rms error of log variance
+_SPACING, _ROUNDS, _ERROR = 1.2, 3, 1e-2  # of the first nodes, how often they are halved, rms error of log variance
 
 
 class Table:
     """Predicted variances by cubic interpolation of their logarithm in ``u = log(1 + t / t_0)``.
 
     ``t_0`` is a thousandth of the fastest relaxation time, the last node is at 20 times the slowest; nothing changes before
-    and after. Nodes are 1.2 apart in u; where the rms error over the modes, seen at the middle of two nodes, exceeds 5e-3,
+    and after. Nodes are 1.2 apart in u; where the rms error over the modes, seen at the middle of two nodes, exceeds 1e-2,
     more are added, down to 0.15 apart. A relaxation ``exp(-r t)`` has the same shape everywhere in log t.
 
     Args:
