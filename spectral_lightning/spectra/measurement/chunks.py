@@ -18,9 +18,9 @@ Part = tuple[int, int, int]
 
 
 class LatentChunks:
-    """A set of latents in chunks of fixed size; each rank takes every R-th chunk, R the number of ranks.
+    """A set of latents in chunks; each rank takes every R-th chunk, R the number of ranks.
 
-    A chunk holds several blocks if they fit, or a part of one block. The chunks do not depend on the ranks.
+    A chunk holds several blocks if they fit, or a part of one block, and at most an R-th of the latents, so that all ranks work.
 
     Args:
         latents: all latents.
@@ -33,7 +33,8 @@ class LatentChunks:
 
     def __init__(self, latents: Latents, most: int, ranks: Ranks) -> None:
         self.latents, self.ranks = latents, ranks
-        self.parts = list(_cut(latents, positive_integer("sample_batch_size", most)))
+        share = -(-latents.count // (2 * ranks.size)) * 2  # even: antithetic pairs stay together
+        self.parts = list(_cut(latents, min(positive_integer("sample_batch_size", most), share)))
         self._drawn: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def rotate(self, index: int) -> None:
