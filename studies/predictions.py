@@ -11,9 +11,10 @@ from scipy import stats
 
 from spectral_lightning.emergence import STATUS, ModeEmergence
 from spectral_lightning.prediction import compare
-from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import Objective, OneLayer, Preconditioning
+from spectral_lightning.theory.solving.generation import tuned_sampler
+from spectral_lightning.tracking.settings import PRESETS
 from studies.statistics import Array, Estimate, mean_ratio, resampled
 from studies.store import Results
 
@@ -26,7 +27,6 @@ SEEDS = (0, 1)
 GAUSSIAN_PAIRS = ((0, 7), (1, 15), (3, 31))
 PHOTOGRAPH_PAIRS = ((6, 30), (8, 40), (12, 55))
 SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)  # of the class of higher variance
-SAMPLER = Sampler(num_steps=12)  # of the classes
 _THEORY = OneLayer(Objective(1.0, Preconditioning("edm", sigma_data=0.2)))  # of the classes, at a rate of one
 _ODDS = np.array([(1 - share) / share for share in SHARES])  # of the class of lower variance
 
@@ -143,13 +143,15 @@ def class_times(history: SpectralHistory) -> dict[str, Any]:
         modes of ``high`` have emerged.
     """
     target, found, medians = history["group_target"], [], []
+    full = PRESETS["full"]
+    sampler = tuned_sampler(history.target, full.evaluations, full.bias)  # that of the measurement
     for g, name in enumerate(history.groups):
         own = np.flatnonzero(target[g] > target[1 - g])
         ranked = own[np.argsort(-target[g][own])]
         measured, gain = compare(history.group(name)).measured, history["initial_gain"][:, ranked]
         waiting = measured.status[ranked] == STATUS.index("not yet")
         found.append(np.where(waiting, np.inf, measured.time[ranked]))
-        medians.append(np.median(_THEORY.on(target[g][ranked]).emergence_time(sampler=SAMPLER, initial_gain=gain)))
+        medians.append(np.median(_THEORY.on(target[g][ranked]).emergence_time(sampler=sampler, initial_gain=gain)))
     about = {"theory": float(medians[0] / medians[1]), "last": int(history.steps[-1])}
     return {"high": found[0], "low": found[1], "emerged": int(np.isfinite(found[0]).sum()), **about}
 

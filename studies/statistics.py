@@ -50,8 +50,9 @@ class Estimate:
         """The first number, with the 2.5 and 97.5 % quantiles of the others; not determinable if one of them is NaN."""
         if np.isnan(drawn).any():
             return cls()
-        with np.errstate(invalid="ignore"):  # between infinite draws
-            low, high = np.quantile(drawn[1:], [0.025, 0.975]).tolist()
+        # No interpolation next to infinite draws, which would give NaN.
+        method = "linear" if np.isfinite(drawn).all() else "inverted_cdf"
+        low, high = np.quantile(drawn[1:], [0.025, 0.975], method=method).tolist()
         return cls(float(drawn[0]), low, high)
 
     @property
