@@ -67,7 +67,7 @@ def found():
 
 
 def tables(key):
-    return arrays("gaussian", "d128_seed0") if key == "mlp" else arrays("exponent", *key.split("/"))
+    return arrays("gaussian", "d128_seed0", "heun") if key == "mlp" else arrays("exponent", *key.split("/"))
 
 
 @pytest.mark.parametrize("criterion", ["geometric", "harmonic"])
