@@ -23,8 +23,8 @@ class AnalyticOverlay(Overlay, ObserverCallback):
         clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
         calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
         figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
-        start: ``"response"``, the whole response matrix of the untrained network where the theory is one layer, or
-            ``"gains"``: only its gains along the modes.
+        start: ``"response"``, the whole response matrix of the untrained network where the theory is one layer;
+            ``"gains"``: only its gains along the modes; or ``"auto"``: the matrix if it costs at most two measurements.
         tracker: name of the tracker to follow.
 
     Raises:
@@ -39,7 +39,7 @@ class AnalyticOverlay(Overlay, ObserverCallback):
         clock: Literal["auto", "learning_rate", "fitted"] = "auto",
         calibrate_after: float = 0.25,
         figures_per_decade: int = 1,
-        start: Literal["response", "gains"] = "response",
+        start: Literal["auto", "response", "gains"] = "auto",
         tracker: str = "spectral",
     ) -> None:
         super().__init__(theory, clock, calibrate_after, figures_per_decade, start)

@@ -59,7 +59,8 @@ def attached_run(tmp_path, monkeypatch, make, callbacks, line, **options):
     assert history.steps.tolist() == SCHEDULE
     assert np.isfinite(history.variance).all()
     assert not history["non_finite"].any()
-    (first,) = [text for text in said if text.startswith("SpectralTracker: ")]
+    # A line on passes that cannot be recovered may follow.
+    first, *_ = [text for text in said if text.startswith("SpectralTracker: ")]
     assert first.startswith(f"SpectralTracker: {line}")
     assert (history.variance[0] != history.variance[-1]).all()
     if len(callbacks) > 1:

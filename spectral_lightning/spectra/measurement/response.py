@@ -13,7 +13,7 @@ from spectral_lightning.spectra.measurement.probe import SpectralProbe, at_one_l
 
 __all__ = ["response_matrix"]
 
-_LEAST, _PART = 512, 3  # latents, rounded up to whole blocks; a part that no measurement draws
+_PART = 3  # a part of the latents that no measurement draws
 
 
 @torch.no_grad()
@@ -32,7 +32,8 @@ def response_matrix(
     because the latents are whole orthogonal blocks; the linear regression of any other. Even parts of D drop out. Of the
     odd nonlinear part, a share of ``2 d / latents`` of its variance along each mode counts as linear.
 
-    Cost: 2d latents, rounded up to 512 or more, at each level; ``rows x d`` numbers per level. Every rank must call it.
+    Cost: as many latents as the probe has, rounded up to whole blocks of 2d, at each level; ``rows x d`` numbers per
+    level. Every rank must call it.
 
     Args:
         probe: levels, seed and ranks; the basis must hold all eigenmodes of the data.
@@ -47,7 +48,7 @@ def response_matrix(
             "`sampler` must be a Sampler for a response, got 'given': a sampling function has no denoiser."
         )
     basis, levels, dim = probe.basis.data, probe.sampler.levels, probe.basis.dim
-    count = 2 * dim * math.ceil(_LEAST / (2 * dim))
+    count = 2 * dim * math.ceil(probe.latents.count / (2 * dim))
     latents = Latents(count, dim, "orthogonal", probe.latents.seed, _PART)
     chunks = LatentChunks(latents, probe.sample_batch_size, probe.ranks)
     sums = torch.zeros(len(levels), rows + 1, dim, dtype=torch.float64)

@@ -57,7 +57,8 @@ class Overlay(Observer):
         clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
         calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
         figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
-        start: ``"response"``, or ``"gains"``: only the gains of the untrained network along the modes.
+        start: ``"response"``; ``"gains"``: only the gains of the untrained network along the modes; or ``"auto"``: the
+            response if the dimension is at most the number of latents, so that it costs about two measurements at most.
 
     Raises:
         TypeError: if ``theory`` is not a family.
@@ -72,7 +73,7 @@ class Overlay(Observer):
         clock: Literal["auto", "learning_rate", "fitted"] = "auto",
         calibrate_after: float = 0.25,
         figures_per_decade: int = 1,
-        start: Literal["response", "gains"] = "response",
+        start: Literal["auto", "response", "gains"] = "auto",
     ) -> None:
         if theory is not None and not isinstance(theory, LearningDynamics):
             raise TypeError(f"`theory` must be a family of `spectral_lightning.theory`, got {theory!r}.")
@@ -80,7 +81,7 @@ class Overlay(Observer):
         self.clock = one_of("clock", clock, ("auto", "learning_rate", "fitted"))
         self.calibrate_after = fraction("calibrate_after", calibrate_after)
         self.figures = Schedule(positive_integer("figures_per_decade", figures_per_decade))
-        self.start = one_of("start", start, ("response", "gains"))
+        self.start = one_of("start", start, ("auto", "response", "gains"))
         self.departures: list[Departure] = []
         self._prediction: Prediction | None = None
         self._restored: dict[str, Any] = {}
@@ -156,7 +157,7 @@ class Overlay(Observer):
             prediction.natural_gain, prediction.response = (self._restored.get(n) for n in ("natural_gain", "response"))
             if fitted:
                 prediction.scale, prediction.calibrated_at = self.scale, self.calibrated_at
-        elif self.start == "response" and natural.takes_response and basis.dim <= _MOST:
+        elif natural.takes_response and basis.dim <= self._most(session):
             rows = min(basis.dim, int(_ROWS * (_ROWS / basis.dim) ** 0.5))
             prediction.response, prediction.natural_gain = session.response(rows)
         elif not natural.own and natural.takes_gain:
@@ -231,6 +232,10 @@ class Overlay(Observer):
             self._restored.get(name) if self._prediction is None else getattr(self._prediction, name)
         )
         return found
+
+    def _most(self, session: Session) -> int:
+        """The most dimensions in which the response is measured."""
+        return {"gains": 0, "auto": min(session.probe.latents.count, _MOST), "response": _MOST}[self.start]
 
     def _theory(self, session: Session, rate: float | None) -> tuple[LearningDynamics, list[Departure]]:
         module = session.training.module
