@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -51,7 +51,7 @@ class Estimate:
         if np.isnan(drawn).any():
             return cls()
         # No interpolation next to infinite draws, which would give NaN.
-        method = "linear" if np.isfinite(drawn).all() else "inverted_cdf"
+        method: Literal["linear", "inverted_cdf"] = "linear" if np.isfinite(drawn).all() else "inverted_cdf"
         low, high = np.quantile(drawn[1:], [0.025, 0.975], method=method).tolist()
         return cls(float(drawn[0]), low, high)
 
