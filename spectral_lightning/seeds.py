@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-__all__ = ["Domain", "numpy_generator", "torch_generator"]
+__all__ = ["Domain", "haar_directions", "numpy_generator", "torch_generator"]
 
 Domain = Literal[
     "latents", "check", "reading", "eigenmodes", "spectrum", "rotation", "means", "train", "val", "split", "floor"
@@ -29,6 +30,13 @@ def numpy_generator(domain: Domain, *key: int) -> np.random.Generator:
 def torch_generator(domain: Domain, *key: int) -> torch.Generator:
     """As :func:`numpy_generator`, on the CPU; torch's generator keeps only 32 bits of its seed."""
     return torch.Generator().manual_seed(_entropy(domain, key) % 2**32)
+
+
+def haar_directions(generator: np.random.Generator, dim: int, count: int) -> NDArray[np.float64]:
+    """The first ``count`` columns of a Haar-distributed orthogonal matrix, ``[count, dim]``."""
+    q, r = np.linalg.qr(generator.standard_normal((dim, count)))
+    # Without the signs of R's diagonal, Q is not Haar-distributed.
+    return np.asarray((q * np.sign(np.diagonal(r))).T)
 
 
 def _entropy(domain: Domain, key: tuple[int, ...]) -> int:

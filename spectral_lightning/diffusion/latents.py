@@ -13,7 +13,7 @@ from scipy.fft import dct
 from torch import Tensor
 
 from spectral_lightning.arguments import one_of, positive_integer
-from spectral_lightning.seeds import numpy_generator
+from spectral_lightning.seeds import haar_directions, numpy_generator
 
 __all__ = ["Latents"]
 
@@ -140,28 +140,20 @@ class Latents:
         size = min(self.block, self.count - block * self.block)
         if self.kind == "independent":
             return torch.from_numpy(generator.standard_normal((size, self.dim)))
-        return _pairs(_haar(generator, self.dim, size // 2), self.dim)
+        return _pairs(torch.from_numpy(haar_directions(generator, self.dim, size // 2)), self.dim)
 
     def _slice(self, start: int, stop: int) -> Tensor:
         """Directions ``start`` to ``stop`` of the slice, ``[stop - start, dim]``."""
         generator = numpy_generator("latents", self.seed, 0, self.part)
         chosen = (self.first + np.arange(start, stop)) % self.dim
         if self.dim < _STRUCTURED:
-            return _haar(generator, self.dim, self.dim)[chosen]
+            return torch.from_numpy(haar_directions(generator, self.dim, self.dim)[chosen])
         directions: NDArray[np.float64] = np.zeros((len(chosen), self.dim))
         directions[np.arange(len(chosen)), chosen] = 1
         for signs in generator.choice([-1.0, 1.0], (_ROUNDS, self.dim)):
             directions = dct(directions, norm="ortho", overwrite_x=True)
             directions *= signs
         return torch.from_numpy(directions)
-
-
-def _haar(generator: np.random.Generator, dim: int, count: int) -> Tensor:
-    """The first columns of a Haar-distributed orthogonal matrix, ``[count, dim]``."""
-    q, r = torch.linalg.qr(torch.from_numpy(generator.standard_normal((dim, count))))
-    # Without the signs of R's diagonal, Q is not Haar-distributed.
-    directions: Tensor = (q * torch.sign(torch.diagonal(r))).T
-    return directions
 
 
 def _pairs(directions: Tensor, dim: int) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from spectral_lightning.arguments import non_negative, one_of, positive
+from spectral_lightning.seeds import haar_directions
 
 __all__ = [
     "GaussianPopulation",
@@ -47,9 +48,7 @@ def power_law_spectrum(dim: int, exponent: float) -> Tensor:
 
 def haar_rotation(dim: int, generator: np.random.Generator) -> Tensor:
     """An orthogonal matrix ``[dim, dim]`` drawn uniformly (Haar)."""
-    q, r = np.linalg.qr(generator.standard_normal((dim, dim)))
-    # Without the signs of R's diagonal, Q is not Haar-distributed.
-    return torch.from_numpy(q * np.sign(np.diagonal(r)))
+    return torch.from_numpy(haar_directions(generator, dim, dim).T)
 
 
 def whiten(samples: Tensor) -> Tensor:
