@@ -1,6 +1,6 @@
 from .figures import emergence_figure, gain_figure, group_figure, overlay_figure
 from .files import RunFiles, free_directory, latest_run
-from .floor import floor_figure
+from .floor import floor_figure, training_ratio
 from .sinks import LoggerSinks
 from .summary import summarise, summary_table
 from .theory.command import draw_paper_figures, draw_theory, print_exponents
@@ -20,4 +20,5 @@ __all__ = [
     "print_exponents",
     "summarise",
     "summary_table",
+    "training_ratio",
 ]

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from spectral_lightning.spectra import SpectralHistory
 
-__all__ = ["floor_figure"]
+__all__ = ["floor_figure", "training_ratio"]
 
 Array = NDArray[np.float64]
 
 _RANGE = 4.0  # largest ratio, and inverse of the smallest, that colours distinguish
-_FEWEST = 16  # examples of a training mean that is drawn
+_FEWEST = 16  # examples of a training mean that is shown
 _HELD_OUT, _CLASS, _TRAINING = "#1b6b4a", "#7a4fa3", "#c77f1a"
 
 
@@ -65,6 +65,12 @@ def floor_figure(history: SpectralHistory) -> Figure:
     return figure
 
 
+def training_ratio(error: Array, linear: Array, count: NDArray[np.int64]) -> Array:
+    """Loss over its linear floor in training passes, of the same shape; NaN where the means hold fewer than 16 examples."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count >= _FEWEST, error / linear, np.nan)
+
+
 _TITLES = {
     "held-out data": "held-out data",
     "training passes": "training passes (memorisation lowers them too)",
@@ -76,10 +82,7 @@ def _map(history: SpectralHistory, kind: str) -> tuple[Array, Array]:
     if kind == "held-out data":
         order = np.argsort(history["levels"])
         return history["levels"][order], history["over_floor"][:, order]
-    count = history["training_count"]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = history["training_error"] / history["training_linear_error"]
-    ratio = np.where(count >= _FEWEST, ratio, np.nan)
+    ratio = training_ratio(history["training_error"], history["training_linear_error"], history["training_count"])
     seen = np.flatnonzero(np.isfinite(ratio).any(0))
     span = slice(seen[0], seen[-1] + 1) if len(seen) else slice(0, 2)
     return history["bins"][span], ratio[:, span]
@@ -100,16 +103,8 @@ def _profile(axes: Axes, history: SpectralHistory) -> None:
             )
             low, high = min(low, float(ratio[shown].min())), max(high, float(ratio[shown].max()))
 
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = row["training_error"] / row["training_linear_error"]
-    draw(
-        history["bins"],
-        np.where(row["training_count"] >= _FEWEST, ratio, np.nan),
-        None,
-        "-",
-        _TRAINING,
-        "training passes",
-    )
+    ratio = training_ratio(row["training_error"], row["training_linear_error"], row["training_count"])
+    draw(history["bins"], ratio, None, "-", _TRAINING, "training passes")
     if "over_floor" in row:
         draw(history["levels"], row["over_floor"], row["over_floor_error"], "o", _HELD_OUT, "held-out data")
     if "over_class_floor" in row:

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from spectral_lightning.report import floor_figure
+from spectral_lightning.report import floor_figure, training_ratio
 from spectral_lightning.spectra import SpectralHistory
-from spectral_lightning.tracking.session import Observer, Session
-from spectral_lightning.tracking.timing import Schedule
+from spectral_lightning.tracking.observers.chart import Chart
+from spectral_lightning.tracking.session import Session
 
 __all__ = ["FloorFigure"]
 
 _CATEGORY = "Loss over its linear floor, by optimizer updates"
 _KINDS = {"held_out": "over_floor", "within_classes": "over_class_floor"}
-_FEWEST = 16  # examples of a training mean that is logged
 
 
-class FloorFigure(Observer):
+class FloorFigure(Chart):
     """Logs the loss over its linear floor at every noise level, and draws it.
 
-    A figure is due once per decade of steps from 1000 on, and at the end. Tags are ``<name>/floor/held_out/sigma_0.5``,
-    ``within_classes`` for models conditioned on labels, and ``training``, the mean over training passes of similar sigma.
+    Tags are ``<name>/floor/held_out/sigma_0.5``, ``within_classes`` for models conditioned on labels, and ``training``, the
+    mean over training passes of similar sigma.
     """
-
-    order = 2
-
-    def __init__(self) -> None:
-        self.figures, self._drawn = Schedule(1), 0
 
     def on_begin(self, session: Session) -> None:
         """Lay out the charts, and continue the schedule of figures in a resumed run."""
-        self._drawn = session.last_step
+        super().on_begin(session)
         history = session.measured
         for sigma in history["levels"] if "linear_error" in history else ():
             tags = [_tag(session, kind, sigma) for kind in ("held_out", "within_classes", "training")]
@@ -44,17 +38,13 @@ class FloorFigure(Observer):
         session.training.publish(scalars)
         with session.cost.of("writing"):
             session.results.sinks.scalars(scalars, session.last_step)
-        if self.figures.figure_due(self._drawn, session.last_step):
-            self._draw(session)
+        super().on_measurement(session)
 
-    def on_end(self, session: Session) -> None:
-        """Draw the whole run."""
-        if session.last_step != self._drawn and "bins" in session.measured:
-            self._draw(session)
-
-    def _draw(self, session: Session) -> None:
-        self._drawn, history = session.last_step, session.measured
-        if session.results.draws and ("over_floor" in history or history["training_count"].any()):
+    def draw(self, session: Session) -> None:
+        """Draw the losses, if any are measured."""
+        history = session.measured
+        known = "bins" in history and ("over_floor" in history or history["training_count"].any())
+        if known and session.results.draws:
             with session.cost.of("figures"):
                 session.results.figure("floor", floor_figure(history), session.last_step)
 
@@ -71,7 +61,7 @@ def _scalars(session: Session) -> dict[str, float]:
         for i, sigma in enumerate(levels if field in row else ()):
             values[_tag(session, kind, sigma)] = float(row[field][i])
     nearest = np.abs(np.log(history["bins"])[:, None] - np.log(levels)).argmin(0)
+    ratio = training_ratio(row["training_error"], row["training_linear_error"], row["training_count"])
     for sigma, k in zip(levels, nearest, strict=True):
-        if row["training_count"][k] >= _FEWEST:
-            values[_tag(session, "training", sigma)] = float(row["training_error"][k] / row["training_linear_error"][k])
+        values[_tag(session, "training", sigma)] = float(ratio[k])
     return {tag: value for tag, value in values.items() if np.isfinite(value)}
