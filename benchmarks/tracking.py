@@ -30,7 +30,6 @@ from spectral_lightning.spectra import (
     HistoryDirectory,
     PCABasis,
     SpectralHistory,
-    SpectralMoments,
     SpectralProbe,
     current_ranks,
 )
@@ -215,39 +214,6 @@ def options(model: Model, probe: SpectralProbe, device: torch.device) -> dict[st
     }
 
 
-def reference(meter: Meter, dims: list[int], examples: int) -> Table:
-    drawn = table(
-        "The reference, once", "dimension", f"moments of {examples:,} examples (s)", "eigenvectors (s)",
-        "covariance [MB]", "peak [MB]", "basis.pt [MB]",
-    )  # fmt: skip
-    for dim in dims:
-        x = torch.randn(min(examples, 256), dim)
-        moments, made = SpectralMoments(dim), list[PCABasis]()
-
-        def read(moments: SpectralMoments = moments, x: Tensor = x) -> None:
-            for _ in range(examples // len(x)):
-                moments.update(x)
-
-        def solve(moments: SpectralMoments = moments, made: list[PCABasis] = made) -> None:
-            made.append(PCABasis.from_moments(*moments.compute()))
-
-        reading = meter.seconds(read)
-        solving: list[float] = []
-        peak = meter.peak(lambda solve=solve, into=solving: into.append(meter.seconds(solve)))
-        with tempfile.TemporaryDirectory() as folder:
-            made[0].save(Path(folder) / "basis.pt")
-            size = (Path(folder) / "basis.pt").stat().st_size
-        drawn.add_row(
-            f"{dim:,}",
-            f"{reading:.2f}",
-            f"{solving[0]:.2f}",
-            f"{8e-6 * dim**2:.1f}",
-            f"{peak:.0f}",
-            f"{1e-6 * size:.1f}",
-        )
-    return drawn
-
-
 def files(dims: list[int]) -> Table:
     drawn = table("Files: bytes of one measurement", "modes", "row", "row with gains", "in a checkpoint", "header")
     for dim in dims:
@@ -314,7 +280,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dims", type=int, nargs="+", default=[64, 256, 1024, 3072])
     parser.add_argument("--samples", type=int, nargs="+", default=[128, 256, 512, 1024])
-    parser.add_argument("--examples", type=int, default=1024, help="read for the reference")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     meter = Meter(torch.device(given.device))
@@ -323,7 +288,6 @@ def main() -> None:
     CONSOLE.print(by_dimension(meter, given.dims, 256))
     CONSOLE.print(by_samples(meter, small, given.samples))
     CONSOLE.print(by_option(meter, small, 256))
-    CONSOLE.print(reference(meter, given.dims, given.examples))
     CONSOLE.print(files(given.dims))
     CONSOLE.print(by_ranks(small, 256))
 

@@ -10,16 +10,12 @@ import spectral_lightning.callbacks
 import spectral_lightning.datamodules
 import spectral_lightning.models  # noqa: F401
 
-__all__ = ["SpectralCLI", "train"]
-
-
-class SpectralCLI(LightningCLI):
-    """Trains any LightningModule with any datamodule and callbacks, configured from YAML and the command line."""
+__all__ = ["train"]
 
 
 def train(arguments: list[str] | None) -> None:
     """Run Lightning's command line with ``arguments``, or ``sys.argv`` if None."""
-    SpectralCLI(
+    LightningCLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,

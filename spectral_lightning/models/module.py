@@ -38,7 +38,7 @@ class DiffusionModule(LightningModule):
     ``(x [B, *S], label [B])``, and the label is the third argument of F. Label ``num_classes`` is the null class: it
     replaces dropped labels in training, and ``label=None`` when sampling.
 
-    The network receives its input in the dtype of its own parameters; coefficients, noise levels and loss are computed in
+    The network receives its input in the dtype of its parameters; coefficients, noise levels and loss are computed in
     single precision or better. The Trainer's ``precision`` may therefore be 32-true, bf16-mixed, bf16-true or 64-true.
 
     An overlay compares the module with the one-layer theory under the same preconditioning.

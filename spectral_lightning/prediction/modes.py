@@ -88,8 +88,8 @@ class NaturalModes:
         """Variances along the basis of samples ``P eps``, P in the natural modes, ``[K]``."""
         if self._share is None:
             return np.asarray(np.square(end).sum(axis=1))
-        columns = torch.from_numpy(end.T) @ self.natural.vectors.T + self.basis.mean
-        return np.asarray(self.basis.pool(self.basis.project(columns).square()).sum(0).numpy())
+        fields = self.natural.synthesize(torch.from_numpy(end.T))
+        return np.asarray(self.basis.pool(self.basis.along(fields).square()).sum(0).numpy())
 
     def gain(self, time: Array, levels: Array, gain: Array | None) -> Array:
         """Gain of the denoiser along the basis, ``[time, level, K]``."""

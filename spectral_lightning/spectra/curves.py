@@ -43,8 +43,8 @@ def smooth(
     with the share s of common directions: c is 1 for the same slice and negative for disjoint ones, whose errors cancel
     over a block. The relative standard error r is the median over modes and measurements. The result is the best linear
     unbiased estimate of f, a smoothing spline with correlated errors ("universal kriging"; Cressie, Statistics for Spatial
-    Data, 1993, section 3.4). Power laws of the step pass unchanged. At step 0 f has a value of its own, so that only the
-    error of its slice is estimated from later measurements.
+    Data, 1993, section 3.4). Power laws of the step pass unchanged. The value of f at step 0 is independent of the others:
+    later measurements only help to estimate the error of its slice.
 
     A second pass over the ratios to the first estimate removes the bias of the mean logarithm.
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningCLI
 
 from spectral_lightning.cli import main
-from spectral_lightning.cli.training import SpectralCLI
 from studies import trainings
 from studies.store import ROOT, load
 from studies.trainings import STUDIES, Run, chosen
@@ -70,7 +70,7 @@ def test_what_is_misnamed_is_refused():
     assert (chosen([]), list(chosen(["images"]))) == (STUDIES, ["images"])
 
 
-class Parsed(SpectralCLI):
+class Parsed(LightningCLI):
     def instantiate_classes(self):
         """Only read the configuration."""
 

@@ -136,7 +136,8 @@ class PatchBasis(Basis):
                 return spectra(fields)
             outer = torch.zeros(p, p, dtype=fields.dtype, device=fields.device)
             for one in torch.split(fields, max(1, _NUMBERS_AT_ONCE // (count * p))):
-                outer += patches(one).T @ patches(one)
+                cut = patches(one)
+                outer += cut.T @ cut
             return *spectra(fields), outer
 
         squares, *outer = examples.totals(sums)

@@ -37,9 +37,9 @@ class Overlay(Observer):
 
     Start: a theory of one layer per noise level starts from the whole response matrix of the untrained network at each
     level, its linear regression on noisy data: column k of its distance from the optimum is learnt at the rate of mode k.
-    Up to 512 dimensions all rows are used; up to 1,024 those of the leading modes, and the gains of the others; beyond, with
-    a part of the modes, or in other families, the gains alone. A network that is not linear in the states the sampler passes
-    through still starts elsewhere: the report states the error at the start.
+    ``start`` says up to which dimension; above 512 only rows of the leading modes are used, with the gains of the others.
+    Beyond 1,024 dimensions, with a part of the modes, or in other families, the gains alone are used. A network that is not
+    linear in the states the sampler passes through still starts elsewhere: the report states the error at the start.
 
     Clock: under plain gradient descent on the declared loss, theory time is the sum of the learning rates and nothing is
     fitted. Otherwise one factor between the two times is fitted to the measured variances, once: when at least five modes
