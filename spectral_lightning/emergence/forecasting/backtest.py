@@ -44,7 +44,9 @@ class Tested:
         enough = (passed >= max(_FIRST[0], _FIRST[1] * len(self.curves.x))) & (passed[-1] - passed >= _SINCE)
         rows = np.flatnonzero(enough)
         rows = rows[rows > 0]
-        chosen: list[int] = rows[np.unique(np.linspace(0, len(rows) - 1, min(_TESTS, len(rows))).round().astype(int))].tolist()
+        chosen: list[int] = rows[
+            np.unique(np.linspace(0, len(rows) - 1, min(_TESTS, len(rows))).round().astype(int))
+        ].tolist()
         return chosen
 
     @cached_property

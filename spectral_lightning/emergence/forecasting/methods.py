@@ -71,6 +71,7 @@ class Curves:
         after = steps > 0
         progress = _carried(_progress(variance[after], initial, target))
         level = logit(np.clip(_progress(threshold, initial, target), *_EDGE))
+        first = steps[after][0] if after.any() else 1.0
         x = np.log(mode_variance)
         with np.errstate(divide="ignore", invalid="ignore"):
             return cls(
@@ -78,7 +79,7 @@ class Curves:
                 progress=progress,
                 z=logit(np.clip(progress, *_EDGE)) - level,
                 x=(x - x.mean()) / (x.std() or 1.0),
-                passage=np.log(np.where(passage > 0, passage, np.where(np.isnan(passage), np.inf, steps[after][:1]))),
+                passage=np.log(np.where(passage > 0, passage, np.where(np.isnan(passage), np.inf, first))),
                 theory=np.where(theory > 0, np.log(theory), np.nan),
             )
 
