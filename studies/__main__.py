@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from jsonargparse import auto_cli
 
-from studies import trainings
+from studies import forecasts, trainings
 from studies.page import write
 
 
 def run(names: Sequence[str] = (), jobs: int = 2) -> None:
-    """Train what is not stored yet, continue what was interrupted, then make the page.
+    """Train what is not stored yet, continue what was interrupted, then make the pages.
 
     Args:
         names: studies; all of them by default.
@@ -19,6 +19,7 @@ def run(names: Sequence[str] = (), jobs: int = 2) -> None:
     """
     trainings.run_all(trainings.chosen(names), jobs)
     write()
+    forecasts.write()
 
 
 def adopt(names: Sequence[str] = ()) -> None:
@@ -31,4 +32,4 @@ def adopt(names: Sequence[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli({"run": run, "page": write, "adopt": adopt}, prog="python -m studies")
+    auto_cli({"run": run, "page": write, "forecasts": forecasts.write, "adopt": adopt}, prog="python -m studies")

@@ -19,7 +19,7 @@ from studies.statistics import Estimate, mean_ratio, placed
 from studies.store import ROOT, STORE, load
 from studies.trainings import NAMES, STUDIES
 
-__all__ = ["computed", "macros", "page", "readme", "write"]
+__all__ = ["computed", "macros", "page", "readme", "rendered", "write"]
 
 _MARKS = ("<!-- results: made by `make results` -->", "<!-- end of results -->")
 
@@ -82,9 +82,14 @@ def computed(store: Path = STORE) -> dict[str, Any]:
     }
 
 
+def rendered(template: str, found: Mapping[str, Any]) -> str:
+    """A template of the studies with its values, in Markdown."""
+    return _TEMPLATES.get_template(template).render(found)
+
+
 def page(found: Mapping[str, Any]) -> str:
     """The page, in Markdown."""
-    return _TEMPLATES.get_template("page.md.j2").render(found)
+    return rendered("page.md.j2", found)
 
 
 def macros() -> Any:

@@ -39,7 +39,7 @@ class Course:
 
     Attributes:
         way: ``"rising"`` or ``"falling"``.
-        method: the method used, a name of :data:`METHODS`; empty if there is no forecast.
+        method: the method used, a name of :data:`METHODS`; empty if nothing is left to forecast, or nothing known.
         scores: error of every method in this run so far: ``|log(predicted / actual step)|``, the median over the modes that
             crossed since, the mean over the tests; NaN before the first test.
         tests: earlier records from which the methods were tested.
@@ -120,8 +120,11 @@ class Forecast:
     @cached_property
     def late(self) -> Mask:
         """Modes that matter and pass after ``end``, or not foreseeably, ``[K]``."""
-        matters = self.eligible & (self.target >= self.least_variance)
-        return np.asarray(matters & ~(self.step <= self.end)) if self.end > 0 else np.zeros_like(matters)
+        return np.asarray(self._matters & ~(self.step <= self.end)) if self.end > 0 else np.zeros_like(self.eligible)
+
+    @property
+    def _matters(self) -> Mask:
+        return np.asarray(self.eligible & (self.target >= self.least_variance))
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -131,8 +134,8 @@ class Forecast:
             last = float(self.step[self.late].max())
             when = f"the last at step {last:,.0f}" if math.isfinite(last) else "some of them not in sight"
             found.append(
-                f"Training ends at step {self.end:,.0f}, before {self.late.sum()} modes with a variance of "
-                f"{self.least_variance:.3g} or more are learnt ({when})."
+                f"Training ends at step {self.end:,.0f}, before {self.late.sum()} of the {self._matters.sum()} modes with "
+                f"a variance of {self.least_variance:.3g} or more are learnt ({when})."
             )
         return (
             *found,
@@ -159,7 +162,7 @@ def forecast(
 
     Each direction is forecast by all methods of :data:`METHODS`, now and from up to four earlier records. The method whose
     errors were smallest on the modes that crossed since is used; before there are tests, what is known of the methods from
-    other experiments decides, and goes on weighing as much as three tests. Intervals come from the errors of forecasts
+    other experiments decides, and goes on weighing as much as one test. Intervals come from the errors of forecasts
     of other experiments, scaled by horizon and by the errors in this run. A mode without discernible pace may never pass.
 
     Args:
@@ -223,9 +226,10 @@ def _course(way: str, curves: Curves, confidence: float) -> tuple[Course, Array]
     """The forecast of one direction: how, and the steps with the ends of their intervals, ``[3, K]``."""
     crossed = np.isfinite(curves.passage)
     eligible, learnt = len(crossed), int(crossed.sum())
-    if not len(curves.log_step):
-        found = np.array([np.inf, 0.0, np.inf])[:, None] * np.ones(eligible)
-        return Course(way, "", {}, 0, eligible, learnt, ("nothing was measured after step 0.",)), found
+    if crossed.all() or not len(curves.log_step):
+        found = np.where(crossed, np.exp(curves.passage), np.array([np.inf, 0.0, np.inf])[:, None])
+        why = () if crossed.all() else ("nothing was measured after step 0.",)
+        return Course(way, "", {}, 0, eligible, learnt, why), found
     tested = Tested(curves)
     now, center = tested.seen.now, tested.predicted
     low, high = (center + end * tested.unit for end in QUANTILES[confidence])
@@ -244,12 +248,10 @@ def _doubts(tested: Tested) -> tuple[str, ...]:
     count, learnt = len(crossed), int(crossed.sum())
     highest = np.maximum.accumulate(curves.progress, axis=0)[-1]
     back = int((highest - curves.progress[-1] > _BACK)[~crossed].sum())
-    found: list[str] = []
-    if learnt == count:
-        return ()
+    found = []
     if learnt < _LEAST:
         found.append(f"only {learnt} of {count} have passed their threshold.")
-    elif count >= _LEAST_RANKED:
+    elif count >= _LEAST_RANKED and np.ptp(curves.passage[crossed]) > 0 and np.ptp(curves.x[crossed]) > 0:
         order = float(stats.spearmanr(curves.passage[crossed], curves.x[crossed]).statistic)
         if not order < _ORDERED:
             found.append(f"they do not emerge in the order of their variance (rank correlation {order:+.2f}).")

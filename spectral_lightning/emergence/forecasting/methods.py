@@ -69,7 +69,7 @@ class Curves:
         """From a table of variances ``[T, K]`` and what is known of its modes, ``[K]`` each."""
         passage = first_passage(steps, variance, threshold, direction)
         after = steps > 0
-        progress = _carried(_progress(variance[after], initial, target))
+        progress = np.clip(_carried(_progress(variance[after], initial, target)), -1, 2)  # infinite for a variance of 0
         level = logit(np.clip(_progress(threshold, initial, target), *_EDGE))
         first = steps[after][0] if after.any() else 1.0
         x = np.log(mode_variance)
