@@ -11,6 +11,7 @@ over the runs.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,6 +89,24 @@ class Case:
     def error_now(self) -> float:
         """Of expecting every mode at once."""
         return float(np.median([cut.errors["now"] for cut in self.cuts]))
+
+    @cached_property
+    def inside(self) -> float:
+        """Share of the modes in their interval, the mean over the cuts."""
+        return float(np.mean([cut.covered[1] for cut in self.cuts]))
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods used, in the order of the cuts."""
+        return list(dict.fromkeys(cut.forecast.courses[0].method for cut in self.cuts))
+
+    @property
+    def doubts(self) -> list[str]:
+        """Warnings, the last of each kind with the share of the modes that had crossed by then."""
+        found = {
+            re.sub(r"[\d.+-]+", "", why): f"At {cut.share:.0%}: {why}" for cut in self.cuts for why in cut.warnings
+        }
+        return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -246,7 +265,7 @@ def summary(runs: Sequence[Case]) -> dict[str, Any]:
         ``runs``, ``cuts`` and ``trainings``, their numbers; ``errors`` by method and for the forecast; ``first``, the error
         of the forecast at the first cut; ``inside`` of the 80 % interval, a share; ``reach``, median error of the step to
         90 % of the modes over runs, and ``reach_inside``; ``worse``, cuts at which the forecast was worse than to expect
-        every mode at once, and ``unwarned``, those of them without a warning; ``worse_runs``, names of such runs;
+        every mode at once, and ``unwarned``, those of them without a warning; ``unwarned_runs``, the same of whole runs;
         ``warned``, cuts with a warning.
     """
     cuts = [cut for case in runs for cut in case.cuts]
@@ -264,7 +283,7 @@ def summary(runs: Sequence[Case]) -> dict[str, Any]:
         "reach_inside": _mean(runs, lambda cut: cut.reach[1]),
         "worse": worse,
         "unwarned": [cut for cut in worse if not cut.warnings],
-        "worse_runs": [case for case in runs if case.error > case.error_now],
+        "unwarned_runs": [case for case in runs if case.error > case.error_now and not case.doubts],
         "warned": [cut for cut in cuts if cut.warnings],
     }
 

@@ -17,7 +17,7 @@ __all__ = ["FARTHEST", "Tested"]
 FARTHEST = math.log(100)  # of steps over now; nothing is forecast beyond
 
 _TESTS = 4  # at most so many earlier records are tested
-_FIRST = (3, 0.08)  # modes that crossed before the first test: number and share
+_FIRST = (4, 0.08)  # modes that crossed before the first test, enough for a line: number and share
 _SINCE = 2  # modes that crossed since the last test
 _TRUST = 1.0  # tests that weigh as much as what is known of a method beforehand
 
