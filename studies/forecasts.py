@@ -47,6 +47,7 @@ __all__ = [
 CUTS = (0.25, 0.40, 0.55, 0.70, 0.85)  # share of the eligible modes that have crossed
 LEAST = (10, 3)  # eligible modes of a run; modes that cross after a cut
 TUNED, JUDGED = sorted(STUDIES)[::2], sorted(STUDIES)[1::2]
+_OFF = 0.2  # error of a run that counts as a failure
 _FARTHEST = 100  # a step that is not foreseeable counts as so many times the steps so far
 
 
@@ -289,7 +290,7 @@ def summary(runs: Sequence[Case]) -> dict[str, Any]:
 
 
 def forecasts(store: Path = STORE) -> dict[str, Any]:
-    """Both halves, each experiment of the judged half, and its runs."""
+    """Both halves, each experiment of the judged half, its runs, and the runs of both halves that are far off."""
     runs = {"tuned": cases(TUNED, store), "judged": cases(JUDGED, store)}
     by = {study: [case for case in runs["judged"] if case.experiment == study] for study in JUDGED}
     return {
@@ -299,6 +300,7 @@ def forecasts(store: Path = STORE) -> dict[str, Any]:
         "halves": {name: summary(half) for name, half in runs.items()},
         "experiments": {study: summary(found) for study, found in by.items() if found},
         "runs": sorted(runs["judged"], key=lambda case: -case.error),
+        "failed": [case for half in runs.values() for case in half if case.error > _OFF],
     }
 
 
