@@ -289,9 +289,8 @@ def summary(runs: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def forecasts(store: Path = STORE) -> dict[str, Any]:
-    """Both halves, each experiment of the judged half, its runs, and the runs of both halves that are far off."""
-    runs = {"tuned": cases(TUNED, store), "judged": cases(JUDGED, store)}
+def forecasts(runs: Mapping[str, Sequence[Case]]) -> dict[str, Any]:
+    """What the page says of the ``tuned`` and the ``judged`` half: of each half, each judged experiment and each judged run."""
     by = {study: [case for case in runs["judged"] if case.experiment == study] for study in JUDGED}
     return {
         "tuned": TUNED,
@@ -307,7 +306,9 @@ def forecasts(store: Path = STORE) -> dict[str, Any]:
 def write(store: Path = STORE) -> None:
     """Write ``forecasts.md`` beside the page of results."""
     with replacing(store / "forecasts.md") as part:
-        part.write_text(rendered("forecasts.md.j2", forecasts(store)))
+        part.write_text(
+            rendered("forecasts.md.j2", forecasts({"tuned": cases(TUNED, store), "judged": cases(JUDGED, store)}))
+        )
 
 
 def tuned(runs: Sequence[Case]) -> dict[str, Any]:

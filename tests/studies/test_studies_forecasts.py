@@ -44,9 +44,14 @@ def test_quantiles_of_bounds_are_those_of_kaplan_and_meier():
     assert found == [0, 2, 2, np.inf]
 
 
+@pytest.fixture(scope="module")
+def runs():
+    return {"tuned": forecasts.cases(forecasts.TUNED), "judged": forecasts.cases(forecasts.JUDGED)}
+
+
 @pytest.mark.slow
-def test_the_constants_of_the_package_are_those_tuned():
-    found = forecasts.tuned(forecasts.cases(forecasts.TUNED))
+def test_the_constants_of_the_package_are_those_tuned(runs):
+    found = forecasts.tuned(runs["tuned"])
     assert found["TYPICAL"] == pytest.approx(calibration.TYPICAL, abs=6e-4)
     assert [*found["SPREAD"], found["UNTESTED"]] == pytest.approx([*calibration.SPREAD, calibration.UNTESTED], abs=6e-3)
     for confidence, ends in found["QUANTILES"].items():
@@ -54,5 +59,5 @@ def test_the_constants_of_the_package_are_those_tuned():
 
 
 @pytest.mark.slow
-def test_the_page_says_what_the_stored_tables_say():
-    assert forecasts.rendered("forecasts.md.j2", forecasts.forecasts()) == (STORE / "forecasts.md").read_text()
+def test_the_page_says_what_the_stored_tables_say(runs):
+    assert forecasts.rendered("forecasts.md.j2", forecasts.forecasts(runs)) == (STORE / "forecasts.md").read_text()
