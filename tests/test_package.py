@@ -57,6 +57,7 @@ HELP = "from spectral_lightning.cli import main; main({!r})"
         (HELP.format(["theory", "--help"]), HEAVY),
         (HELP.format(["exponents", "--help"]), HEAVY),
         (HELP.format(["summary", "--help"]), HEAVY),
+        (HELP.format(["report", "--help"]), HEAVY),
     ],
 )
 def test_commands_without_a_trainer_load_no_more_than_needed(command, absent):

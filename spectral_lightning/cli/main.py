@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,10 @@ COMMANDS = {
     "summary": (
         "spectral_lightning.report.summary:summarise",
         "Print a run's summary table and the paths of its results.",
+    ),
+    "report": (
+        "spectral_lightning.report.html.page:write_report",
+        "Write an HTML report about one run, or several side by side, and print where it lies.",
     ),
     "theory": (
         "spectral_lightning.report.theory.command:draw_theory",
@@ -59,12 +64,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(help_text(), end="")
         return
     if given[0] in COMMANDS:
-        from jsonargparse import auto_cli  # noqa: PLC0415
-
-        home, _, name = COMMANDS[given[0]][0].partition(":")
-        function = getattr(importlib.import_module(home), name)
-        auto_cli(function, args=given[1:], prog=f"spectral-lightning {given[0]}")
+        _call(given[0], given[1:])
         return
     from spectral_lightning.cli.training import train  # noqa: PLC0415
 
     train(None if arguments is None else given)
+
+
+def _call(command: str, arguments: list[str]) -> None:
+    """Call the function of a command; a list ``runs`` is given as plain words."""
+    from jsonargparse import ArgumentParser, auto_cli  # noqa: PLC0415
+
+    home, _, name = COMMANDS[command][0].partition(":")
+    function, prog = getattr(importlib.import_module(home), name), f"spectral-lightning {command}"
+    if "runs" not in inspect.signature(function).parameters:
+        auto_cli(function, args=arguments, prog=prog)
+        return
+    parser = ArgumentParser(prog=prog, description=COMMANDS[command][1])
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs or their parents, or npz files")
+    parser.add_function_arguments(function, skip={"runs"})
+    try:
+        function(**parser.parse_args(arguments).as_dict())
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"{prog}: {error}")

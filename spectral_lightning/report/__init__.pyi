@@ -1,6 +1,8 @@
 from .figures import emergence_figure, gain_figure, group_figure, overlay_figure
 from .files import RunFiles, free_directory, latest_run
-from .floor import floor_figure, training_ratio
+from .floor import floor_figure
+from .html import write_report
+from .ratio import training_ratio
 from .sinks import LoggerSinks
 from .summary import summarise, summary_table
 from .theory.command import draw_paper_figures, draw_theory, print_exponents
@@ -21,4 +23,5 @@ __all__ = [
     "summarise",
     "summary_table",
     "training_ratio",
+    "write_report",
 ]

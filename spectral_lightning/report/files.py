@@ -30,6 +30,8 @@ class RunFiles:
     ``cost.json``           seconds by kind of work and in total; failed measurements
     ``figures/``            the figures as PNG
     ``basis.pt``            eigenvectors, mean and variances of the data
+    ``modes.npz``           pictures of up to 24 modes, of data that are images
+    ``report.html``         what ``spectral-lightning report`` makes of these files
     ======================  ===========================================================================
 
     Args:

@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
+from spectral_lightning.report.ratio import training_ratio
 from spectral_lightning.spectra import SpectralHistory
 
-__all__ = ["floor_figure", "training_ratio"]
+__all__ = ["floor_figure"]
 
 Array = NDArray[np.float64]
 
 _RANGE = 4.0  # largest ratio, and inverse of the smallest, that colours distinguish
-_FEWEST = 16  # examples of a training mean that is shown
 _HELD_OUT, _CLASS, _TRAINING = "#1b6b4a", "#7a4fa3", "#c77f1a"
 
 
@@ -63,12 +63,6 @@ def floor_figure(history: SpectralHistory) -> Figure:
     _profile(figure.add_axes((0.62, 0.11, 0.36, 0.76)), history)
     figure.text(0.065, 0.945, "What the denoiser knows beyond mean and covariance", fontsize=12)
     return figure
-
-
-def training_ratio(error: Array, linear: Array, count: NDArray[np.int64]) -> Array:
-    """Loss over its linear floor in training passes, of the same shape; NaN where the means hold fewer than 16 examples."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(count >= _FEWEST, error / linear, np.nan)
 
 
 _TITLES = {

@@ -13,7 +13,9 @@ from .bases import (
     channels_and_size,
     chosen_recipe,
     load_basis,
+    mode_images,
     overlap,
+    sample_images,
 )
 from .examples import Examples
 from .history import FIELDS, NULL_SHARE, Field, HistoryDirectory, SpectralHistory
@@ -68,6 +70,8 @@ __all__ = [
     "group_moments",
     "group_sums",
     "load_basis",
+    "mode_images",
     "overlap",
     "response_matrix",
+    "sample_images",
 ]

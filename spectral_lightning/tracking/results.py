@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spectral_lightning.report import LoggerSinks, RunFiles, free_directory
-from spectral_lightning.spectra import Basis, HistoryDirectory, SpectralHistory
+from spectral_lightning.spectra import Basis, HistoryDirectory, SpectralHistory, mode_images
+from spectral_lightning.spectra.files import write_arrays
 from spectral_lightning.tracking.settings import Output
 from spectral_lightning.tracking.timing import Cost
 from spectral_lightning.tracking.training import Training
@@ -19,6 +20,7 @@ __all__ = ["Results"]
 
 _CATEGORY = "Variance of generated samples, by optimizer updates"
 _GROUP_CURVES = 64
+_PICTURES = 24  # of modes
 
 
 class Results:
@@ -97,6 +99,10 @@ class Results:
             self._directory = HistoryDirectory(files.history)
             files.path.mkdir(parents=True, exist_ok=True)
             self.basis.save(files / "basis.pt")  # first, so that every history on disk has its basis
+            modes = _spread(int((~self.basis.null).sum()), _PICTURES)
+            pixels = mode_images(self.basis, modes)
+            if pixels is not None:
+                write_arrays(files / "modes.npz", {"mode": np.array(modes), "pixels": pixels}, durable=False)
             self._directory.begin(history)
             self._on_disk = len(history)
         for index in range(self._on_disk, len(history)):

@@ -11,6 +11,7 @@ from spectral_lightning.spectra.bases.basis import (
 from spectral_lightning.spectra.bases.fourier import FourierBasis, FourierModes
 from spectral_lightning.spectra.bases.patch import PatchBasis, PatchComponents
 from spectral_lightning.spectra.bases.pca import Eigenmodes, PCABasis
+from spectral_lightning.spectra.bases.pictures import mode_images, sample_images
 from spectral_lightning.spectra.bases.recipes import BasisRecipe, StreamedRecipe, chosen_recipe
 
 __all__ = [
@@ -28,5 +29,7 @@ __all__ = [
     "channels_and_size",
     "chosen_recipe",
     "load_basis",
+    "mode_images",
     "overlap",
+    "sample_images",
 ]
