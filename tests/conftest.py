@@ -1,12 +1,22 @@
 """Settings of every test: few threads, and no silent skip where a missing dependency is a failure."""
 
+import functools
+import importlib.metadata
 import os
+import shutil
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
 # Before torch or NumPy is imported: the tests must not fight for the cores, and results must not depend on how many.
 THREADS = os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Trainings write and remove thousands of small files, with fsync: in memory, if there are two GiB.
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+# Every Trainer asks for the entry points of all packages installed, which do not change.
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
 STRICT_SKIPS = "SPECTRAL_LIGHTNING_STRICT_SKIPS"
 
 

@@ -100,11 +100,15 @@ def test_only_dropout_depends_on_the_mode(name, options):
     assert torch.equal(module.eval().denoise(z, sigma), steady)
 
 
-PRECISIONS = [("32-true", "float32"), ("bf16-mixed", "float32"), ("bf16-true", "bfloat16"), ("64-true", "float64")]
+PRECISIONS = {"32-true": "float32", "bf16-mixed": "float32", "bf16-true": "bfloat16", "64-true": "float64"}
+PRECISE = [
+    pytest.param(name, precision, dtype, marks=[pytest.mark.slow] if name != "mlp" and precision != "32-true" else [])
+    for name in SMALL
+    for precision, dtype in PRECISIONS.items()
+]
 
 
-@every_network
-@pytest.mark.parametrize(("precision", "dtype"), PRECISIONS)
+@pytest.mark.parametrize(("name", "precision", "dtype"), PRECISE)
 def test_it_learns(name, precision, dtype, tmp_path):
     module = tiny(name, num_classes=2)
     falls(module, SHAPE, precision, tmp_path)

@@ -181,13 +181,13 @@ def test_trained_on_samples_within_the_error_bar(family):
     """Twelve trainings on fresh mini-batches: their mean lies within its own standard error of the theory.
 
     The expectation of descent on fresh samples of a loss that is quadratic in the weights is descent on the exact loss;
-    deep layers are close to it at a small rate.
+    deep layers are close to it at a small rate or a large batch.
     """
-    seeds, steps, batch = 12, 120, 96
+    seeds, steps, batch = 12, 30, 384
     root, (modes, _) = torch.linalg.cholesky(st.covariance_of()), st.basis(family)
     final = []
     for seed in range(seeds):
-        module = st.made(family, init=0.1, objective="samples", preconditioning=st.EDM, relative=0.03)
+        module = st.made(family, init=0.1, objective="samples", preconditioning=st.EDM, relative=0.12)
         optimizer = module.configure_optimizers()
         torch.manual_seed(seed)
         for _ in range(steps):

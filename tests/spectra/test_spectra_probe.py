@@ -1,5 +1,7 @@
 """The measurement against closed forms, brute-force propagation and simulation."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -216,6 +218,7 @@ def test_error_from_blocks_needs_two_whole_ones(count, words):
     assert words in probe.history().metadata["standard_error"]
 
 
+@functools.cache
 def truth(denoiser, basis):
     torch.manual_seed(0)
     z = torch.randn(60_000, basis.dim, dtype=F64) * SHORT.start
@@ -225,7 +228,13 @@ def truth(denoiser, basis):
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("orthogonal", n) for n in (20, 30, 120)] + [pytest.param("independent", 120, marks=pytest.mark.slow)],
+    [
+        ("orthogonal", 20),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("orthogonal", 30), ("orthogonal", 120), ("independent", 120))
+        ),
+    ],
 )
 def test_standard_error_covers_the_truth(kind, count):
     basis = basis_of(5)
@@ -239,7 +248,7 @@ def test_standard_error_covers_the_truth(kind, count):
     np.testing.assert_allclose(ratio, 1, atol=0.2)
 
 
-@pytest.mark.parametrize("count", [4, 8, 14])
+@pytest.mark.parametrize("count", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 14))])
 def test_error_of_a_part_of_a_block(count):
     """16 dimensions, so that most directions are left out; linear denoisers have the factor exactly, others about."""
     basis = basis_of(16)

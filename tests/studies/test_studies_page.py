@@ -23,12 +23,14 @@ def found():
     return page.computed()
 
 
+@pytest.mark.slow
 def test_every_number_is_that_of_the_stored_tables(found):
     assert page.page(found) == (STORE / "README.md").read_text()
     readme = (ROOT / "README.md").read_text()
     assert page.readme(found, readme) == readme
 
 
+@pytest.mark.slow
 def test_a_readme_without_its_marks_is_refused(found):
     with pytest.raises(ValueError, match="`text`"):
         page.readme(found, "no marks")
@@ -45,6 +47,7 @@ def test_no_place_of_one_machine_is_stored():
         assert not re.search(r"(/home/|/root/|/tmp/|/work/)", file.read_text()), file
 
 
+@pytest.mark.slow
 def test_the_page_follows_the_tables(tmp_path, found):
     """With every step of one training doubled, and its learning rate the same, sharing weights gains half as much."""
     shutil.copytree(STORE / "patches", tmp_path / "patches")
@@ -60,6 +63,7 @@ def test_the_page_follows_the_tables(tmp_path, found):
     assert "not confirmed: 0.50 N" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("study", "panels"), [("gaussian", 6), ("patches", 15), ("images", 4), ("exponent", 2), ("predictions", 3)]
 )

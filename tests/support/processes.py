@@ -1,7 +1,7 @@
-"""Trainings on one, two and four gloo processes, some of which fail or are killed; run as a script: OUT.
+"""Trainings on one, two and four gloo processes, some of which fail or are killed.
 
-One process imports everything and forks the others, which takes seconds less than starting each. Nothing ends a process
-here but its own fault, so that a rank which waits for one that has stopped is seen to hang.
+All are forked from the process of the tests, which takes seconds less than starting each. Nothing ends a process here but
+its own fault, so that a rank which waits for one that has stopped is seen to hang.
 """
 
 import json
@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -133,16 +134,16 @@ def with_and_without(world, out):
 
 
 def sharded(world, out):
-    """With a denoiser that gathers the parameters, and refused without it."""
+    """With a denoiser that gathers the parameters, and refused without it; in one basis, as the others share its samples."""
 
     def strategy():
         return {"strategy": ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1)}
 
     gathering = {"denoiser": "tests.support.processes:gathered"}
-    module, _ = user_training(world, out, "sharded", trackers(**gathering), Sharded, **strategy())
+    module, _ = user_training(world, out, "sharded", trackers(**gathering)[:1], Sharded, **strategy())
     assert type(module.body.layers[0].weight).__name__ == "DTensor"
     try:
-        user_training(world, out, "refused", trackers(), Sharded, **strategy())
+        user_training(world, out, "refused", trackers()[:1], Sharded, **strategy())
     except ValueError as error:
         (out / f"refused_{distributed.get_rank()}.txt").write_text(str(error))
 
@@ -280,11 +281,14 @@ def _forked(world, out, tasks, **where):
         return pid
     status = 1
     try:
+        torch.set_num_threads(1)
         for function, *arguments in tasks:
             # Lightning takes the world size out of the environment after every training.
             os.environ.update(where, WORLD_SIZE=str(world))
             function(world, out, *arguments)
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
@@ -314,8 +318,8 @@ def processes(world, out, *tasks):
     return _ended([_forked(world, out, tasks, LOCAL_RANK=str(rank), **where) for rank in range(world)])
 
 
-def main(out):
-    """Run them all and write down how each process ended."""
+def run_all(out):
+    """How each process of all trainings ended, which work in ``out``."""
     two = [(linear,), (frozen,), (with_and_without,), (sharded,), (linear, 4, "first")]
     ended = {
         "one": processes(1, out, (linear,), (frozen,)),
@@ -327,9 +331,4 @@ def main(out):
         ended[fault] = processes(1, out / fault.replace(" ", "_"), (killed, fault))
     for scenario in RANKS:
         ended[scenario] = processes(2, out / scenario.replace(" ", "_"), (one_rank, *scenario.split()))
-    (out / "ended.json").write_text(json.dumps(ended))
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    return ended

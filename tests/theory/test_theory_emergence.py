@@ -162,7 +162,7 @@ def test_affine_families_emerge_where_their_variance_meets_its_threshold(name, s
     for k in emerged:
         assert missing(1.0, k) == pytest.approx(0, abs=1e-8)
         # A passage is the first, settling the last.
-        other = -missing(np.geomspace(1.001, 1e4, 20), k) if settles else missing(np.geomspace(1e-2, 0.999, 15), k)
+        other = -missing(np.geomspace(1.001, 1e4, 9), k) if settles else missing(np.geomspace(1e-2, 0.999, 7), k)
         assert (other > 0).all()
 
 

@@ -35,12 +35,13 @@ def bare():
     return weights(network)
 
 
-@pytest.fixture(params=["hooks", "by hand"])
-def followed(request, tmp_path):
+@pytest.fixture(scope="module", params=["hooks", "by hand"])
+def followed(request, tmp_path_factory):
     """A monitor that has followed the loop, the network, and the weights at every step."""
     network, optimizer = begin()
     hooks = request.param == "hooks"
-    found = monitor(network, tmp_path, optimizer if hooks else None, log=lambda values, step: None)
+    place = tmp_path_factory.mktemp("followed")
+    found = monitor(network, place, optimizer if hooks else None, log=lambda values, step: None)
     seen = [weights(network)]
 
     def report():

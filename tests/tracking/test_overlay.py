@@ -43,7 +43,7 @@ class PerLevel(nn.Module):
 
     def __init__(self, kind, init=-0.5):
         super().__init__()
-        self.formulas = [FORMULAS[kind][2](s) for s in SAMPLER.levels]
+        self.formulas = torch.tensor([FORMULAS[kind][2](s) for s in SAMPLER.levels], dtype=torch.float64)
         self.weight = nn.Parameter(init * torch.eye(DIM, dtype=torch.float64).repeat(len(SAMPLER.levels), 1, 1))
 
     def forward(self, x, sigma):
@@ -52,12 +52,11 @@ class PerLevel(nn.Module):
 
     def loss(self):
         """``E ||W a z - target||^2`` up to a constant, of ``target = (x0 - skip z) / out``, summed over the levels."""
-        total = 0.0
-        for weight, sigma, (skip, out, a) in zip(self.weight, SAMPLER.levels, self.formulas, strict=True):
-            noisy = VARIANCE + sigma**2
-            cross = (VARIANCE - skip * noisy) / out
-            total = total + a**2 * (weight.square() * noisy).sum() - 2 * a * (weight.diagonal() * cross).sum()
-        return total
+        skip, out, a = self.formulas.T[..., None]
+        noisy = VARIANCE + torch.tensor(SAMPLER.levels, dtype=torch.float64)[:, None] ** 2
+        cross = (VARIANCE - skip * noisy) / out
+        quadratic = (self.weight.square() * noisy[:, None]).sum((1, 2)) @ a[:, 0] ** 2
+        return quadratic - 2 * (a * self.weight.diagonal(dim1=1, dim2=2) * cross).sum()
 
 
 class Declared(PerLevel):

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from spectral_lightning.arguments import fraction, non_negative, positive
 from spectral_lightning.emergence.forecasting.backtest import FARTHEST, Tested
@@ -251,7 +251,7 @@ def _doubts(tested: Tested) -> tuple[str, ...]:
     if learnt < _LEAST:
         found.append(f"only {learnt} of {count} have passed their threshold.")
     elif count >= _LEAST_RANKED and np.ptp(curves.passage[crossed]) > 0 and np.ptp(curves.x[crossed]) > 0:
-        order = float(stats.spearmanr(curves.passage[crossed], curves.x[crossed]).statistic)
+        order = float(scipy.stats.spearmanr(curves.passage[crossed], curves.x[crossed]).statistic)
         if not order < _ORDERED:
             found.append(f"they do not emerge in the order of their variance (rank correlation {order:+.2f}).")
     if not len(tested.rows):

@@ -143,6 +143,12 @@ def tuned_sampler(
     lam = lam[lam > 0]
     if not len(lam):
         raise ValueError("`variance` must hold a mode with variance, got none.")
+    return _tuned(tuple(lam.tolist()), num_steps, tolerance, sigma_max, most)
+
+
+@lru_cache(maxsize=32)  # trackers of one training, and a resumed one, ask for the same
+def _tuned(variance: tuple[float, ...], num_steps: int, tolerance: float, sigma_max: float, most: int) -> Sampler:
+    lam = np.array(variance)
     mean, spread = lam.mean(), np.quantile(lam, np.linspace(0, 1, min(len(lam), _QUANTILES)))
     modes, centre = np.append(spread, mean * np.geomspace(0.1, 10, 13)), slice(len(spread), None)
     least, best = math.inf, Sampler("adams", num_steps, sigma_max=sigma_max)
