@@ -3,7 +3,8 @@
 `OMP_NUM_THREADS=1 python benchmarks/estimators.py` trains two networks and prints a table for three moments of each training.
 The truth is an Adams flow of 64 evaluations from 8,192 latents (for the U-Net 2,048). Errors are root mean squares over
 the modes of the relative error of the variance, in percent; the part that the sampler makes with infinitely many latents is
-its bias.
+its bias. The error of emergence times is that of a whole training measured on the preset's schedule (Heun: ten per decade),
+against 32 evaluations of 2,048 latents (for the U-Net 512) at the steps of all schedules together.
 
 `benchmarks/estimators.py --slices` instead measures one training in 256 dimensions by a quarter of a block of latents: by one
 slice, by rotated slices, and by rotated slices smoothed, against 8,192 latents and the same sampler.
@@ -63,6 +64,26 @@ def variances(basis, module, sampler, count, seed=0):
     return SpectralProbe(basis, sampler, count, seed=seed).measure(module.denoise, 0)["variance"]
 
 
+def steps_of(per_decade, last):
+    """Step 0 and the scheduled steps up to the last one."""
+    schedule = Schedule(per_decade)
+    return [0, *(step for step in range(1, last + 1) if schedule.due(step - 1, step))]
+
+
+def trained_at(network, rows, steps):
+    """The modules of a training by step."""
+    return dict(zip(steps, trained(network, rows, steps), strict=True))
+
+
+def table_of(probe, modules, steps):
+    """The history of measurements at some steps, by rotated slices if the probe has less than a block of latents."""
+    table = probe.history()
+    for turn, step in enumerate(steps):
+        probe.rotate(turn)
+        table.append(**probe.measure(modules[step].denoise, step))
+    return table
+
+
 def presets() -> None:
     """Train, measure by every preset, print."""
     gaussian = GaussianDataModule(dim=64, spectrum="power_law", exponent=1.5, scale=10.0, num_samples=20_000)
@@ -76,21 +97,33 @@ def presets() -> None:
     for name, (network, rows, many) in sets.items():
         basis = basis_of(rows)
         spectrum = basis.variance.numpy()
-        ways = {"Heun 18, 1,024 latents": (Sampler(), 1024), "Heun 20, 2,048 latents": (Sampler(num_steps=20), 2048)}
-        for key, preset in PRESETS.items():
-            ways[f"{key}"] = tuned_sampler(spectrum, preset.evaluations, preset.bias), preset.latents(basis.dim)
-        modules = trained(network, rows, MOMENTS)
+        heun = {"Heun 18": (Sampler(), 1024, 10), "Heun 20": (Sampler(num_steps=20), 2048, 10)}
+        ways = heun | {
+            key: (tuned_sampler(spectrum, preset.evaluations, preset.bias), preset.latents(basis.dim), preset.per_decade)
+            for key, preset in PRESETS.items()
+        }
+        schedules = {per_decade: steps_of(per_decade, MOMENTS[-1]) for _, _, per_decade in ways.values()}
+        modules = trained_at(network, rows, sorted(set(MOMENTS).union(*schedules.values())))
         exact = tuned_sampler(spectrum, 64, 0.0, most=64)
-        truths = [variances(basis, module, exact, many, seed=99) for module in modules]
-        print(f"\n{name}\n| estimator | evaluations | error at steps {MOMENTS} [%] |\n|---|---|---|")
-        for key, (sampler, count) in ways.items():
+        truths = [variances(basis, modules[step], exact, many, seed=99) for step in MOMENTS]
+        dense = SpectralProbe(basis, tuned_sampler(spectrum, 32, 0.0, most=32), many // 4, seed=98)
+        times = compare(table_of(dense, modules, list(modules))).measured.time
+        print(f"\n{name}\n| estimator | evaluations | error at steps {MOMENTS} [%] | of emergence times [%], modes |")
+        print("|---|---|---|---|")
+        for key, (sampler, count, per_decade) in ways.items():
             errors = []
-            for module, truth in zip(modules, truths, strict=True):
-                found = np.array([variances(basis, module, sampler, count, seed) for seed in range(3)])
+            for step, truth in zip(MOMENTS, truths, strict=True):
+                found = np.array([variances(basis, modules[step], sampler, count, seed) for seed in range(3)])
                 errors.append(100 * np.sqrt(np.mean((found / truth - 1) ** 2)))
+            tables = []
+            for seed in range(1 if key in heun else 3):
+                table = table_of(SpectralProbe(basis, sampler, count, seed=seed), modules, schedules[per_decade])
+                tables.append(compare(table).measured.time)
+            shift = np.log(np.array(tables) / times)
+            shifts = f"{100 * np.sqrt(np.nanmean(shift**2)):.1f}, {int(np.isfinite(shift).any(0).sum())}"
             cost = count * sampler.evaluations
             print(
-                f"| {key}: {sampler.evaluations} x {count} | {cost:,} | {' / '.join(f'{e:.1f}' for e in errors)} |",
+                f"| {key}: {sampler.evaluations} x {count} | {cost:,} | {' / '.join(f'{e:.1f}' for e in errors)} | {shifts} |",
                 flush=True,
             )
 
@@ -100,11 +133,11 @@ def slices(count=128, seeds=6, last=3000) -> None:
     patches = PatchDataModule(size=16, stride=4, batch_size=256, max_patches=30_000)
     patches.setup("fit")
     rows = patches.train_rows.data
-    basis, dense = basis_of(rows), Schedule(12)
+    basis = basis_of(rows)
     sampler = tuned_sampler(basis.variance.numpy(), PRESETS["standard"].evaluations, PRESETS["standard"].bias)
-    steps = [0, *(step for step in range(1, last + 1) if dense.due(step - 1, step))]
+    steps = steps_of(12, last)
     torch.manual_seed(0)
-    modules = dict(zip(steps, trained(ResidualMLP([1, 16, 16], 256, 4), rows, steps), strict=True))
+    modules = trained_at(ResidualMLP([1, 16, 16], 256, 4), rows, steps)
     whole = SpectralProbe(basis, sampler, 8192, seed=99)
     truths = {step: whole.measure(module.denoise, step) for step, module in modules.items()}
     print(f"{count} of {2 * basis.dim} latents, {len(basis.variance)} modes, {seeds} seeds; rms errors [%]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from spectral_lightning.spectra.ranks import Ranks, together
 __all__ = ["Examples"]
 
 _NUMBERS_AT_ONCE = 2**23
+_NUMBERS_JOINED = 2**20
 
 
 class Examples:
@@ -77,7 +79,7 @@ class Examples:
         return f"{self.count} training examples"
 
     def batches(self) -> Iterator[Tensor]:
-        """This rank's batches, flattened, ``[B, d]``.
+        """This rank's batches, flattened, ``[B, d]``; small ones are joined, which makes sums over them faster.
 
         Raises:
             ValueError: for examples of different shapes, or values that are not finite.
@@ -86,13 +88,19 @@ class Examples:
             yield from self.kept
             return
         if self._opened is not None:  # the first batch has been read already
-            opened, self._opened = self._opened, None
-            yield checked_rows(self._first, self.dim)
+            first, opened, self._opened = [self._first], self._opened, None
             del self._first
         else:
-            opened = self._read()
-        for batch in opened:
-            yield checked_rows(batch, self.dim)
+            first, opened = [], self._read()
+        joined, size = list[Tensor](), 0
+        for batch in chain(first, opened):
+            joined.append(checked_rows(batch, self.dim))
+            size += batch.numel()
+            if size >= _NUMBERS_JOINED:
+                yield torch.cat(joined)
+                joined, size = [], 0
+        if joined:
+            yield torch.cat(joined)
 
     def totals(
         self, of: Callable[[Tensor], tuple[Tensor, ...]] = lambda x: (), keep: bool = False

@@ -26,8 +26,8 @@ class Accuracy:
     With fewer than two complete blocks of latents, it measures again with independent latents, and their
     :class:`~spectral_lightning.spectra.measurement.scatter.Scatter` is the standard error of all later rows.
 
-    An Adams sampler on its own levels with fewer than 24 evaluations is compared with one of 24 on the same latents, at most
-    64: the log of the ratio of the two variances estimates the sampler's bias on the network.
+    An Adams sampler on its own levels with fewer than 24 evaluations is compared with one of 24 on the same latents, half as
+    many as measured and at most 64: the log of the ratio of the two variances estimates the sampler's bias on the network.
 
     Args:
         probe: the measurement.
@@ -41,7 +41,7 @@ class Accuracy:
         if probe.latents.kind == "orthogonal" and not probe.error_from_blocks:
             self.again = probe.like(part=1)
         if sampler is not None and sampler.solver == "adams" and sampler.grid is None and sampler.num_steps < _FINE:
-            coarse = probe.like(num_samples=min(_FEW, probe.latents.count), part=2)
+            coarse = probe.like(num_samples=min(_FEW, max(2, probe.latents.count // 4 * 2)), part=2)
             self.pair = coarse, coarse.like(sampler=replace(sampler, num_steps=_FINE))
 
     @property

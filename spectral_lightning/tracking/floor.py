@@ -85,7 +85,7 @@ class LossFloor:
             return "none: the network may see the validation set otherwise than `data`; pass `held_out`"
         if labels is None and sampling.condition is not None:
             return "none: the conditions of held-out points are not known"
-        count = min(_POINTS, max(probe.latents.count // 2, 2))
+        count = min(_POINTS, max(probe.latents.count // 4, 2))
         try:
             with together(probe.ranks):
                 points, label = reader.points(source, count, labels is not None, as_seen=held_out is None)

@@ -35,7 +35,7 @@ from spectral_lightning.tracking.reference import ReferenceReader, check_null_cl
 from spectral_lightning.tracking.results import Results
 from spectral_lightning.tracking.settings import PRESETS, Settings, switched_off
 from spectral_lightning.tracking.signals import deferred_signals
-from spectral_lightning.tracking.timing import Budget, Cost
+from spectral_lightning.tracking.timing import Budget, Cost, Schedule
 from spectral_lightning.tracking.training import Training
 
 __all__ = ["Observer", "Session"]
@@ -172,6 +172,10 @@ class Session:
         """Emergence so far, by the criterion and gray factor that an observer sets, else by the defaults."""
         judgement = next((o.judgement for o in self.observers if o.judgement is not None), ())
         return compare(self.measured, prediction, *judgement)
+
+    def figure_due(self, schedule: Schedule, drawn: int) -> bool:
+        """Whether a figure is due by a schedule of figures, the last one having been drawn at step ``drawn``."""
+        return schedule.figure_due(drawn, self.last_step, self.training.last_step())
 
     def observe(self, observer: Observer) -> None:
         """Add an observer, to be notified after those of lower ``order``."""

@@ -51,8 +51,9 @@ class Preset:
     Attributes:
         evaluations: the fewest network evaluations per sample; more if the spectrum needs them.
         bias: largest bias of the sampler on a linear denoiser, in log variance, over two decades about the mean variance.
-        least: latents per measurement, rounded up to full blocks of 2 d.
-        most: latents per measurement if that is more; then part of a block.
+        least: latents per measurement, rounded up to whole blocks of 2 d.
+        most: the most latents in whole blocks, which have the smallest error.
+        sliced: latents per measurement if ``most`` are not enough; then a slice of a block.
         per_decade: measurements per factor of ten in optimizer updates.
     """
 
@@ -60,18 +61,19 @@ class Preset:
     bias: float
     least: int
     most: int
+    sliced: int
     per_decade: int
 
     def latents(self, dim: int) -> int:
         """Number of latents in ``dim`` dimensions."""
         whole = 2 * dim * math.ceil(self.least / (2 * dim))
-        return whole if whole <= self.most else self.most
+        return whole if whole <= self.most else self.sliced
 
 
 PRESETS = {
-    "economy": Preset(evaluations=6, bias=0.06, least=64, most=128, per_decade=4),
-    "standard": Preset(evaluations=8, bias=0.03, least=128, most=256, per_decade=PER_DECADE),
-    "full": Preset(evaluations=12, bias=0.01, least=512, most=2048, per_decade=10),
+    "economy": Preset(evaluations=6, bias=0.06, least=64, most=128, sliced=64, per_decade=4),
+    "standard": Preset(evaluations=8, bias=0.03, least=128, most=256, sliced=128, per_decade=PER_DECADE),
+    "full": Preset(evaluations=12, bias=0.01, least=512, most=2048, sliced=2048, per_decade=10),
 }
 
 

@@ -28,7 +28,7 @@ class Chart(Observer):
 
     def on_measurement(self, session: Session) -> None:
         """Draw if a figure is due."""
-        if self._figures.figure_due(self._drawn, session.last_step):
+        if session.figure_due(self._figures, self._drawn):
             self._draw(session)
 
     def on_end(self, session: Session) -> None:

@@ -72,7 +72,7 @@ class Fitter(Observer):
             session.training.publish(scalars)
         with session.cost.of("writing"):
             session.results.sinks.scalars(scalars, session.last_step)
-        if self.figures.figure_due(self._drawn, session.last_step):
+        if session.figure_due(self.figures, self._drawn):
             self._draw(session, result)
 
     def on_end(self, session: Session) -> None:

@@ -58,7 +58,8 @@ class Overlay(Observer):
         calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
         figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
         start: ``"response"``; ``"gains"``: only the gains of the untrained network along the modes; or ``"auto"``: the
-            response if the dimension is at most the number of latents, so that it costs about two measurements at most.
+            response if the dimension is at most twice the number of latents, so that it costs at most about four
+            measurements.
 
     Raises:
         TypeError: if ``theory`` is not a family.
@@ -183,7 +184,7 @@ class Overlay(Observer):
             if uncalibrated and self.scale is not None:
                 self._shown = None  # the last figure lacks the prediction
             self._log(session, rows)
-        if self.figures.figure_due(self._drawn, session.last_step):
+        if session.figure_due(self.figures, self._drawn):
             self._draw(session)
 
     def on_end(self, session: Session) -> None:
@@ -235,7 +236,7 @@ class Overlay(Observer):
 
     def _most(self, session: Session) -> int:
         """The most dimensions in which the response is measured."""
-        return {"gains": 0, "auto": min(session.probe.latents.count, _MOST), "response": _MOST}[self.start]
+        return {"gains": 0, "auto": min(2 * session.probe.latents.count, _MOST), "response": _MOST}[self.start]
 
     def _theory(self, session: Session, rate: float | None) -> tuple[LearningDynamics, list[Departure]]:
         module = session.training.module

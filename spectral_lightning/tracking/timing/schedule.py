@@ -60,9 +60,13 @@ class Schedule:
         """Whether a grid step lies in ``(last, step]``."""
         return self.floor(step) > last
 
-    def figure_due(self, last: int, step: int) -> bool:
-        """As :meth:`due` for a figure; before step 1000 there is little to see, and none is due."""
-        return self.due(max(last, _FIRST_FIGURE - 1), step)
+    def figure_due(self, last: int, step: int, end: int | None = None) -> bool:
+        """As :meth:`due` for a figure of a run that ends, as far as is known, at step ``end`` with a last figure.
+
+        None is due before step 1000, where there is little to see, and within one interval before the end.
+        """
+        late = end is not None and step * 10 ** (1 / self.density) > end
+        return not late and self.due(max(last, _FIRST_FIGURE - 1), step)
 
     def count(self, last: int, end: int) -> int:
         """Grid steps in ``(last, end]``."""
