@@ -22,7 +22,8 @@ class AnalyticOverlay(Overlay, ObserverCallback):
         theory: a family to use instead of the module's own or the derived theory; it is not verified.
         clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
         calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
-        figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
+        figures_per_decade: figures per factor of ten in steps, from 1000 on, in addition to the final one; none within one
+            interval before a known end.
         start: ``"response"``, the whole response matrix of the untrained network where the theory is one layer;
             ``"gains"``: only its gains along the modes; or ``"auto"``: the matrix if it costs at most two measurements.
         tracker: name of the tracker to follow.

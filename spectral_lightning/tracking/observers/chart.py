@@ -11,7 +11,7 @@ __all__ = ["Chart"]
 
 
 class Chart(Observer):
-    """Draws a figure once per decade of steps from 1000 on, and at the end."""
+    """Draws a figure at the end and once per decade of steps, from 1000 on but not within a decade before a known end."""
 
     order = 2
 

@@ -35,7 +35,8 @@ class Fitter(Observer):
     Args:
         criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or a fraction of the target.
         gray_factor: modes that start within this factor of their target are not fitted.
-        figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
+        figures_per_decade: figures per factor of ten in steps, from 1000 on, in addition to the final one; none within one
+            interval before a known end.
 
     Raises:
         ValueError: for an argument out of range.

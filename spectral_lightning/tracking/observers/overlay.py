@@ -56,7 +56,8 @@ class Overlay(Observer):
         theory: a family to use instead of the module's own or the derived theory; it is not verified.
         clock: ``"learning_rate"``, ``"fitted"``, or ``"auto"``: the learning rate unless a departure rules it out.
         calibrate_after: fraction of the eligible modes that must cross before the clock is fitted.
-        figures_per_decade: figures per factor of ten in steps from 1000 on, in addition to the final one.
+        figures_per_decade: figures per factor of ten in steps, from 1000 on, in addition to the final one; none within one
+            interval before a known end.
         start: ``"response"``; ``"gains"``: only the gains of the untrained network along the modes; or ``"auto"``: the
             response if the dimension is at most twice the number of latents, so that it costs at most about four
             measurements.
