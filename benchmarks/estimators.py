@@ -99,7 +99,11 @@ def presets() -> None:
         spectrum = basis.variance.numpy()
         heun = {"Heun 18": (Sampler(), 1024, 10), "Heun 20": (Sampler(num_steps=20), 2048, 10)}
         ways = heun | {
-            key: (tuned_sampler(spectrum, preset.evaluations, preset.bias), preset.latents(basis.dim), preset.per_decade)
+            key: (
+                tuned_sampler(spectrum, preset.evaluations, preset.bias),
+                preset.latents(basis.dim),
+                preset.per_decade,
+            )
             for key, preset in PRESETS.items()
         }
         schedules = {per_decade: steps_of(per_decade, MOMENTS[-1]) for _, _, per_decade in ways.values()}

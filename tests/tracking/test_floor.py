@@ -56,14 +56,14 @@ def test_rows_are_those_of_the_validation_set_and_the_training_is_the_same_to_th
     run(tmp_path / "plain", [], plain, validation())
     history = run(tmp_path / "with", [found], module, validation(), logger=CSVLogger(tmp_path))
     assert same(plain, module)
-    assert history.metadata["held_out"] == "8 points of the validation set"  # half as many as the latents
-    points = HELD_OUT[torch.linspace(0, 19, 8).round().long()]
+    assert history.metadata["held_out"] == "4 points of the validation set"  # a quarter of the latents
+    points = HELD_OUT[torch.linspace(0, 19, 4).round().long()]
     floor = LinearFloor(found.basis, history["levels"], points)
     with torch.no_grad():
         row = floor.fields(*floor.measure(module.eval().denoise))
     for name, value in (*row.items(), *floor.static().items()):
         np.testing.assert_allclose(history[name] if name in history.static else history[name][-1], value, rtol=1e-5)
-    assert found.session.evaluations == 16 * found.session.probe.sampler.evaluations + 8 * len(history["levels"])
+    assert found.session.evaluations == 16 * found.session.probe.sampler.evaluations + 4 * len(history["levels"])
     # Every step has one batch of 8 examples; the rows are at steps 0, 1, 2, 5 and 10.
     assert history["training_count"].sum(1).tolist() == (8 * np.diff(history.steps, prepend=0)).tolist()
     assert np.isnan(history["over_class_floor"]).all() if "over_class_floor" in history else True
@@ -72,7 +72,7 @@ def test_rows_are_those_of_the_validation_set_and_the_training_is_the_same_to_th
     assert drawn[-1] == (history,)
     lines = summary_lines(RunFiles(next(tmp_path.rglob("history.npz")).parent))
     assert any(
-        line.startswith("Loss below its linear floor on 8 points of the validation set, step 10") for line in lines
+        line.startswith("Loss below its linear floor on 4 points of the validation set, step 10") for line in lines
     )
 
 
@@ -207,7 +207,7 @@ def test_a_loop_that_names_its_batches(tmp_path, hooks):
     history = found.history
     # The first batch says that batches are known; with hooks, a measurement comes before the batch is named.
     assert history["training_count"].sum() == 16 * (9 - hooks)
-    assert history.metadata["held_out"] == "16 points of `held_out`"
+    assert history.metadata["held_out"] == "8 points of `held_out`"
     assert np.isfinite(history["over_floor"]).all()
 
 

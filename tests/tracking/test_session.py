@@ -82,14 +82,15 @@ def test_errors_and_bias_are_those_of_repeated_measurements(tmp_path):
     scatter = Scatter()
     for i, (step, row) in enumerate(zip(history.steps, history.variance, strict=True)):
         network.load_state_dict(weights[step])
-        measured = {
-            key: SpectralProbe(found.basis, one, count, part=part).measure(network, 0)["variance"]
-            for key, one, count, part in (
-                ("again", sampler, 16, 1),
-                ("coarse", sampler, 16, 2),
-                ("fine", replace(sampler, num_steps=24), 16, 2),
-            )
-        }
+        measured = {}
+        for key, one, count, part in (
+            ("again", sampler, 16, 1),
+            ("coarse", sampler, 8, 2),  # half a block, which rotates
+            ("fine", replace(sampler, num_steps=24), 8, 2),
+        ):
+            probe = SpectralProbe(found.basis, one, count, part=part)
+            probe.rotate(found.session.schedule.count(0, int(step)))
+            measured[key] = probe.measure(network, 0)["variance"]
         if i in (0, len(history) - 1):
             scatter.add(torch.from_numpy(row), torch.from_numpy(measured["again"]))
             bias = np.log(measured["coarse"] / measured["fine"])
