@@ -14,6 +14,14 @@ COMMANDS = {
         "spectral_lightning.report.summary:summarise",
         "Print a run's summary table and the paths of its results.",
     ),
+    "forecast": (
+        "spectral_lightning.report.answers:print_forecast",
+        "Print what a run has learnt, what is missing, and when it will come.",
+    ),
+    "emergence": (
+        "spectral_lightning.report.answers:print_emergence",
+        "Print the emergence of every mode of a run, and the law.",
+    ),
     "report": (
         "spectral_lightning.report.html.page:write_report",
         "Write an HTML report about one run, or several side by side, and print where it lies.",
@@ -77,13 +85,13 @@ def _call(command: str, arguments: list[str]) -> None:
 
     home, _, name = COMMANDS[command][0].partition(":")
     function, prog = getattr(importlib.import_module(home), name), f"spectral-lightning {command}"
-    if "runs" not in inspect.signature(function).parameters:
-        auto_cli(function, args=arguments, prog=prog)
-        return
-    parser = ArgumentParser(prog=prog, description=COMMANDS[command][1])
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs or their parents, or npz files")
-    parser.add_function_arguments(function, skip={"runs"})
     try:
+        if "runs" not in inspect.signature(function).parameters:
+            auto_cli(function, args=arguments, prog=prog)
+            return
+        parser = ArgumentParser(prog=prog, description=COMMANDS[command][1])
+        parser.add_argument("runs", nargs="+", metavar="RUN", help="directories of runs or their parents, or npz files")
+        parser.add_function_arguments(function, skip={"runs"})
         function(**parser.parse_args(arguments).as_dict())
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"{prog}: {error}")

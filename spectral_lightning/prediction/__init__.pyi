@@ -3,14 +3,18 @@ from .comparison import Comparison, compare
 from .departures import data_departures, optimizer_departures
 from .derivation import derived_preconditioning, derived_theory
 from .modes import NaturalModes
+from .outlook import Outlook, outlook
 from .prediction import Prediction
+from .scales import Scales
 from .start import Start
 
 __all__ = [
     "Comparison",
     "Fit",
     "NaturalModes",
+    "Outlook",
     "Prediction",
+    "Scales",
     "Start",
     "compare",
     "data_departures",
@@ -19,5 +23,6 @@ __all__ = [
     "fit_time_scale",
     "goodness_of_fit",
     "optimizer_departures",
+    "outlook",
     "training_time",
 ]

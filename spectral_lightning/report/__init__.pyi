@@ -1,5 +1,6 @@
+from .answers import print_emergence, print_forecast
 from .figures import emergence_figure, gain_figure, group_figure, overlay_figure
-from .files import RunFiles, free_directory, latest_run
+from .files import RunFiles, free_directory, history_document, latest_run
 from .floor import floor_figure
 from .html import write_report
 from .ratio import training_ratio
@@ -17,9 +18,12 @@ __all__ = [
     "free_directory",
     "gain_figure",
     "group_figure",
+    "history_document",
     "latest_run",
     "overlay_figure",
+    "print_emergence",
     "print_exponents",
+    "print_forecast",
     "summarise",
     "summary_table",
     "training_ratio",

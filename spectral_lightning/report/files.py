@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from spectral_lightning.emergence import STATUS, ModeEmergence
 from spectral_lightning.spectra.files import replacing
+from spectral_lightning.spectra.history import SpectralHistory
 
-__all__ = ["RunFiles", "free_directory", "latest_run", "write_csv"]
+__all__ = ["RunFiles", "free_directory", "history_document", "latest_run", "write_csv"]
 
 
 class RunFiles:
@@ -23,9 +25,11 @@ class RunFiles:
     ======================  ===========================================================================
     ``history/``            the measurements as they are made, one file each
     ``history.npz, .csv``   all measurements, written when training ends, also by an exception
+    ``history.json``        the same for other programs, with the status of every mode; see :func:`history_document`
     ``prediction.npz, .csv``  the predicted history, in the same form
     ``emergence.csv``       emergence time of every mode, measured and predicted
     ``emergence.json``      criterion, gray factor and power laws
+    ``forecast.json``       what is learnt, the forecast and its warnings, renewed at every measurement
     ``overlay.json``        the theory's clock, unmet assumptions and goodness of fit
     ``cost.json``           seconds by kind of work and in total; failed measurements
     ``figures/``            the figures as PNG
@@ -49,11 +53,11 @@ class RunFiles:
         """Directory of the history as it grows."""
         return self.path / "history"
 
-    def write_json(self, name: str, document: Any) -> None:
-        """Write a small document atomically, with NaN and infinity as null."""
+    def write_json(self, name: str, document: Any, *, indent: int | None = 2, durable: bool = True) -> None:
+        """Write a document atomically, with NaN and infinity as null."""
         self.path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_plain(document), indent=2, sort_keys=True, allow_nan=False) + "\n"
-        with replacing(self.path / name) as part:
+        text = json.dumps(_plain(document), indent=indent, sort_keys=True, allow_nan=False) + "\n"
+        with replacing(self.path / name, durable) as part:
             part.write_text(text)
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -89,6 +93,34 @@ def free_directory(root: Path, name: str, resumed: str | None) -> Path:
         number += 1
         path = root / f"{name}_{number}"
     return path
+
+
+def history_document(history: SpectralHistory, found: ModeEmergence) -> dict[str, Any]:
+    """A history as plain lists for other programs.
+
+    ``format``, ``criterion``, and by name
+
+    - per mode ``labels``, ``mode_variance`` of the data, ``target``, the variance expected at the end of learning,
+      ``threshold``, ``status``, a name from :data:`~spectral_lightning.emergence.STATUS`, and ``emergence_step``;
+    - per measurement ``steps``, and tables ``[step][mode]`` of the generated ``variance`` and its ``standard_error``, an
+      empty list if unknown.
+
+    Written to JSON, numbers that are not finite become null.
+    """
+    count = len(history.target)
+    return {
+        "format": SpectralHistory.FORMAT,
+        "labels": history.metadata.get("modes") or [f"mode {k + 1}" for k in range(count)],
+        "mode_variance": history.target.tolist(),
+        "target": history.fixed_point.tolist(),
+        "threshold": found.threshold.tolist(),
+        "status": [STATUS[status] for status in found.status],
+        "emergence_step": found.time.tolist(),
+        "criterion": found.criterion if isinstance(found.criterion, int | float) else str(found.criterion),
+        "steps": history.steps.tolist(),
+        "variance": history.variance.tolist(),
+        "standard_error": history["standard_error"].tolist() if "standard_error" in history else [],
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -44,8 +44,13 @@ class LoggerSinks:
         for logger in self.loggers:
             logger.log_metrics(dict(values), step=step)
 
-    def chart(self, category: str, title: str, tags: Sequence[str]) -> None:
-        """Add a chart that shows several tags together; call before :meth:`write_layout`."""
+    def chart(self, category: str, title: str, tags: Sequence[str], *, first: bool = False) -> None:
+        """Add a chart that shows several tags together; call before :meth:`write_layout`.
+
+        With ``first``, a new category comes before those known so far.
+        """
+        if first and category not in self._layout:
+            self._layout = {category: {}, **self._layout}
         # TensorBoard matches a tag as a regular expression at its start.
         patterns = [f"^{re.escape(tag)}$" for tag in tags]
         self._layout.setdefault(category, {})[title] = ["Multiline", patterns]

@@ -97,9 +97,12 @@ def summarise(path: str, name: str = "spectral") -> None:
         path: directory of a run, or a parent, of which the newest run is taken.
         name: of the tracker or monitor.
     """
+    from spectral_lightning.report.answers import run_sentence  # noqa: PLC0415  # which reads runs by `read_history`
+
     run = latest_run(path, name)
     console = Console()
     console.print(summary_table(run))
+    console.print(run_sentence(run), highlight=False)
     for line in summary_lines(run):
         console.print(line, highlight=False)
     console.print(f"Results: {run.path}", soft_wrap=True, highlight=False)

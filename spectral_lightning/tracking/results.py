@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from spectral_lightning.report import LoggerSinks, RunFiles, free_directory
+from spectral_lightning.emergence import ModeEmergence
+from spectral_lightning.report import LoggerSinks, RunFiles, free_directory, history_document
 from spectral_lightning.spectra import Basis, HistoryDirectory, SpectralHistory, mode_images
 from spectral_lightning.spectra.files import write_arrays
 from spectral_lightning.tracking.settings import Output
@@ -134,13 +135,14 @@ class Results:
         """Send a figure to the loggers that accept one, and save it as a file."""
         self.sinks.figure(f"{self.name}/{kind}", figure, step)
 
-    def finish(self, history: SpectralHistory) -> None:
-        """Write the whole history as npz and CSV."""
+    def finish(self, history: SpectralHistory, emergence: Callable[[], ModeEmergence]) -> None:
+        """Write the whole history as npz, CSV, and JSON with the status of every mode."""
         self.keep(history)
         if self.files is not None:
             with self.cost.of("writing"):
                 history.save(self.files / "history.npz")
                 history.to_csv(self.files / "history.csv")
+                self.files.write_json("history.json", history_document(history, emergence()), indent=None)
 
     def account(self, failures: Sequence[tuple[int, str]]) -> None:
         """Write the cost and the failures to ``cost.json``."""

@@ -168,10 +168,14 @@ class Session:
         """The predicted history, if an observer makes one."""
         return next((o.prediction for o in self.observers if o.prediction is not None), None)
 
+    @property
+    def judgement(self) -> tuple[str | float, float] | None:
+        """Criterion and gray factor of emergence, if an observer sets them."""
+        return next((o.judgement for o in self.observers if o.judgement is not None), None)
+
     def comparison(self, prediction: SpectralHistory | None = None) -> Comparison:
         """Emergence so far, by the criterion and gray factor that an observer sets, else by the defaults."""
-        judgement = next((o.judgement for o in self.observers if o.judgement is not None), ())
-        return compare(self.measured, prediction, *judgement)
+        return compare(self.measured, prediction, *(self.judgement or ()))
 
     def figure_due(self, schedule: Schedule, drawn: int) -> bool:
         """Whether a figure is due by a schedule of figures, the last one having been drawn at step ``drawn``."""
@@ -539,7 +543,9 @@ class Session:
 
     def _finish(self, failed: bool) -> None:
         """Write the final files, the measurements first; a failure of one does not stop the others."""
-        parts: dict[str, Callable[[], Any]] = {"writing": partial(self.results.finish, self.measured)}
+        parts: dict[str, Callable[[], Any]] = {
+            "writing": partial(self.results.finish, self.measured, lambda: self.comparison().measured)
+        }
         parts |= {observer.label: partial(observer.on_end, self) for observer in self.observers}
         parts["the cost report"] = partial(self.results.account, self.errors.failures)
         # After an exception no rank may wait for another, and the user must see that exception, not one of ours.

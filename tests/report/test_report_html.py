@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spectral_lightning.cli.main import main
-from spectral_lightning.prediction import compare
+from spectral_lightning.prediction import compare, outlook
 from spectral_lightning.report import RunFiles, write_report
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory
 from spectral_lightning.spectra.files import write_arrays
@@ -100,7 +100,7 @@ def run(tmp_path):
         emergence={"criterion": "harmonic", "gray_factor": 2.0},
         overlay={"theory": "OneLayer()", "goodness_of_fit": fit, "departures": ["Adam used"], "scale": 2.5},
         cost={"seconds": {"sampling": 3.0, "figures": 1.0}, "total": 40.0, "failures": []},
-        forecast={"step_to_90_percent": 5800, "interval": [4900, 7400]},
+        forecast={"end": 2500},
     )
 
 
@@ -145,6 +145,15 @@ def test_laws_modes_and_ratios_are_those_of_the_comparison(run):
             assert float(row[7].replace(",", "")) == pytest.approx(result.measured.time[k], rel=1e-4)
 
 
+def test_the_forecast_is_that_of_the_history_up_to_the_planned_end(run):
+    page, tables = report(run.path), [SpectralHistory.load(run / f"{n}.npz") for n in ("history", "prediction")]
+    expected = outlook(*tables, criterion="harmonic", end=2500)
+    assert expected.sentence in page.words
+    assert len(expected.rows()) > 5
+    for title, text in expected.rows():
+        assert f"{title} {text}" in page.words
+
+
 def test_gains_and_floor_hold_the_files_numbers(run):
     page, measured = report(run.path), SpectralHistory.load(run / "history.npz")
     gain = page.series("run0-gain", key="0", kind="measured")
@@ -165,7 +174,7 @@ def test_gains_and_floor_hold_the_files_numbers(run):
         ("overlay", {"theory": "DeepLinear()", "departures": []}, "DeepLinear()"),
         ("overlay", {"goodness_of_fit": {"rms": 0.5, "baseline": 3, "cells": 7}}, "error 0.5; 3 for unchanged"),
         ("overlay", {"baselines": {"one_logistic": 0.125}}, "baselines: one logistic 0.125"),
-        ("forecast", {"step": 1234567}, "step 1,234,567"),
+        ("forecast", {"end": 1234567}, "At the end, step 1,234,567"),
     ],
     ids=["cost", "theory", "fit", "baselines", "forecast"],
 )
@@ -182,7 +191,7 @@ def test_documents_are_read_from_the_files(run, name, document, shown):
         ("emergence.json", "No emergence.json"),
         ("overlay.json", "No theory to judge"),
         ("cost.json", "The run has not ended"),
-        ("forecast.json", "No forecast"),
+        ("forecast.json", "No planned end"),
     ],
 )
 def test_a_missing_part_costs_one_line(run, file, line):
@@ -240,8 +249,8 @@ def no_variance():
     [
         (empty, "the history is empty"),
         (one_row, "1 measurement"),
-        (all_nan, "no mode could cross"),
-        (all_censored, "0% of the modes"),
+        (all_nan, "20 have no finite variance before training"),
+        (all_censored, "0 % of the modes"),
         (two_modes, "fewer than 10 modes"),
         (no_variance, "3 of them without variance"),
     ],

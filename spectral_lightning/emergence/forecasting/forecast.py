@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike
 
 from spectral_lightning.arguments import fraction, non_negative, positive
@@ -88,14 +87,15 @@ class Forecast:
 
     def share_of_modes(self, step: float | None = None) -> Interval:
         """Share of the eligible modes that are past their threshold at a step; now by default. NaN without any."""
-        return self._share(np.ones_like(self.target), step)
+        return self.share(np.ones_like(self.target), step)
 
     def share_of_variance(self, step: float | None = None) -> Interval:
         """Target variance of the modes past their threshold, as a share of that of all eligible modes."""
-        return self._share(self.target, step)
+        return self.share(self.target, step)
 
-    def _share(self, weight: Array, step: float | None) -> Interval:
-        weight = np.where(self.eligible, weight, 0.0)
+    def share(self, weight: ArrayLike, step: float | None = None) -> Interval:
+        """Weight of the modes past their threshold, as a share of that of all eligible modes; weights ``[K]``."""
+        weight = np.where(self.eligible, np.asarray(weight, np.float64), 0.0)
         if not weight.sum() > 0:
             return Interval(math.nan, math.nan, math.nan)
         if step is None or step <= self.now:
@@ -126,20 +126,26 @@ class Forecast:
         return np.asarray(self.eligible & (self.target >= self.least_variance))
 
     @cached_property
-    def warnings(self) -> tuple[str, ...]:
-        """What will be missing at the end of the training, then reasons to distrust the forecast."""
-        found = []
-        if self.late.any():
-            last = float(self.step[self.late].max())
-            when = f"the last at step {last:,.0f}" if math.isfinite(last) else "some of them not in sight"
-            found.append(
-                f"Training ends at step {self.end:,.0f}, before {self.late.sum()} of the {self._matters.sum()} modes with "
-                f"a variance of {self.least_variance:.3g} or more are learnt ({when})."
-            )
+    def shortfall(self) -> str:
+        """What will be missing at the end of the training, in one sentence; empty if nothing is known to be."""
+        if not self.late.any():
+            return ""
+        last = float(self.step[self.late].max())
+        when = f"the last at step {last:,.0f}" if math.isfinite(last) else "some of them not in sight"
         return (
-            *found,
-            *(f"{course.way.capitalize()} modes: {why}" for course in self.courses for why in course.warnings),
+            f"Training ends at step {self.end:,.0f}, before {self.late.sum()} of the {self._matters.sum()} modes with "
+            f"a variance of {self.least_variance:.3g} or more are learnt ({when})."
         )
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Reasons to distrust the forecast."""
+        return tuple(f"{course.way.capitalize()} modes: {why}" for course in self.courses for why in course.warnings)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """:attr:`shortfall`, if any, then :attr:`doubts`."""
+        return (*([self.shortfall] if self.shortfall else []), *self.doubts)
 
 
 def forecast(
@@ -251,7 +257,7 @@ def _doubts(tested: Tested) -> tuple[str, ...]:
     if learnt < _LEAST:
         found.append(f"only {learnt} of {count} have passed their threshold.")
     elif count >= _LEAST_RANKED and np.ptp(curves.passage[crossed]) > 0 and np.ptp(curves.x[crossed]) > 0:
-        order = float(scipy.stats.spearmanr(curves.passage[crossed], curves.x[crossed]).statistic)
+        order = _rank_correlation(curves.passage[crossed], curves.x[crossed])
         if not order < _ORDERED:
             found.append(f"they do not emerge in the order of their variance (rank correlation {order:+.2f}).")
     if not len(tested.rows):
@@ -264,3 +270,12 @@ def _doubts(tested: Tested) -> tuple[str, ...]:
     if back > _GONE * (count - learnt):
         found.append(f"{back} of the {count - learnt} still to come have gone back.")
     return tuple(found)
+
+
+def _rank_correlation(x: Array, y: Array) -> float:
+    """Spearman's, without ``scipy.stats``, which takes a second to import."""
+    ranks = []
+    for values in (x, y):
+        _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(count) - (count - 1) / 2)[place])  # the mean rank of equal values
+    return float(np.corrcoef(ranks)[0, 1])

@@ -14,7 +14,7 @@ from spectral_lightning.emergence import STATUS
 from spectral_lightning.prediction import compare
 from spectral_lightning.spectra import SpectralHistory
 
-__all__ = ["WAYS", "Emerged", "Law", "emerged", "sentence"]
+__all__ = ["WAYS", "Emerged", "Law", "emerged"]
 
 Array = NDArray[np.float64]
 
@@ -100,15 +100,6 @@ def emerged(history: SpectralHistory, prediction: SpectralHistory | None, settin
         np.full_like(own.time, np.nan) if theory is None else theory.time,
         **laws,
     )
-
-
-def sentence(history: SpectralHistory, found: Emerged) -> str:
-    """One sentence on what the model has learnt."""
-    eligible, crossed = int(found.eligible.sum()), int(found.crossed.sum())
-    if not eligible:
-        return f"By step {history.last_step:,} no mode could cross its threshold."
-    share = 100 * crossed // eligible
-    return f"By step {history.last_step:,} the model has learnt {share}% of the modes ({crossed:,} of {eligible:,})."
 
 
 def _law(way: str, law: Any, variance: Array) -> Law:

@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from spectral_lightning.report.html import charts, tables
-from spectral_lightning.report.html.law import sentence
 from spectral_lightning.report.html.pictures import mode_pictures, sample_rows
 from spectral_lightning.report.html.run import Run, find_runs, run_names
 from spectral_lightning.report.html.svg import Axis, Chart, HeatMap, Series
@@ -29,7 +28,7 @@ _MISSING = {
     "emergence.json": "No emergence.json: the default criterion is used. Attach EmergenceFitter to choose another.",
     "gain": "No gains: measure them with Sampling(track_gain=True).",
     "over_floor": "No loss over its linear floor: it needs a denoiser, and Sampling(track_floor=True), the default.",
-    "forecast.json": "No forecast: the run's directory has no forecast.json.",
+    "forecast.json": "No planned end: the run's directory has no forecast.json. Attach EmergenceFitter.",
     "overlay.json": "No theory to judge: attach AnalyticOverlay.",
 }
 
@@ -110,11 +109,10 @@ def _run(run: Run, ident: str) -> dict[str, Any]:
     }
     if not len(run.history):
         return document
-    history = run.history
     overlay, forecast = run.document("overlay.json"), run.document("forecast.json")
     gains, floor = charts.gain_chart(run, f"{ident}-gain"), charts.floor_chart([run], f"{ident}-floor")
     document |= {
-        "sentence": sentence(history, run.emergence),
+        "sentence": run.outlook.sentence,
         "tiles": tables.tiles(run),
         "about": tables.about(run),
         "config": run.config,
@@ -129,7 +127,7 @@ def _run(run: Run, ident: str) -> dict[str, Any]:
         "modes": tables.mode_rows(run),
         "judgement": tables.judgement_rows(run),
         "departures": [str(text) for text in overlay.get("departures") or ()],
-        "forecast": tables.entries(forecast),
+        "forecast": run.outlook.rows(),
         "cost": tables.cost_rows(run),
         "pictures": mode_pictures(run),
         "samples": sample_rows(run),
@@ -159,7 +157,7 @@ def _comparison(runs: Sequence[Run]) -> dict[str, Any]:
     figures: list[Chart | HeatMap] = [*panels, *parts]
     return {
         "names": [run.name for run in runs],
-        "sentences": [(run.name, sentence(run.history, run.emergence)) for run in runs],
+        "sentences": [(run.name, run.outlook.sentence) for run in runs],
         "differences": tables.differences(runs),
         "panels": panels,
         "charts": parts,

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from spectral_lightning.prediction import Outlook, outlook
 from spectral_lightning.report.files import RunFiles
 from spectral_lightning.report.html.law import Emerged, emerged
 from spectral_lightning.report.summary import read_history
@@ -62,6 +63,18 @@ class Run:
     def emergence(self) -> Emerged:
         """Emergence times and laws."""
         return emerged(self.smooth, self.prediction, self.document("emergence.json"))
+
+    @cached_property
+    def outlook(self) -> Outlook:
+        """What has been learnt and the forecast, up to the planned end that ``forecast.json`` states."""
+        return self.forecast(self.document("forecast.json").get("end"))
+
+    def forecast(self, end: Any = None) -> Outlook:
+        """The outlook by the criterion of ``emergence.json``, for a training that ends at step ``end``."""
+        settings = self.document("emergence.json")
+        criterion, gray = settings.get("criterion", "geometric"), float(settings.get("gray_factor", 2.0))
+        known = end if isinstance(end, int | float) and end > 0 else None
+        return outlook(self.smooth, self.prediction, criterion=criterion, gray_factor=gray, end=known)
 
     @cached_property
     def labels(self) -> list[str]:

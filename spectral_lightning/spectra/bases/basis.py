@@ -150,6 +150,11 @@ class Basis(ABC):
         """A short name for each mode, ``[K]``."""
 
     @property
+    def wavelength(self) -> Tensor | None:
+        """Pixels per cycle of each mode, ``[K]``; None for modes without one."""
+        return None
+
+    @property
     def vectors(self) -> Tensor:
         """The columns ``w_m``, ``[p, M]``; for bases that do not keep them, as large as a covariance."""
         if self._vectors is not None:

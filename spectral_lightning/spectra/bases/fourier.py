@@ -250,6 +250,11 @@ class FourierBasis(Basis):
         return self.pool(_radius(self.entries // self.channels, self.size))
 
     @property
+    def wavelength(self) -> Tensor:
+        """Pixels per cycle of every mode, those of the mean frequency for bands, infinite for k = 0, ``[K]``."""
+        return max(self.size) / self.frequency
+
+    @property
     def wavevector(self) -> Tensor:
         """Cycles of every mode along each axis of pixels, ``[K, axes]``; one of k and -k. Single frequencies only."""
         return _wavevectors(self.size)[self.theory_index // self.channels]

@@ -171,6 +171,9 @@ class SpectralProbe:
             "multiplicity": self.basis.multiplicity.numpy(),
             "fixed_point": self.fixed_point,
         }
+        wavelength = self.basis.wavelength
+        if wavelength is not None:
+            static["wavelength"] = wavelength.numpy()
         if self.sampler is not None:
             static["levels"] = self.sampler.levels
         if initial_gain is not None:

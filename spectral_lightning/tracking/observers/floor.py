@@ -28,7 +28,7 @@ class FloorFigure(Chart):
         history = session.measured
         for sigma in history["levels"] if "linear_error" in history else ():
             tags = [_tag(session, kind, sigma) for kind in ("held_out", "within_classes", "training")]
-            session.results.sinks.chart(_CATEGORY, f"sigma {sigma:.3g}", tags)
+            session.results.sinks.chart(_CATEGORY, f"sigma {sigma:.3g}", tags, first=True)
 
     def on_measurement(self, session: Session) -> None:
         """Log, and draw if a figure is due."""
