@@ -80,13 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _call(command: str, arguments: list[str]) -> None:
-    """Call the function of a command; a list ``runs`` is given as plain words."""
+    """Call the function of a command; a list ``runs`` is given as plain words. A run that cannot be read costs one line."""
     from jsonargparse import ArgumentParser, auto_cli  # noqa: PLC0415
 
     home, _, name = COMMANDS[command][0].partition(":")
     function, prog = getattr(importlib.import_module(home), name), f"spectral-lightning {command}"
+    parameters = set(inspect.signature(function).parameters)
     try:
-        if "runs" not in inspect.signature(function).parameters:
+        if "runs" not in parameters:
             auto_cli(function, args=arguments, prog=prog)
             return
         parser = ArgumentParser(prog=prog, description=COMMANDS[command][1])
@@ -94,4 +95,6 @@ def _call(command: str, arguments: list[str]) -> None:
         parser.add_function_arguments(function, skip={"runs"})
         function(**parser.parse_args(arguments).as_dict())
     except (FileNotFoundError, ValueError) as error:
+        if not parameters & {"runs", "history"}:
+            raise
         sys.exit(f"{prog}: {error}")

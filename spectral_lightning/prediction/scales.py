@@ -44,14 +44,14 @@ class Scales:
         _, band = np.unique(np.round(frequency / frequency[frequency > 0].min()), return_inverse=True)
 
         def total(values: Array) -> Array:
-            return np.bincount(band, values)
+            return np.bincount(band, values).astype(np.float64)
 
         expected = total(count * history.fixed_point)
         error = np.nan_to_num(measured.get("standard_error", np.zeros_like(frequency)))
         used = expected > 0
         with np.errstate(divide="ignore", invalid="ignore"):
             return cls(
-                (total(count * 1.0) / total(count * frequency))[used],
+                (total(count) / total(count * frequency))[used],
                 (total(count * measured["variance"]) / expected)[used],
                 (np.sqrt(total((count * error) ** 2)) / expected)[used],
             )

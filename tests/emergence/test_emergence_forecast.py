@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from spectral_lightning.emergence import Forecast, forecast
 from spectral_lightning.emergence.forecasting import METHODS, Curves
@@ -245,3 +245,11 @@ def test_nothing_to_forecast_is_no_reason_to_warn():
 def test_bad_arguments_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         forecast(**arguments(logistic(TAU), **changes))
+
+
+def test_the_order_is_spearmans_rank_correlation():
+    tau = np.random.default_rng(3).choice([5.0, 8.0, 13.0, 500.0], 24)  # many at the same step
+    found = forecast(**arguments(np.where(STEPS[:, None] >= tau, 0.9, 0.1)))
+    crossed = tau < 100
+    expected = stats.spearmanr(found.step[crossed], LAM[crossed]).statistic
+    assert f"(rank correlation {expected:+.2f})" in found.warnings[0]

@@ -85,8 +85,8 @@ def test_the_plain_history_holds_the_tables(run):
     ("make", "forecast", "emergence"),
     [
         (lambda: history([]), "Nothing has been measured yet.", "Nothing has been measured yet."),
-        (lambda: history([0]), "Nothing finite has been measured since step 0.", "0 of 20"),
-        (lambda: history(STEPS, 2), "50 % of the modes", "1 of 2"),
+        (lambda: history([0]), "Nothing finite has been measured since step 0.", "not yet"),
+        (lambda: history(STEPS, 2), "(2 of 2)", "crossed"),
     ],
     ids=["empty", "one row", "two modes"],
 )

@@ -60,7 +60,7 @@ def test_arrays_have_the_declared_axes():
     for name in table.names:
         assert table[name].shape == tuple(sizes[axis] for axis in FIELDS[name].axes)
     of_parts = ("group_", "linear_", "class_", "held_out_", "over_", "data_", "bins", "training_")
-    optional = {"gain", "multiplicity", "sampler_bias", "slice", "measured"}
+    optional = {"gain", "multiplicity", "wavelength", "sampler_bias", "slice", "measured"}
     optional |= {name for name in FIELDS if name.startswith(of_parts)}
     assert set(table.names) == set(FIELDS) - optional
     assert table.steps.tolist() == [0, 10, 20, 30]

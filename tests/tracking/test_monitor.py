@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from spectral_lightning import Output, PCABasis, SpectralHistory, SpectralMonitor, SpectralProbe
 from spectral_lightning.diffusion import Adapter
 from spectral_lightning.tracking import Fitter, Overlay, Sampling, Schedule
-from spectral_lightning.tracking.observers import FloorFigure
+from spectral_lightning.tracking.observers import FloorFigure, Forecaster
 from tests.support.bare_loop import SAMPLING, begin, examples, monitor, train, weights
 
 ROOT = Path(__file__).parents[2]
@@ -249,7 +249,7 @@ def test_data_are_rebuilt_from_a_loader_and_streams_refused(tmp_path):
 def test_observers_are_the_users_choice(tmp_path):
     network, _ = begin()
     found = monitor(network, tmp_path, observers=[Fitter("harmonic")])
-    assert [type(o) for o in found.session.observers] == [Fitter, FloorFigure]
+    assert [type(o) for o in found.session.observers] == [Fitter, FloorFigure, Forecaster]
     assert found.session.comparison().measured.criterion == "harmonic"
     sampler = Sampling(num_samples=8, sampler=lambda module, latents: latents)
     found = SpectralMonitor(network, examples(), sampling=sampler, output=Output(str(tmp_path), figures=False))

@@ -277,5 +277,6 @@ def _rank_correlation(x: Array, y: Array) -> float:
     ranks = []
     for values in (x, y):
         _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-        ranks.append((np.cumsum(count) - (count - 1) / 2)[place])  # the mean rank of equal values
-    return float(np.corrcoef(ranks)[0, 1])
+        mean = np.asarray(np.cumsum(count) - (count - 1) / 2)  # of equal values
+        ranks.append(mean[place])
+    return float(np.asarray(np.corrcoef(ranks))[0, 1])
