@@ -105,7 +105,9 @@ def test_scalars_of_the_event_files_are_the_history(logged):
 
 def test_the_layout_is_written_once_with_anchored_patterns(logged):
     (tensor,) = logged[4].Tensors("custom_scalars__config__")
-    (category,) = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0]).category
+    learnt, category = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0]).category
+    assert learnt.title.startswith("What has been learnt")  # first
+    assert "^spectral/answers/share_of_modes$" in learnt.chart[0].multiline.tag
     assert len(category.chart) == 8
     for k, chart in enumerate(category.chart, start=1):
         names = [f"spectral/{kind}/mode_{k:04d}" for kind in ("variance", "theory", "fixed_point")]

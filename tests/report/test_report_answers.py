@@ -86,7 +86,7 @@ def test_the_plain_history_holds_the_tables(run):
     [
         (lambda: history([]), "Nothing has been measured yet.", "Nothing has been measured yet."),
         (lambda: history([0]), "Nothing finite has been measured since step 0.", "not yet"),
-        (lambda: history(STEPS, 2), "(2 of 2)", "crossed"),
+        (lambda: history(STEPS, 2), "2 of 2 learnt", "crossed"),
     ],
     ids=["empty", "one row", "two modes"],
 )
