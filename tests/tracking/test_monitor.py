@@ -253,7 +253,7 @@ def test_observers_are_the_users_choice(tmp_path):
     assert found.session.comparison().measured.criterion == "harmonic"
     sampler = Sampling(num_samples=8, sampler=lambda module, latents: latents)
     found = SpectralMonitor(network, examples(), sampling=sampler, output=Output(str(tmp_path), figures=False))
-    assert [type(o) for o in found.session.observers] == [Fitter]
+    assert [type(o) for o in found.session.observers] == [Fitter, Forecaster]
     with pytest.raises(ValueError, match="Overlay"):
         SpectralMonitor(network, examples(), sampling=sampler, observers=[Overlay()])
 
