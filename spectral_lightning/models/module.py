@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spectral_lightning.arguments import fraction, one_of, positive_integer
 from spectral_lightning.diffusion import (
     Departure,
+    GridNoise,
     NoiseDistribution,
     Reduction,
     default_noise,
@@ -183,6 +184,8 @@ class DiffusionModule(LightningModule):
             found.append(
                 Departure("one weight for every pair of pixels assumed, weights shared over positions trained")
             )
+        if not (isinstance(self.noise, GridNoise) and len(set(self.noise.probabilities)) == 1):
+            found.append(Departure(f"every noise level equally likely assumed, {type(self.noise).__name__} drawn"))
         return found
 
     def _condition(self, label: Tensor | None, z: Tensor) -> tuple[Tensor, ...]:

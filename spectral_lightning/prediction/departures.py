@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.optim import Optimizer
 
 from spectral_lightning.diffusion import Departure
+from spectral_lightning.prediction.start import Start
 from spectral_lightning.spectra import Basis, FourierBasis
 
-__all__ = ["data_departures", "optimizer_departures"]
+__all__ = ["data_departures", "optimizer_departures", "start_departures"]
 
-_NEGLIGIBLE = 1e-4
+_NEGLIGIBLE, _ALIGNED = 1e-4, 0.05
 
 
 def optimizer_departures(optimizers: Sequence[Optimizer], clipping: float | None = None) -> list[Departure]:
@@ -51,3 +52,21 @@ def data_departures(basis: Basis) -> list[Departure]:
         text = "stationary data assumed: Fourier modes as eigenmodes of a covariance too large to keep"
         found.append(Departure(text, affects_clock=False))
     return found
+
+
+def start_departures(start: Start, errors: Mapping[str, float] | None) -> list[Departure]:
+    """Departure from weights that are aligned with the modes before training, as the closed solutions assume.
+
+    Args:
+        start: what the prediction starts from.
+        errors: of :meth:`~spectral_lightning.prediction.Prediction.start_errors`; None without a measurement.
+    """
+    if start.gain is None or errors is None or not errors["gains"] > _ALIGNED:
+        return []
+    return [
+        Departure(
+            "weights aligned with the modes at the start assumed, from which variances before training are off by "
+            f"{errors['gains']:.2g} rms log: {start.describe()} used, off by {errors['used']:.2g}",
+            affects_clock=False,
+        )
+    ]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spectral_lightning.prediction.baselines import Judgement, judge
 from spectral_lightning.prediction.clock import Fit, Predict, fit_time_scale, goodness_of_fit, training_time
 from spectral_lightning.prediction.comparison import Comparison
 from spectral_lightning.prediction.modes import NaturalModes
@@ -98,6 +99,31 @@ class Prediction:
         rows, variance = measured.steps > after, measured.smoothed().variance
         table = self.history.variance[rows]
         return goodness_of_fit(variance[rows], table, variance[0], _eligible(comparison))
+
+    def judge(
+        self, measured: SpectralHistory, comparison: Comparison, refit_scale: float | None = None
+    ) -> Judgement | None:
+        """The theory beside its baselines on the smoothed rows, step 0 included; None without a prediction.
+
+        Args:
+            measured: the measurement.
+            comparison: its emergence, for the eligible modes.
+            refit_scale: a factor fitted to all rows, to judge that too.
+        """
+        if self.history is None or len(self.history) == 0:
+            return None
+        modes, smooth, time = _eligible(comparison), measured.smoothed(), training_time(measured, self.base)
+        refit = None if refit_scale is None else self._predict(measured)(time * refit_scale)[:, modes]
+        return judge(
+            measured.steps,
+            time,
+            smooth.variance[:, modes],
+            self.history.variance[:, modes],
+            smooth.fixed_point[modes],
+            smooth.target[modes],
+            self.calibrated_at if self.fitted else None,
+            refit,
+        )
 
     def start_errors(self, measured: SpectralHistory) -> dict[str, float]:
         """Rms error of log variance before training, of a start from the gains and of the start used, modes with variance."""

@@ -30,7 +30,7 @@ class RunFiles:
     ``emergence.csv``       emergence time of every mode, measured and predicted
     ``emergence.json``      criterion, gray factor and power laws
     ``forecast.json``       what is learnt, the forecast and its warnings, renewed at every measurement
-    ``overlay.json``        the theory's clock, unmet assumptions and goodness of fit
+    ``overlay.json``        the theory's clock, unmet assumptions, and errors beside baselines
     ``cost.json``           seconds by kind of work and in total; failed measurements
     ``figures/``            the figures as PNG
     ``basis.pt``            eigenvectors, mean and variances of the data

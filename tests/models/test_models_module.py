@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_lightning.diffusion import LogNormalNoise, SupportsDenoise, SupportsDynamics, default_noise
+from spectral_lightning.diffusion import GridNoise, LogNormalNoise, SupportsDenoise, SupportsDynamics, default_noise
 from spectral_lightning.models import DiffusionModule, DiT, ResidualMLP, UNet
 from spectral_lightning.theory import Objective, OneLayer, Preconditioning
 
@@ -174,10 +174,13 @@ def test_the_theory_and_where_the_training_departs_from_it(network, shared):
     assert isinstance(module, SupportsDynamics)
     assert repr(module.dynamics()) == repr(OneLayer(Objective(2e-3, preconditioning)))
     texts = [departure.text for departure in module.departures()]
-    for words in (f"{type(module.network).__name__} trained", "all levels", "mini-batches"):
+    noise = f"{type(module.noise).__name__} drawn"
+    for words in (f"{type(module.network).__name__} trained", "all levels", "mini-batches", noise):
         assert sum(words in text for text in texts) == 1
     assert any("positions" in text for text in texts) == shared
     assert [departure.affects_clock for departure in module.departures()][:3] == [True, True, False]
+    module.noise = GridNoise([2.0, 1.0])
+    assert not any("drawn" in departure.text for departure in module.departures())
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,11 @@ def test_gains_and_floor_hold_the_files_numbers(run):
         ("cost", {"seconds": {"sampling": 1.0, "theory": 2.0}, "total": 30.0}, "Tracking took 3.0 of 30.0 s, 10.0%"),
         ("overlay", {"theory": "DeepLinear()", "departures": []}, "DeepLinear()"),
         ("overlay", {"goodness_of_fit": {"rms": 0.5, "baseline": 3, "cells": 7}}, "error 0.5; 3 for unchanged"),
-        ("overlay", {"baselines": {"one_logistic": 0.125}}, "baselines: one logistic 0.125"),
+        (
+            "overlay",
+            {"judgement": {"fitted_to_step": 7, "all_steps": {"verdict": "theory 0.5 (1) beats x", "cells": 12}}},
+            "Rms log error (fitted numbers), all steps theory 0.5 (1) beats x; 12 points",
+        ),
         ("forecast", {"end": 1234567}, "At the end, step 1,234,567"),
     ],
     ids=["cost", "theory", "fit", "baselines", "forecast"],

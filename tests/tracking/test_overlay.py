@@ -157,6 +157,7 @@ def test_a_fitted_clock_finds_the_rate_from_a_start_off_the_diagonal(tmp_path):
     assert document["start"] == "full response of the untrained network"
     assert document["rms_at_start"]["used"] < 1e-8
     assert document["rms_at_start"]["gains"] > 0.2
+    assert "full response of the untrained network used" in document["departures"][-1]
     np.testing.assert_allclose(overlay.history.variance, history.variance, rtol=0.02)
 
 
@@ -212,9 +213,15 @@ def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
     assert [(s, v[tag]) for s, v in logged if tag in v] == list(zip(steps, overlay.history.variance[:, 0], strict=True))
     # The refit has a tag of its own and changes nothing.
     document = json.loads((tmp_path / "spectral" / "overlay.json").read_text())
-    assert [(s, v) for s, v in logged if "spectral/refit/time_scale" in v] == [
-        (60, {"spectral/refit/time_scale": document["refit_scale"]})
-    ]
+    refit = "spectral/refit/time_scale"
+    assert [(s, v[refit]) for s, v in logged if refit in v] == [(60, document["refit_scale"])]
+    judged = document["judgement"]
+    assert judged["fitted_to_step"] == overlay.calibrated_at
+    for window in ("all_steps", "after_calibration"):
+        for one in ("theory", "unchanged", "one_curve", "curve_by_variance"):
+            assert [v[t] for _, v in logged if (t := f"spectral/judgement/{window}/{one}") in v] == [
+                judged[window][one]
+            ]
     assert (document["scale"], document["calibrated_at"]) == (overlay.scale, overlay.calibrated_at)
     emerged = found.session.comparison().measured
     modes = emerged.eligible("rising") | emerged.eligible("falling")
@@ -223,6 +230,11 @@ def test_a_fitted_clock_is_calibrated_once_back_filled_and_kept(tmp_path):
     rms = np.sqrt(np.mean(np.log(variance[1:, modes] / expected[1:, modes]) ** 2))
     assert document["goodness_of_fit"]["rms"] == pytest.approx(rms, rel=1e-9)
     assert document["goodness_of_fit"]["rms"] < 0.3 * document["goodness_of_fit"]["baseline"]
+    assert judged["all_steps"]["theory"] == pytest.approx(
+        rms * (1 - 1 / len(steps)) ** 0.5, rel=1e-9
+    )  # step 0 included
+    assert judged["all_steps"]["theory"] < judged["all_steps"]["curve_by_variance"]
+    assert judged["refit"]["theory"] < judged["all_steps"]["theory"] * 1.0001
 
 
 def test_a_clock_never_calibrated_on_the_way_is_fitted_in_the_end(tmp_path):
@@ -235,6 +247,7 @@ def test_a_clock_never_calibrated_on_the_way_is_fitted_in_the_end(tmp_path):
     document = json.loads((tmp_path / "spectral" / "overlay.json").read_text(), parse_constant=refuse)
     assert overlay.calibrated_at == document["calibrated_at"] == 5
     assert document["goodness_after_calibration"] == {"rms": None, "baseline": None, "cells": 0}
+    assert "not determinable" in document["judgement"]["after_calibration"]["verdict"]
 
 
 def first_rows(history, count):

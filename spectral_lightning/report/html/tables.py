@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from spectral_lightning.prediction import BASELINES
 from spectral_lightning.report.html.law import WAYS, emerged
 from spectral_lightning.report.html.run import Run, finite
 
@@ -28,7 +29,8 @@ NOTHING = "-"
 
 _MOST_MODES = 1024
 _THEORY = {"theory": "Theory", "modes": "Modes", "start": "Start", "clock": "Clock"}
-_FITS = {"goodness_of_fit": "Whole run", "goodness_after_calibration": "After calibration"}
+_FITS = {"goodness_of_fit": "Whole run after step 0", "goodness_after_calibration": "After calibration"}
+_JUDGED = {"all_steps": "all steps", "after_calibration": "after calibration", "refit": "all fitted to all steps"}
 _SAMPLING = (
     ("Data", "basis"), ("Moments", "moments"), ("Denoiser", "denoiser"), ("Weights", "weights"), ("Sampler", "sampler"),
     ("Latents", "latents"), ("Standard error", "standard_error"), ("Held-out data", "held_out"),
@@ -66,8 +68,14 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
         if law.exponent
     ]
     shown.append(("last step", number(history.last_step), f"{len(history):,} measurement{'s' * (len(history) != 1)}"))
-    fit = run.document("overlay.json").get("goodness_of_fit") or {}
-    if fit.get("cells") and {"rms", "baseline"} <= set(fit):
+    overlay = run.document("overlay.json")
+    fit, judgement = overlay.get("goodness_of_fit") or {}, overlay.get("judgement")
+    judged = judgement.get("all_steps") if isinstance(judgement, dict) else None
+    if isinstance(judged, dict) and judged.get("cells"):
+        others = [float(judged[key]) for key in BASELINES if isinstance(judged.get(key), float)]
+        best = f"rms log; {number(min(others), 3)} for the best baseline" if others else "rms log"
+        shown.append(("theory's error", number(judged.get("theory"), 3), best))
+    elif fit.get("cells") and {"rms", "baseline"} <= set(fit):
         shown.append(
             ("theory's error", number(fit["rms"], 3), f"rms log; {number(fit['baseline'], 3)} for unchanged variances")
         )
@@ -154,6 +162,15 @@ def judgement_rows(run: Run) -> list[tuple[str, str]]:
     document = dict(run.document("overlay.json"))
     document.pop("departures", None)
     rows = [(title, str(document.pop(key))) for key, title in _THEORY.items() if document.get(key)]
+    judgement = document.get("judgement")
+    if isinstance(judgement, dict):
+        document["judgement"] = {key: value for key, value in judgement.items() if key not in _JUDGED}
+        judged = {title: judgement[key] for key, title in _JUDGED.items() if isinstance(judgement.get(key), dict)}
+        rows += [
+            (f"Rms log error (fitted numbers), {title}", f"{errors['verdict']}; {number(errors.get('cells'))} points")
+            for title, errors in judged.items()
+            if errors.get("verdict")
+        ]
     for key, title in _FITS.items():
         fit = document.get(key)
         if isinstance(fit, dict) and {"rms", "baseline", "cells"} <= set(fit):

@@ -10,11 +10,13 @@ import torch
 from spectral_lightning.arguments import fraction, one_of, positive_integer
 from spectral_lightning.diffusion import Departure, SupportsDynamics
 from spectral_lightning.prediction import (
+    BASELINES,
     NaturalModes,
     Prediction,
     data_departures,
     derived_theory,
     optimizer_departures,
+    start_departures,
 )
 from spectral_lightning.report import overlay_figure
 from spectral_lightning.spectra import SpectralHistory
@@ -46,8 +48,12 @@ class Overlay(Observer):
     and ``calibrate_after`` of the eligible ones have crossed their threshold. Rows up to that step are in-sample, later
     rows are predictions. A refit over the whole run is reported separately.
 
+    Judgement: errors of log variance beside those of baselines fitted to the same rows and modes, with the number of fitted
+    numbers of each: nothing learnt, one curve in log step for all modes (no spectral bias), and the same with times that
+    follow a power of the variance; see :func:`~spectral_lightning.prediction.judge`.
+
     Writes ``prediction.npz`` and ``.csv``, and ``overlay.json``: the clock, the departures of this run from the theory,
-    the start and its rms log error, and the goodness of fit compared with variances that never change.
+    the start and its rms log error, and the judgement over all steps and after calibration; its errors are logged at the end.
 
     Above 4,096 dimensions not every family can be solved; the training is then followed without a prediction, and a warning
     says why.
@@ -207,8 +213,14 @@ class Overlay(Observer):
                 results.files.write_json("overlay.json", document)
         if session.last_step != self._shown:
             self._draw(session)
+        scalars = {}
         if prediction.fitted and document["refit_scale"] is not None:
-            results.sinks.scalars({f"{session.name}/refit/time_scale": document["refit_scale"]}, session.last_step)
+            scalars["refit/time_scale"] = document["refit_scale"]
+        for window in ("all_steps", "after_calibration"):
+            errors = (document["judgement"] or {}).get(window) or {"cells": 0}
+            if errors["cells"]:
+                scalars |= {f"judgement/{window}/{name}": errors[name] for name in ("theory", *BASELINES)}
+        results.sinks.scalars({f"{session.name}/{tag}": value for tag, value in scalars.items()}, session.last_step)
 
     def state_dict(self) -> dict[str, Any]:
         """The fitted clock, and gain and response before training, which determine the prediction."""
@@ -259,18 +271,23 @@ class Overlay(Observer):
         measured, comparison, prediction = session.measured, session.comparison(), self.predicted
         whole = prediction.goodness(measured, comparison)
         later = prediction.goodness(measured, comparison, self.calibrated_at or 0) if prediction.fitted else None
+        refit = prediction.fit(measured, comparison) if prediction.fitted else None
+        judgement = prediction.judge(measured, comparison, refit)
+        start = prediction.start_errors(measured) if len(measured) else None
+        departures = self.departures + start_departures(prediction.start(measured), start)
         return {
             "theory": repr(prediction.natural.dynamics),
             "modes": prediction.natural.natural.kind,
             "start": prediction.start(measured).describe(),
-            "rms_at_start": prediction.start_errors(measured) if len(measured) else None,
+            "rms_at_start": start,
             "clock": prediction.describe_clock(),
             "scale": prediction.scale,
             "calibrated_at": prediction.calibrated_at,
-            "refit_scale": prediction.fit(measured, comparison) if prediction.fitted else None,
-            "departures": [departure.text for departure in self.departures],
+            "refit_scale": refit,
+            "departures": [departure.text for departure in departures],
             "goodness_of_fit": None if whole is None else vars(whole),
             "goodness_after_calibration": None if later is None else vars(later),
+            "judgement": None if judgement is None else judgement.document(),
         }
 
     def _draw(self, session: Session) -> None:
@@ -278,7 +295,9 @@ class Overlay(Observer):
         if not session.results.draws or not len(session.measured):
             return
         with session.cost.of("figures"):
-            fit = self.predicted.goodness(session.measured, session.comparison())
-            text = self.describe_clock() if fit is None else f"{self.describe_clock()}\n{fit}"
+            judgement = self.predicted.judge(session.measured, session.comparison())
+            text = self.describe_clock()
+            if judgement is not None:
+                text += "; rms errors of log variance (fitted numbers):\n" + "\n".join(judgement.lines())
             figure = overlay_figure(session.measured, self.prediction, session.results.shown_modes, text)
             session.results.figure("overlay", figure, session.last_step)
