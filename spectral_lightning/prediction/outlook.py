@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spectral_lightning.emergence import Forecast, Interval, ModeEmergence, forecast
 from spectral_lightning.emergence.forecasting import Course
 from spectral_lightning.prediction.comparison import compare
-from spectral_lightning.prediction.scales import Scales
+from spectral_lightning.prediction.scales import Scales, within
 from spectral_lightning.spectra.history import SpectralHistory
 
 __all__ = ["METHOD_TEXTS", "Outlook", "outlook"]
@@ -40,6 +40,7 @@ class Outlook:
 
     Attributes:
         forecast: steps at which the modes pass their thresholds, up to the last record with a finite variance.
+        close: modes whose variance is within 10 % of the one expected, or two standard errors, ``[K]``.
         weight: variance expected at the end of learning, of all coordinates of a mode, ``[K]``.
         scales: generated over expected variance by scale; None for modes without a wavelength.
         drift: root mean square of the samples' mean deviation over that of the data's standard deviation; NaN if unknown.
@@ -48,6 +49,7 @@ class Outlook:
     """
 
     forecast: Forecast
+    close: NDArray[np.bool_]
     weight: NDArray[np.float64]
     scales: Scales | None
     drift: float
@@ -63,16 +65,27 @@ class Outlook:
         return self.forecast.share_of_modes(step)
 
     @property
+    def modes_close(self) -> float:
+        """Share of the eligible modes that are learnt and whose variance is within 10 % of the one expected."""
+        eligible = self.forecast.eligible
+        return float((self.close & self.forecast.learnt)[eligible].mean()) if eligible.any() else math.nan
+
+    @property
     def finest_scale(self) -> float:
         """Effective resolution: the finest scale learnt, in pixels per cycle; see :class:`Scales`. NaN if there is none."""
         return math.nan if self.scales is None else self.scales.finest
 
     @property
     def warning(self) -> str:
-        """That the training will stop too early, once that can be said: a quarter learnt, or a third of the steps made."""
+        """That the training will stop too early, once that can be said.
+
+        That is when a quarter of the modes has been learnt and every direction's forecast was tested in this run, or when a
+        third of the steps has been made.
+        """
         found = self.forecast
         ahead = found.now < found.end
-        known = self.modes_learnt().value >= _QUARTER or found.now >= _THIRD * found.end
+        tested = all(course.tests for course in found.courses if course.crossed < course.eligible)
+        known = (tested and self.modes_learnt().value >= _QUARTER) or found.now >= _THIRD * found.end
         if self.reason or not (ahead and known and found.shortfall):
             return ""
         return " ".join(filter(None, (found.shortfall, self._doubt)))
@@ -85,13 +98,19 @@ class Outlook:
         now = self.forecast.now
         parts = [
             f"By step {now:,.0f} the model has learnt {_percent(self.variance_learnt().value)} of the variance and "
-            f"{_percent(self.modes_learnt().value)} of the modes",
+            f"{self._modes}",
             "" if self.scales is None else self.scales.sentence(),
             self._pace,
         ]
         stale = "" if self.last == now else f"Nothing measured since, up to step {self.last:,.0f}, is finite."
         doubt = self._doubt if self._ahead and self._tested else ""
         return " ".join(filter(None, ("; ".join(filter(None, parts)) + ".", stale, doubt)))
+
+    @property
+    def _modes(self) -> str:
+        close, learnt = self.modes_close, self.modes_learnt().value
+        text = f" ({_percent(close)} to within 10 % of their target)" if close < learnt else ""
+        return f"{_percent(learnt)} of the modes{text}"
 
     @property
     def _doubt(self) -> str:
@@ -127,6 +146,7 @@ class Outlook:
         known = {
             "share_of_variance": self.variance_learnt().value,
             "share_of_modes": self.modes_learnt().value,
+            "share_of_modes_within_10_percent": self.modes_close,
             "finest_scale_pixels": self.finest_scale,
             "mean_drift": self.drift,
             **({} if self.scales is None else self.scales.biases),
@@ -147,8 +167,7 @@ class Outlook:
             rows.append(
                 (
                     f"Learnt by step {found.now:,.0f}",
-                    f"{_percent(self.variance_learnt().value)} of the variance, {_percent(self.modes_learnt().value)} of the "
-                    f"modes ({learnt:,} of {eligible:,})",
+                    f"{_percent(self.variance_learnt().value)} of the variance, {self._modes}; {learnt:,} of {eligible:,}",
                 )
             )
         if self.scales is not None:
@@ -160,7 +179,7 @@ class Outlook:
             rows.append(("Drift of the mean", f"{self.drift:.2g} of the data's standard deviation"))
         if self.reason:
             return rows
-        if end > found.now:
+        if end > found.now and not found.learnt[found.eligible].all():
             shares = {"variance": self.variance_learnt(end), "modes": self.modes_learnt(end)}
             texts = (
                 f"{_percent(share.value)} {_ends(share, _percent)} of the {name}" for name, share in shares.items()
@@ -204,7 +223,7 @@ def outlook(
     history: SpectralHistory,
     prediction: SpectralHistory | None = None,
     *,
-    criterion: Any = "geometric",
+    criterion: str | float = "geometric",
     gray_factor: float = 2.0,
     end: float | None = None,
     confidence: float = 0.8,
@@ -250,14 +269,23 @@ def outlook(
         least_variance=least_variance,
     )
     count = history["multiplicity"] if "multiplicity" in history else np.ones(len(history.target))
+    last = int(finite[-1]) if len(finite) else None
     return Outlook(
         found,
+        np.zeros(count.shape, np.bool_) if last is None else _close(history, last),
         np.where(np.isfinite(history.fixed_point), count * history.fixed_point, 0.0),
-        Scales.of(history, int(finite[-1])) if len(finite) else None,
-        _drift(history, int(finite[-1]), count) if len(finite) else math.nan,
+        None if last is None else Scales.of(history, last),
+        math.nan if last is None else _drift(history, last, count),
         _reason(history, own, found, gray_factor),
         math.nan if history.last_step is None else float(history.last_step),
     )
+
+
+def _close(history: SpectralHistory, row: int) -> NDArray[np.bool_]:
+    measured = history.row(row)
+    error = np.nan_to_num(measured.get("standard_error", np.zeros_like(history.target)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return within(measured["variance"] / history.fixed_point, error / history.fixed_point)
 
 
 def _drift(history: SpectralHistory, row: int, count: NDArray[Any]) -> float:

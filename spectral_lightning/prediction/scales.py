@@ -10,11 +10,17 @@ from numpy.typing import NDArray
 
 from spectral_lightning.spectra.history import SpectralHistory
 
-__all__ = ["Scales"]
+__all__ = ["Scales", "within"]
 
 Array = NDArray[np.float64]
 
 _WITHIN = 0.1  # of the expected variance
+_MISSING = 0.6  # of it, below which structure is missing
+
+
+def within(ratio: Array, error: Array) -> NDArray[np.bool_]:
+    """Whether a ratio of generated to expected variance is not off by more than 10 % and two standard errors."""
+    return np.asarray(np.abs(ratio - 1) <= np.maximum(_WITHIN, 2 * error))
 
 
 @dataclass(frozen=True)
@@ -57,15 +63,20 @@ class Scales:
             )
 
     @property
+    def _right(self) -> NDArray[np.bool_]:
+        """Bands within 10 % of the expected variance; the mean is no structure and counts as one."""
+        return within(self.ratio, self.error) | np.isinf(self.wavelength)
+
+    @property
     def count(self) -> int:
         """Bands learnt: the longest ones up to the first that is off by more than 10 % and two standard errors."""
-        learnt = np.abs(self.ratio - 1) <= np.maximum(_WITHIN, 2 * self.error)
-        return len(learnt) if learnt.all() else int(learnt.argmin())
+        return len(self._right) if self._right.all() else int(self._right.argmin())
 
     @property
     def finest(self) -> float:
-        """Wavelength of the finest band learnt in pixels, infinite if that is the mean, NaN without any."""
-        return float(self.wavelength[self.count - 1]) if self.count else math.nan
+        """Wavelength of the finest band learnt, in pixels; NaN if there is none but the mean."""
+        found = self.wavelength[: self.count]
+        return float(found[-1]) if np.isfinite(found).any() else math.nan
 
     @property
     def biases(self) -> dict[str, float]:
@@ -85,13 +96,15 @@ class Scales:
 
     def sentence(self) -> str:
         """What is wrong from which scale on; empty if nothing is."""
-        if self.count == len(self.ratio):
+        ratio = self.ratio[~self._right]
+        if not len(ratio):
             return ""
-        bias = self.ratio[self.count :] - 1
-        wrong = "is missing" if bias.mean() < 0 else "is too strong" if bias.mean() > 0 else "is not measured"
-        where = (
-            f"structure finer than {self.finest:.2g} pixels"
-            if math.isfinite(self.finest)
-            else "structure of every size"
-        )
-        return f"{where} {wrong}"
+        wrong = "is off"
+        if np.isnan(ratio).all():
+            wrong = "is not measured"
+        elif (ratio > 1).all():
+            wrong = "is too strong"
+        elif (ratio < 1).all():
+            wrong = "is missing" if ratio.mean() < _MISSING else "is too weak"
+        where = f"finer than {self.finest:.2g} pixels" if math.isfinite(self.finest) else "of every size"
+        return f"structure {where} {wrong}"

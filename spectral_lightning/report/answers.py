@@ -41,7 +41,7 @@ def print_forecast(history: str, end: int | None = None, output: str | None = No
     found = run.outlook if end is None else run.forecast(end)
     console = Console()
     for text in (*run.problems, found.sentence):
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(_table(["", ""], found.rows(), show_header=False))
     if file is not None:
         RunFiles(file.parent).write_json(file.name, found.document())
@@ -64,16 +64,17 @@ def print_emergence(history: str, output: str | None = None, name: str | None = 
     run, file = _run(history, name), _file(output, ".csv", ".json")
     console = Console()
     for text in run.problems:
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     if not len(run.history):
         console.print(run.outlook.sentence)
     else:
-        columns = ["mode", "data", "target", "first", "last", "last / target", "status", "emergence step", "theory"]
-        console.print(_table(columns, tables.mode_rows(run)))
+        kept = {0: "mode", 1: "data variance", 5: "last / target", 6: "status", 7: "step", 8: "theory"}
+        rows = ([row[column] for column in kept] for row in tables.mode_rows(run))
+        console.print(_table(list(kept.values()), rows))
     found = run.emergence
     for way, law in found.measured.items():
         theory = f"; theory {found.theory[way].text}" if way in found.theory else ""
-        console.print(f"{way.capitalize()} modes: {law.text}{theory}", markup=False, highlight=False)
+        console.print(f"{way.capitalize()} modes: {law.text}{theory}", markup=False, highlight=False, soft_wrap=True)
     if file is None:
         return
     modes = {

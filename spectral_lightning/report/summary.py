@@ -102,7 +102,7 @@ def summarise(path: str, name: str = "spectral") -> None:
     run = latest_run(path, name)
     console = Console()
     console.print(summary_table(run))
-    console.print(run_sentence(run), highlight=False)
+    console.print(run_sentence(run), highlight=False, soft_wrap=True)
     for line in summary_lines(run):
         console.print(line, highlight=False)
     console.print(f"Results: {run.path}", soft_wrap=True, highlight=False)

@@ -9,7 +9,13 @@ __all__ = ["Forecaster"]
 
 _CATEGORY = "What has been learnt, by optimizer updates"
 _CHARTS = {
-    "share learnt": ("share_of_variance", "share_of_modes", "share_of_modes_at_end", "share_of_variance_at_end"),
+    "share learnt": (
+        "share_of_variance",
+        "share_of_modes",
+        "share_of_modes_within_10_percent",
+        "share_of_modes_at_end",
+        "share_of_variance_at_end",
+    ),
     "steps to 90 % of the modes": ("steps_to_90_percent", "steps_to_90_percent_low", "steps_to_90_percent_high"),
 }
 
