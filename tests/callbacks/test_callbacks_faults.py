@@ -19,6 +19,7 @@ from spectral_lightning.callbacks import EmergenceFitter
 from spectral_lightning.prediction import Prediction
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory, load_basis
+from spectral_lightning.tracking.observers import Forecaster
 from spectral_lightning.tracking.timing import schedule
 from tests.support.tiny_training import (
     OwnModule,
@@ -183,6 +184,7 @@ FAULTS = {
     "figure logging": (lambda r, m, e: fails(r, m, r.logger, "add_image", e, True), ConnectionError("image"), False),
     "overlay": (lambda r, m, e: fails(r, m, Prediction, "extend", e, True), ArithmeticError("theory"), False),
     "fitter": (lambda r, m, e: fails(r, m, EmergenceFitter, "_evaluate", e, True), ArithmeticError("fit"), False),
+    "forecaster": (lambda r, m, e: fails(r, m, Forecaster, "_look", e, True), ArithmeticError("forecast"), False),
     "matplotlib": (broken_drawing, ValueError("matplotlib"), False),
     "disk full": (lambda r, m, e: fails(r, m, np, "savez", e, True), NO_SPACE, False),
 }
