@@ -187,7 +187,7 @@ class Outlook:
             rows.append((f"At the end, step {end:,.0f}", ", ".join(texts)))
         reach = found.reach(_SHARE)
         if reach.value <= found.now:
-            text = f"by step {_steps(reach.value)}"
+            text = f"learnt by step {_steps(reach.value)}"
         elif math.isinf(reach.value):
             text = "not in sight"
         else:
@@ -320,11 +320,15 @@ def _described(course: Course) -> str:
     learnt = f"{course.crossed:,} of {course.eligible:,} learnt"
     if not course.method:
         return learnt
-    text = f"{learnt}; the others by {METHOD_TEXTS[course.method]}"
+    text = f"{learnt}; the others by the method {course.method!r} ({METHOD_TEXTS[course.method]}),"
     if not course.tests:
-        return f"{text}, not yet tested in this run"
+        return f"{text} the best in other experiments, not yet tested in this run"
+    off, now = (math.exp(course.scores[name]) for name in (course.method, "now"))
     plural = "s" if course.tests > 1 else ""
-    return f"{text}, off by a factor of {math.exp(course.scores[course.method]):.2f} in {course.tests} test{plural} in this run"
+    return (
+        f"{text} chosen by {course.tests} test{plural} in this run: off by a factor of {off:.2f}, against {now:.2f} for every "
+        "mode at once"
+    )
 
 
 def _percent(share: float) -> str:

@@ -48,6 +48,8 @@ def test_shares_and_forecast_are_those_of_the_modes():
     assert close == int(100 * (np.abs(final / LAM - 1) <= 0.1).mean())
     assert low <= step <= high
     assert low <= actual <= high
+    (course,) = found.forecast.courses
+    assert f"{course.method!r} ({METHOD_TEXTS[course.method]}), chosen by {course.tests} tests" in found.rows()[-1][1]
     assert found.drift == pytest.approx(0.1)
     assert found.scalars()["steps_to_90_percent"] == pytest.approx(step, rel=0.1)
     assert outlook(history()).sentence.endswith("has learnt 100 % of the variance and 100 % of the modes.")
