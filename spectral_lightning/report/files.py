@@ -35,6 +35,7 @@ class RunFiles:
     ``figures/``            the figures as PNG
     ``basis.pt``            eigenvectors, mean and variances of the data
     ``modes.npz``           pictures of up to 24 modes, of data that are images
+    ``samples.npz``         pictures of samples from the same latents over training, of data that are images
     ``report.html``         what ``spectral-lightning report`` makes of these files
     ======================  ===========================================================================
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from spectral_lightning.emergence import ModeEmergence
 from spectral_lightning.report import LoggerSinks, RunFiles, free_directory, history_document
 from spectral_lightning.spectra import Basis, HistoryDirectory, SpectralHistory, mode_images
-from spectral_lightning.spectra.files import write_arrays
+from spectral_lightning.spectra.files import read_arrays, write_arrays
 from spectral_lightning.tracking.settings import Output
 from spectral_lightning.tracking.timing import Cost
 from spectral_lightning.tracking.training import Training
@@ -109,6 +110,24 @@ class Results:
         for index in range(self._on_disk, len(history)):
             self._directory.append(history.row(index))
             self._on_disk = index + 1
+
+    def keep_samples(self, step: int, pixels: NDArray[np.uint8], history: SpectralHistory) -> None:
+        """Add pictures of samples ``[n, H, W, ...]`` to ``samples.npz``, beside those of earlier rows of the history.
+
+        Others, of rows that a resumed run has dropped, are left out; a file that a power cut has damaged is begun anew.
+        """
+        if self.files is None:
+            return
+        with self.cost.of("writing"):
+            file, tables = self.files / "samples.npz", {"step": np.array([step]), "pixels": pixels[None]}
+            try:
+                known = read_arrays(file) if file.exists() else {}
+            except ValueError:
+                known = {}
+            if {"step", "pixels"} <= set(known) and known["pixels"].shape[1:] == pixels.shape:
+                earlier = np.isin(known["step"], history.steps) & (known["step"] < step)
+                tables = {name: np.concatenate([known[name][earlier], new]) for name, new in tables.items()}
+            write_arrays(file, tables, durable=False)
 
     def log(self, history: SpectralHistory, headline: dict[str, float]) -> None:
         """Log the shown modes of the newest row."""

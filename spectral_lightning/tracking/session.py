@@ -33,6 +33,7 @@ from spectral_lightning.tracking.floor import LossFloor
 from spectral_lightning.tracking.model import MeasuredModel
 from spectral_lightning.tracking.reference import ReferenceReader, check_null_class, find_classes
 from spectral_lightning.tracking.results import Results
+from spectral_lightning.tracking.samples import SampleStrip
 from spectral_lightning.tracking.settings import PRESETS, Settings, switched_off
 from spectral_lightning.tracking.signals import deferred_signals
 from spectral_lightning.tracking.timing import Budget, Cost, Schedule
@@ -116,6 +117,7 @@ class Session:
         self._probe: SpectralProbe | None = None
         self._accuracy: Accuracy | None = None
         self._floor: LossFloor | None = None
+        self._strip: SampleStrip | None = None
         self._results: Results | None = None
         self._restored: dict[str, Any] = {}
         self._rates: float | None = None  # sum of the learning rates so far; None if unknown
@@ -316,6 +318,7 @@ class Session:
                     repeated = self._repeated(denoiser, step, final, made)
                     gain_sums = self._gain_sums() if self.settings.sampling.track_gain else None
                     floor = () if self._floor is None else self._floor.measure(denoiser)
+                    pictures = self._pictures(denoiser, step, final)
                     if not any(int(part.non_finite) for part in sums):  # NaN and infinity reveal no convention
                         check_again(partial(self._look, denoiser), self.last_step, step, probe.ranks.rank == 0, final)
                 if attempt.failed:
@@ -327,7 +330,7 @@ class Session:
                 row = self._row(sums, gain_sums, repeated, step, known)
             self.measured.append(**row)
             self.cost.count += 1
-            self._notify(row)
+            self._notify(row, pictures)
 
     @property
     def knows_rates(self) -> bool:
@@ -409,7 +412,19 @@ class Session:
             return self.probe.row_of(sums[0], step, **known)
         return self.groups.row(self.probe, sums, step, **known)
 
-    def _notify(self, row: dict[str, Any]) -> None:
+    def _pictures(self, denoiser: Denoiser, step: int, final: bool) -> Callable[[], None] | None:
+        """What keeps pictures of samples, where they are due. It raises what making them raised, once the row is kept."""
+        if self._strip is None or not self._strip.due(self.measured.last_step, step, final):
+            return None
+        labels = [g for g in self.labels if g is not None]
+        condition = torch.tensor(labels) if labels else self.settings.sampling.condition
+        try:
+            pixels = self._strip.pixels(denoiser, self.training.device, self._dtype, condition)
+        except Exception as error:
+            return partial(_raise, error.with_traceback(None))  # without the frames, which hold tensors
+        return partial(self.results.keep_samples, step, pixels, self.measured)
+
+    def _notify(self, row: dict[str, Any], pictures: Callable[[], None] | None) -> None:
         """Write and log the newest row and notify the observers; a failure of one does not stop the others."""
         step = int(row["step"])
         if row["non_finite"]:
@@ -424,6 +439,8 @@ class Session:
             "writing": partial(self.results.keep, self.measured),
             "logging": partial(self.results.log, self.measured, headline),
         }
+        if pictures is not None:
+            parts["samples"] = pictures
         parts |= {observer.label: partial(observer.on_measurement, self) for observer in self.observers}
         self.errors.each(self.probe.ranks, step, parts)
 
@@ -451,6 +468,8 @@ class Session:
         count = sampling.num_samples or PRESETS[sampling.preset].latents(basis.dim)
         options = (basis, sampler, count, sampling.latents, sampling.seed, sampling.batch_size, ranks)
         probe = SpectralProbe(*options)
+        twin = any(one._strip is not None and one.model.key == self.model.key for one in self._earlier)
+        self._strip = None if twin else SampleStrip.wanted(probe, settings.output.samples)
         self._accuracy = Accuracy(probe) if self.groups is None else None
         if self._accuracy is not None:
             self._accuracy.scatter.load_state_dict(self._restored.get("scatter", {}))
@@ -586,3 +605,7 @@ def _known(value: T | None, what: str, when: str) -> T:
     if value is None:
         raise RuntimeError(f"`{what}` is known once the session has {when}.")
     return value
+
+
+def _raise(error: Exception) -> None:
+    raise error

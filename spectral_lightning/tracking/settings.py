@@ -176,17 +176,21 @@ class Output:
             ``runs`` without Lightning.
         log_modes: number of modes to send to the loggers; the files hold all modes.
         figures: whether to draw figures.
+        samples: number of samples of the same latents whose pictures are kept for the report, of data that are images: twice per
+            factor of ten in steps, 64 pixels along a side at most; 0 keeps none.
 
     Raises:
-        ValueError: if ``log_modes`` is not a positive integer.
+        ValueError: if ``log_modes`` is not a positive integer, or ``samples`` not one of zero or more.
     """
 
     directory: str | None = None
     log_modes: int = 16
     figures: bool = True
+    samples: int = 8
 
     def __post_init__(self) -> None:
         positive_integer("log_modes", self.log_modes)
+        positive_integer("samples", self.samples, minimum=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ _GROUPS = {
         Reference,
         ("batch_key", "label_key", "transform", "moments", "max_samples", "classify", "num_classes"),
     ),
-    "output": (Output, ("directory", "log_modes", "figures")),
+    "output": (Output, ("directory", "log_modes", "figures", "samples")),
 }
 
 

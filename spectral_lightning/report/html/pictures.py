@@ -55,7 +55,11 @@ def sample_rows(run: Run) -> tuple[list[Picture], str]:
     stored = run.arrays("samples.npz")
     steps, pixels = stored.get("step"), stored.get("pixels")
     if steps is None or pixels is None or not _images(pixels, 4) or len(steps) != len(pixels):
-        return [], "No samples over training: the run's directory has no samples.npz."
+        return (
+            [],
+            "No samples over training: no samples.npz. With Output(samples=8), the default, the first tracker of these weights "
+            "keeps it for data of images.",
+        )
     rows = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _ROWS)).round().astype(int))
     strips = [(row, np.concatenate(list(pixels[row, :_COLUMNS]), axis=1)) for row in rows]
     return [Picture(png(strip), f"step {int(steps[row]):,}", strip.shape[:2]) for row, strip in strips], ""
