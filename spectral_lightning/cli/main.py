@@ -26,6 +26,10 @@ COMMANDS = {
         "spectral_lightning.report.html.page:write_report",
         "Write an HTML report about one run, or several side by side, and print where it lies.",
     ),
+    "track": (
+        "spectral_lightning.tracking.afterwards.command:track",
+        "Make the history of a training from the samples or checkpoints that it saved.",
+    ),
     "theory": (
         "spectral_lightning.report.theory.command:draw_theory",
         "Draw weights, generated variances and emergence times of a family, and print its table of exponents.",
@@ -95,6 +99,6 @@ def _call(command: str, arguments: list[str]) -> None:
         parser.add_function_arguments(function, skip={"runs"})
         function(**parser.parse_args(arguments).as_dict())
     except (FileNotFoundError, ValueError) as error:
-        if not parameters & {"runs", "history"}:
+        if not parameters & {"runs", "history", "saved"}:
             raise
         sys.exit(f"{prog}: {error}")

@@ -1,5 +1,6 @@
 """Follows one training without Lightning: settings, session, observers, and the monitor for any loop."""
 
+from spectral_lightning.tracking.afterwards import track_checkpoints, track_samples
 from spectral_lightning.tracking.monitor import SpectralMonitor
 from spectral_lightning.tracking.observers import Fitter, Overlay
 from spectral_lightning.tracking.session import Observer, Session
@@ -20,4 +21,6 @@ __all__ = [
     "SpectralMonitor",
     "Training",
     "switched_off",
+    "track_checkpoints",
+    "track_samples",
 ]

@@ -136,12 +136,12 @@ class SpectralMonitor:
                 "the network that trains; for averaged weights, pass the average as `weights`.",
                 stacklevel=2,
             )
-        denoiser = _from_here(denoiser, network)
+        denoiser = from_here(denoiser, network)
         settings = Settings(
             basis, denoiser, data, weights, per_class, on_error, name, sampling, schedule, reference, output, held_out
         )
         self.session = Session(settings)
-        self._training = _Loop(network, data, inner, num_steps, log)
+        self._training = BareLoop(network, data, inner, num_steps, log)
         self._handles: list[Any] = []
         self._closed = False
         if switched_off():
@@ -269,7 +269,7 @@ class SpectralMonitor:
         self._handles = []
 
 
-class _Loop:
+class BareLoop:
     """A :class:`~spectral_lightning.tracking.Training` that only reports its updates."""
 
     client = "SpectralMonitor"
@@ -326,7 +326,7 @@ def _first_rank() -> bool:
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
-def _from_here(denoiser: DenoiserChoice | None, network: nn.Module) -> DenoiserChoice | None:
+def from_here(denoiser: DenoiserChoice | None, network: nn.Module) -> DenoiserChoice | None:
     """Shorten a convention's attribute paths, which lead from a module to its network, if this is the network itself."""
     if isinstance(denoiser, str) and denoiser in CONVENTIONS:
         denoiser = Adapter(denoiser)
