@@ -14,8 +14,8 @@ from spectral_lightning.emergence.law import (
     fit_law,
     local_exponents,
 )
-from spectral_lightning.emergence.modes import STATUS, ModeEmergence, combined_law, emergence, first_passage
-from spectral_lightning.emergence.monotone import MonotonePassage, Reversals, monotone_passage, reversals
+from spectral_lightning.emergence.modes import STATUS, ModeEmergence, emergence, first_passage
+from spectral_lightning.emergence.monotone import MonotonePassage, Reversals, monotone_passage, reversals, stalled
 from spectral_lightning.emergence.powerlaw import PowerLaw, fit_power_law
 from spectral_lightning.emergence.regression import Regression, regress
 from spectral_lightning.emergence.rules import RULES, Rules
@@ -38,7 +38,6 @@ __all__ = [
     "Rules",
     "StaysWithin",
     "combine",
-    "combined_law",
     "direction",
     "emergence",
     "first_passage",
@@ -50,5 +49,6 @@ __all__ = [
     "monotone_passage",
     "regress",
     "reversals",
+    "stalled",
     "threshold",
 ]

@@ -127,12 +127,11 @@ def fit_law(
 ) -> EmergenceLaw:
     """Censored regression of log time on log variance, with residuals correlated along the rank.
 
-    ``log tau_k = log C - alpha log lambda_k + e_k``, e_k of the form AR(1) in the order of the variance. A mode that has not crossed
-    contributes that its time is later; one that crossed before the second record, that it is earlier. The exponent is that
-    of maximum likelihood with censoring (Tobit); its interval is that of the posterior with censoring, correlation and the
-    errors of the times, see :func:`~spectral_lightning.emergence.regress`. A parabola is fitted as well: if its quadratic term exceeds
-    ``rules.max_curvature`` standard deviations, there is no single exponent, and local ones are given where 10 and 90 %
-    of the modes that crossed have less variance.
+    ``log tau_k = log C - alpha log lambda_k + e_k``, e_k of the form AR(1) in the order of the variance. A mode that has not
+    crossed contributes that its time is later; one that crossed before the second record, that it is earlier. Exponent and
+    interval are those of :func:`~spectral_lightning.emergence.regress`, which joins censoring, correlation and the errors
+    of the times. A parabola is fitted as well: if its quadratic term exceeds ``rules.max_curvature`` standard deviations,
+    there is no single exponent, and local ones are given where 10 and 90 % of the modes that crossed have less variance.
 
     The interval is for these modes in this run. It does not include another seed, see :func:`combine`, or criterion.
 

@@ -10,7 +10,7 @@ from scipy.optimize import isotonic_regression
 
 from spectral_lightning.emergence.rules import RULES, Rules
 
-__all__ = ["MonotonePassage", "Reversals", "monotone_passage", "reversals"]
+__all__ = ["MonotonePassage", "Reversals", "monotone_passage", "reversals", "stalled"]
 
 Array = NDArray[np.float64]
 
@@ -42,8 +42,8 @@ def monotone_passage(
     between two others counts at its mean log step (centred isotonic regression); one at either end counts as a whole. Between,
     log variance is linear in log step, and linear in the step from step 0 on.
 
-    The error of log time is half the difference between the log times at which the curve passes one standard error below and one
-    above the threshold.
+    The error of log time is half the difference between the log times at which the curve passes one standard error below
+    and one above the threshold. It is that of one record: too large where independent neighbours are pooled.
 
     References: Barlow et al. 1972 (isotonic regression); Oron & Flournoy 2017 (centred).
 
@@ -169,3 +169,35 @@ def reversals(
     return Reversals(
         np.where(counts & (sign != 0), back, 0.0).max(0), np.where(exceeds & (sign != 0), over, 0.0).max(0)
     )
+
+
+def stalled(
+    steps: ArrayLike,
+    variance: ArrayLike,
+    passage: MonotonePassage,
+    threshold: ArrayLike,
+    error: ArrayLike | None = None,
+    rules: Rules = RULES,
+) -> NDArray[np.bool_]:
+    """Modes that have begun, but stood still short of their threshold during the last ``rules.stall_factor`` in steps, ``[K]``.
+
+    They are taken never to cross.
+
+    Args:
+        steps: ``[T]``.
+        variance: ``[T, K]``.
+        passage: of these curves.
+        threshold: ``[K]``.
+        error: standard errors of the variance, ``[T, K]``.
+        rules: what counts as begun and as still.
+    """
+    t, v, way = np.asarray(steps, np.float64), np.asarray(variance, np.float64), passage.way
+    early = np.flatnonzero(t * rules.stall_factor <= t[-1]) if len(t) else np.array([], np.int64)
+    if not len(early) or t[early[-1]] == 0:
+        return np.zeros(passage.time.shape, np.bool_)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise = 0.0 if error is None else np.nan_to_num(np.asarray(error, np.float64)[-1] / v[-1])
+        whole = np.abs(np.log(np.asarray(threshold, np.float64)) - way[0])
+        gone, lately = np.abs(way[-1] - way[0]), np.abs(way[-1] - way[early[-1]])
+        begun = (gone > rules.begun * whole) & (gone > rules.errors * noise)
+        return np.asarray(np.isnan(passage.time) & begun & (lately <= rules.stall_share * gone))

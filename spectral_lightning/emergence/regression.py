@@ -57,11 +57,12 @@ def regress(
 ) -> Regression:
     """Fit ``y_k = sum_p b_p x_k^p + e_k``, with e a stationary Gaussian AR(1) process along k.
 
-    Of a value y_k the data give the value itself, up to a normal measurement error, or a bound. The point estimate is that of
-    the EM algorithm: bounded values are replaced by their expectation given the line (Tobit), the line is fitted by generalised
-    least squares with the correlation below and weights from the errors, which censoring leaves nearly unbiased. The interval is from a Gibbs sampler of the full model: hidden values given their neighbours, truncated to their bounds; coefficients and
-    scatter given all values, under the prior ``1 / scatter^2``; the correlation on a grid from -0.5 to 0.99, all equally likely
-    beforehand. Without censoring and correlation this is Student's interval of least squares.
+    Of a value y_k the data give the value itself, up to a normal measurement error, or a bound. The point estimate is from
+    the EM algorithm: bounded values are replaced by their expectation given the line (Tobit), the line is fitted by
+    generalised least squares with the correlation below and weights from the errors. Censoring leaves it nearly unbiased.
+    The interval is from a Gibbs sampler of the full model: hidden values given their neighbours, truncated to their bounds;
+    coefficients and scatter given all values, under the prior ``1 / scatter^2``; the correlation on a grid from -0.5 to
+    0.99, all equally likely beforehand. Without censoring and correlation this is Student's interval of least squares.
 
     Coverage by simulation: ``python -m studies simulate``.
 

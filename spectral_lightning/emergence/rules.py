@@ -36,8 +36,8 @@ class Rules:
     errors: float = 3.0
     least_change: float = 0.1
     begun: float = 0.1
-    stall_factor: float = 10.0
-    stall_share: float = 0.05
+    stall_factor: float = 3.0
+    stall_share: float = 0.1
 
     def __post_init__(self) -> None:
         positive_integer("min_modes", self.min_modes, minimum=6, remedy="A parabola with an error needs six points.")
