@@ -52,9 +52,9 @@ def fraction(name: str, value: Any, *, zero: bool = False, remedy: str = "") -> 
     return float(value)
 
 
-def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+def one_of(name: str, value: Any, choices: Iterable[str], remedy: str = "") -> str:
     """Return ``value`` if it is one of ``choices``; raise ``ValueError`` listing them otherwise."""
     choices = list(choices)
     if not isinstance(value, str) or value not in choices:
-        raise _fail(name, f"one of {', '.join(map(repr, choices))}", value, "")
+        raise _fail(name, f"one of {', '.join(map(repr, choices))}", value, remedy)
     return value

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from spectral_lightning.diffusion import GridNoise, LogNormalNoise
-from spectral_lightning.emergence import PowerLaw, emergence
+from spectral_lightning.emergence import (
+    RULES,
+    EmergenceLaw,
+    ModeEmergence,
+    PowerLaw,
+    combined_law,
+    emergence,
+    fit_power_law,
+)
 from spectral_lightning.models.solvable.solvable import RelativeDensity
 from spectral_lightning.prediction import Comparison
 from spectral_lightning.sampling import Sampler
@@ -40,6 +48,7 @@ def gaussian(results: Results) -> dict[str, Any]:
             "measured": measured,
             "predicted": predicted,
             "laws": [law for law in measured if law.determinable],
+            "combined": combined_law([one.measured for one in compared], way),
             "theory": [law.exponent for law in predicted if law is not None and law.determinable],
         }
     fits = [(dim, s, results[f"d{dim}_seed{s}"].overlay["goodness_of_fit"]) for dim in _SEEDS for s in _SEEDS[dim]]
@@ -50,7 +59,6 @@ def gaussian(results: Results) -> dict[str, Any]:
 
 LADDER, CHANGES = NAMES["ladder"], NAMES["changes"]  # each against the one before; each against the MLP
 _PARENTS = {child: parent for parent, child in pairwise(LADDER)} | dict.fromkeys(CHANGES, "mlp")
-_DECADES = 0.75  # of variance that a fit needs; the package asks for 1, and the rising modes of the MLP span 1.0
 _UNDONE = 0.05  # share of the modes that may fall back below their threshold; more, and first passage is not learning
 _SMALL = 0.02
 _DRAWN = ("deep_linear", "mlp")  # trainings whose weights are drawn: another seed gives another exponent
@@ -80,6 +88,22 @@ def _table(theory: LearningDynamics, history: SpectralHistory) -> tuple[Array, A
     """Steps and variances of a theory along measured modes, not limited to the steps trained."""
     steps = np.append(0.0, np.unique(np.geomspace(1, 20 * float(history.steps[-1]), 400).round()))
     return steps, theory.on(history.target).generated_variance(steps, Sampler(num_steps=20))
+
+
+_LAWS: dict[tuple[int, str, tuple[bool, ...] | None], tuple[ModeEmergence, EmergenceLaw]] = {}
+
+
+def _law(found: ModeEmergence, way: str, modes: tuple[bool, ...] | None) -> EmergenceLaw:
+    """A law is fitted once; with the emergence it is of, whose identity is its key."""
+    key = id(found), way, modes
+    if key not in _LAWS:
+        _LAWS[key] = found, found.law(way, None if modes is None else np.array(modes))
+    return _LAWS[key][1]
+
+
+def _line(variance: Array, time: Array) -> PowerLaw:
+    """The line through a theory's times, where a measurement may have an exponent."""
+    return fit_power_law(variance, time, min_modes=RULES.min_modes, min_decades=RULES.min_decades)
 
 
 @dataclass(frozen=True)
@@ -116,26 +140,27 @@ class Rung:
         """Emergence of rising modes, NaN for the others; for all of them if too many fell back."""
         return np.where(self.rose & (not self._undone), self.compared.measured.time, np.nan)
 
-    def measured(self, modes: Mask | None = None, way: str = "rising") -> PowerLaw:
+    def measured(self, modes: Mask | None = None, way: str = "rising") -> EmergenceLaw:
         """The measured law, over the modes of a mask if given; none if too many passages were undone."""
-        law = self.compared.measured.law(way, modes, _DECADES)
+        law = _law(self.compared.measured, way, None if modes is None else tuple(modes.tolist()))
         if way == "falling" or not self._undone:
             return law
         reason = f"{self.fell_back} of the {int(self.rose.sum())} modes that crossed fell back"
-        return replace(law, exponent=np.nan, low=np.nan, high=np.nan, reason=reason)
+        return replace(law, exponent=np.nan, low=np.nan, high=np.nan, local=(), reason=reason)
 
     def overlay(self, modes: Mask | bool = True) -> PowerLaw | None:
-        """The stored prediction's law over the rising modes that crossed in both."""
+        """The line through the stored prediction's times of the rising modes that crossed in both."""
         predicted, both = self.compared.predicted, self.compared.common("rising") & modes
-        return None if predicted is None else predicted.law("rising", both, _DECADES)
+        return None if predicted is None else _line(predicted.variance[both], predicted.time[both])
 
     def theory(self, modes: Mask | bool = True) -> PowerLaw | None:
-        """The law of the step's own theory over the modes that rose, not limited to the steps trained."""
+        """The line through the times of the step's own theory of the modes that rose, not limited to the steps trained."""
         if self.table is None:
             return None
-        history = self.stored.history
-        expected = emergence(*self.table, history.target, history.fixed_point, criterion=self.criterion)
-        return expected.law("rising", self.rose & modes, _DECADES)
+        history, chosen = self.stored.history, self.rose & modes
+        level = self.compared.measured.threshold
+        expected = emergence(*self.table, history.target, history.fixed_point, criterion=self.criterion, level=level)
+        return _line(history.target[chosen], expected.time[chosen])
 
     @property
     def share(self) -> float:
@@ -165,7 +190,7 @@ def change(variance: ArrayLike, child: ArrayLike, parent: ArrayLike) -> Estimate
     ratio = np.asarray(child) / np.asarray(parent)
     both = np.isfinite(ratio) & (ratio > 0)
     x, y = np.log(np.asarray(variance, np.float64)[both]), np.log(ratio[both])
-    if len(x) < 10 or np.ptp(x) < _DECADES * np.log(10):
+    if len(x) < RULES.min_modes or np.ptp(x) < RULES.min_decades * np.log(10):
         return Estimate(count=len(x))
 
     def exponent(x: Array, y: Array) -> Array:
@@ -188,8 +213,9 @@ def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:
     known = {key: one for key, one in moved.items() if one.determinable}
     large = {key: one.value for key, one in known.items() if one.shown and abs(one.value) >= _SMALL}
     apart = {key: rungs["mlp"].against(rungs[key], common) for key in LADDER if key != "mlp"}
-    exponents = [one.compared.measured.law("rising", None, _DECADES).exponent for one in seeds]
-    spread = float(np.ptp(exponents))
+    laws = [one.measured() for one in seeds]
+    exponents = [law.exponent for law in laws if law.determinable]
+    spread = float(np.ptp(exponents)) if len(exponents) > 1 else np.nan
     return {
         "rungs": rungs,
         "common": common,
@@ -198,7 +224,8 @@ def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:
         "lowered": [key for key, value in large.items() if value < 0],
         "left": [key for key in known if key not in large],
         "like_mlp": [key for key, one in apart.items() if one.determinable and not one.shown],
-        "seeds": exponents,
+        "seeds": laws,
+        "combined": combined_law([one.compared.measured for one in seeds], "rising"),
         "spread": spread,
         "beyond": [
             key for key, one in known.items() if key.startswith(_DRAWN) and one.shown and abs(one.value) > spread

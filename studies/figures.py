@@ -75,7 +75,9 @@ def _gaussian(found: Found) -> Figure:
 
 def _seeds(axes: Axes, cases: Mapping[str, Found]) -> None:
     for way, case in cases.items():
-        shown = ", ".join(f"{law.exponent:.2f}" for law in case["laws"]) or "not determinable"
+        shown = ", ".join(
+            f"{law.exponent:.2f}" if law.determinable else "curved" if law.local else "-" for law in case["measured"]
+        )
         for number, one in enumerate(case["compared"]):
             crossed, label = one.measured.crossed(way), f"{way}: $\\alpha$ = {shown}" if number == 0 else None
             x, y = one.measured.variance[crossed], one.measured.time[crossed]
@@ -96,8 +98,9 @@ def _orders(rows: str, columns: Sequence[str], found: Found) -> Figure:
     figure = _grid(NAMES[rows], networks, lambda axes, row, column: _order(axes, found["panels"][row, column]))
     marks = [_entry(label=way, marker=_MARKER[way], color=_COLOR[way]) for way in WAYS]
     waits = _entry(label="not yet", marker="v", color="0.4", fillstyle="none")
+    never = _entry(label="never", marker="x", color="0.4")
     line = _entry(label="fitted law", linestyle="-", color="black", linewidth=1)
-    figure.legend(handles=[*marks, waits, line], loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(handles=[*marks, waits, never, line], loc="outside upper center", ncols=5, fontsize=8, frameon=False)
     return figure
 
 
@@ -113,16 +116,21 @@ def _order(axes: Axes, found: Sequence[Ordering]) -> None:
             "markersize": 2.6,
         }
         variance, law, crossed = one.found.variance, one.law, one.found.crossed(one.way)
-        waiting = one.found.eligible(one.way) & ~crossed
+        waiting, never = one.found.able(one.way) & ~crossed, one.found.eligible(one.way) & ~one.found.able(one.way)
         axes.plot(variance[crossed], one.found.time[crossed], alpha=0.7, **style)
         held = np.full(int(waiting.sum()), _WAITING * one.last_step)
         axes.plot(variance[waiting], held, alpha=0.5, fillstyle="none", **style)
+        held = np.full(int(never.sum()), _WAITING * one.last_step)
+        axes.plot(variance[never], held, alpha=0.5, **style | {"marker": "x"})
         said.append(f"{one.way}: {law.count} of {law.total} crossed")
         if law.determinable:
             ends = np.array([variance[crossed].min(), variance[crossed].max()])
             axes.plot(ends, law.prefactor * ends**-law.exponent, color="black", linewidth=1)
             half = (law.high - law.low) / 2
             said[-1] = f"{one.way}: $\\alpha$ {law.exponent:z.2f} $\\pm$ {half:.2f},\n{one.verdict}"
+        elif law.local:
+            small, large = law.local
+            said[-1] = f"{one.way}: curved, $\\alpha$ {small.exponent:z.2f} to {large.exponent:z.2f},\n{one.verdict}"
     modes = found[0].found
     gray = modes.variance[modes.status == STATUS.index("gray zone")]
     if len(gray) and gray.min() > 0:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from spectral_lightning.emergence import PowerLaw
+from spectral_lightning.emergence import EmergenceLaw, PowerLaw
 from spectral_lightning.spectra.files import replacing
 from studies.exponents import exponent, gaussian
 from studies.figures import FIGURES, save
@@ -24,10 +24,20 @@ __all__ = ["computed", "macros", "page", "readme", "rendered", "write"]
 _MARKS = ("<!-- results: made by `make results` -->", "<!-- end of results -->")
 
 
-def _alpha(law: PowerLaw | None, reason: bool = True) -> str:
-    """An exponent with its interval, or why it is not determinable; "-" without a law."""
+def _alpha(law: EmergenceLaw | PowerLaw | None, reason: bool = True) -> str:
+    """An exponent with its interval, those of a curved law, or why there is none; "-" without a law.
+
+    A theory has no interval; its local exponents are shown with the reasons.
+    """
     if law is None:
         return "-"
+    if isinstance(law, PowerLaw):
+        if law.reason:
+            return "-" if not reason else f"-: {law.reason}"
+        local = f" ({', '.join(map(str, law.local))})" if reason and law.local else ""
+        return f"{law.exponent:z.2f}{local}"
+    if law.local:
+        return f"curved: {', '.join(map(str, law.local))}"
     shown = str(Estimate(law.exponent, law.low, law.high))
     return f"{shown}: {law.reason}" if reason and law.reason else shown
 

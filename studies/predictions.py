@@ -149,7 +149,7 @@ def class_times(history: SpectralHistory) -> dict[str, Any]:
         own = np.flatnonzero(target[g] > target[1 - g])
         ranked = own[np.argsort(-target[g][own])]
         measured, gain = compare(history.group(name)).measured, history["initial_gain"][:, ranked]
-        waiting = measured.status[ranked] == STATUS.index("not yet")
+        waiting = np.isin(measured.status[ranked], [STATUS.index(word) for word in ("not yet", "never")])
         found.append(np.where(waiting, np.inf, measured.time[ranked]))
         medians.append(np.median(_THEORY.on(target[g][ranked]).emergence_time(sampler=sampler, initial_gain=gain)))
     about = {"theory": float(medians[0] / medians[1]), "last": int(history.steps[-1])}

@@ -86,22 +86,24 @@ def simulated(replicates: int = REPLICATES) -> Iterator[Outcome]:
             float(law.mean()) - ALPHA,
             float(law.std() / len(law) ** 0.5),
             float(np.mean((low < ALPHA) & (high > ALPHA))),
-            float(np.mean(np.abs(bent) > RULES.max_curvature)),
+            float(np.mean(bent)),
             float(np.nanmean(plain)) - ALPHA,
             float(np.mean((plain_low < ALPHA) & (plain_high > ALPHA))),
         )
 
 
 def _outcome(case: Case, count: int, seed: tuple[int, ...]) -> tuple[Array, ...]:
-    """Exponents, ends of intervals and curvature of the law; exponents and ends of least squares, ``[count]`` each."""
+    """Exponents, ends of intervals and whether it is curved, of the law; exponents and ends of least squares, ``[count]`` each."""
     rng = np.random.default_rng(seed)
     parts: list[Any] = [_measured(case, rng) for _ in range(count)]
     x, y, side, error, raw = (np.stack(column) for column in zip(*parts, strict=True))
     line, bent = (regress(x, y, side, error, degree=degree, chains=_CHAINS, seed=seed[-1]) for degree in (1, 2))
     low, high = line.interval([0.0, -1.0])
     curvature = bent.coefficients[:, 2] / bent.draws[..., 2].std(0)
+    ends = np.nanquantile(np.where(side == 0, x, np.nan), (0.1, 0.9), axis=1)
+    curved = RULES.curved(curvature, 2 * bent.coefficients[:, 2] * (ends[1] - ends[0]))
     plain = np.array([_least_squares(a, b) for a, b in zip(x, raw, strict=True)]).T
-    return -line.coefficients[:, 1], low, high, curvature, *plain
+    return -line.coefficients[:, 1], low, high, curved, *plain
 
 
 def _measured(case: Case, rng: np.random.Generator) -> tuple[Array, ...]:

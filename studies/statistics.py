@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from spectral_lightning.emergence import ModeEmergence, PowerLaw
+from spectral_lightning.emergence import RULES, EmergenceLaw, ModeEmergence
 
 __all__ = [
     "WAYS",
@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 WAYS = ("rising", "falling")
-_ORDERED, _FLAT, _TOGETHER, _LEAST, _LEAST_RANKED = 0.2, 0.1, 2.0, 10, 5
+_ORDERED, _FLAT, _TOGETHER, _LEAST_RANKED = 0.2, 0.1, 2.0, 5
 _SPREAD = "flat, yet spread"
 
 
@@ -125,7 +125,7 @@ def rank_correlation(time: Array, variance: Array, given: Array | None = None) -
     return Estimate(r, min(r, low), max(r, high))
 
 
-def placed(laws: Sequence[PowerLaw], value: float) -> str:
+def placed(laws: Sequence[EmergenceLaw], value: float) -> str:
     """How intervals lie relative to a value."""
     sides = {"below" if law.high < value else "above" if law.low > value else "agrees with" for law in laws}
     if len(sides) == 1:
@@ -142,25 +142,36 @@ class Ordering:
     last_step: int  # of the measurement
 
     @cached_property
-    def law(self) -> PowerLaw:
-        """Exponent over the modes that crossed."""
+    def law(self) -> EmergenceLaw:
+        """The law, or the local exponents of a curved one."""
         return self.found.law(self.way)
+
+    @property
+    def known(self) -> bool:
+        """Whether there are exponents: one, or those at two variances."""
+        return self.law.determinable or bool(self.law.local)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """From the lowest end of the intervals of the exponents to the highest."""
+        exponents = self.law.local or (self.law,)
+        return min(one.low for one in exponents), max(one.high for one in exponents)
 
     @cached_property
     def rank(self) -> Estimate:
-        """Spearman's correlation of step and variance; -1 is the order of variance. Modes that did not cross tie last."""
-        chosen = self.found.eligible(self.way)
+        """Spearman's correlation of step and variance; -1 is the order of variance. Modes that may yet cross tie last."""
+        chosen = self.found.able(self.way)
         return rank_correlation(np.nan_to_num(self.found.time[chosen], nan=np.inf), self.found.variance[chosen])
 
     @cached_property
     def spread(self) -> Estimate:
         """Ratio of the 90th to the 10th percentile of the step, with a bootstrap interval over modes.
 
-        A mode that has not crossed counts as the last step, and the ratio may be a lower bound.
+        A mode that may yet cross counts as the last step, and the ratio may be a lower bound.
         """
-        time = self.found.time[self.found.eligible(self.way)]
+        time = self.found.time[self.found.able(self.way)]
         crossed = np.isfinite(time)
-        if crossed.sum() < _LEAST:
+        if crossed.sum() < RULES.min_modes:
             return Estimate()
         log = np.log(np.where(crossed, time, self.last_step))
         drawn = resampled(lambda log: stats.iqr(log, axis=-1, rng=(10, 90)), log, draws=500)
@@ -169,16 +180,16 @@ class Ordering:
     @cached_property
     def verdict(self) -> str:
         """By the rule that the page states."""
-        law = self.law
-        if not law.determinable:
+        if not self.known:
             return "not determinable"
-        if law.low > _ORDERED and self.rank.high < 0:
+        low, high = self.interval
+        if low > _ORDERED and self.rank.high < 0:
             return "by variance"
-        if law.high < -_ORDERED and self.rank.low > 0:
+        if high < -_ORDERED and self.rank.low > 0:
             return "against variance"
         if self.spread.high < _TOGETHER and not self.spread.bound:
             return "together"
-        flat = max(abs(law.low), abs(law.high)) < _FLAT and law.count >= 0.9 * law.total
+        flat = max(abs(low), abs(high)) < _FLAT and self.law.count >= 0.9 * (self.law.total - self.law.never)
         return _SPREAD if flat else "between"
 
 
@@ -187,7 +198,7 @@ def judged(expected: str, found: Sequence[Ordering]) -> str:
 
     Modes that are *flat, yet spread* partly confirm that they emerge together.
     """
-    said = {one.verdict for one in found if one.law.determinable}
+    said = {one.verdict for one in found if one.known}
     if not said:
         return "not determinable"
     if said == {expected}:

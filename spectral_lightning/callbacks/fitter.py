@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spectral_lightning.callbacks.observer import ObserverCallback
+from spectral_lightning.emergence import Criterion
 from spectral_lightning.tracking import Fitter
 
 __all__ = ["EmergenceFitter"]
@@ -14,7 +15,7 @@ class EmergenceFitter(Fitter, ObserverCallback):
     See :class:`~spectral_lightning.tracking.Fitter` for the rules and the files.
 
     Args:
-        criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or a fraction of the target.
+        criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, a fraction of the target, or ``"within 10 %"``.
         gray_factor: modes that start within this factor of their target are not fitted.
         figures_per_decade: figures per factor of ten in steps, from 1000 on, in addition to the final one; none within one
             interval before a known end.
@@ -26,7 +27,7 @@ class EmergenceFitter(Fitter, ObserverCallback):
 
     def __init__(
         self,
-        criterion: str | float = "geometric",
+        criterion: Criterion = "geometric",
         gray_factor: float = 2.0,
         figures_per_decade: int = 1,
         tracker: str = "spectral",

@@ -4,7 +4,15 @@ Measured and predicted trajectories of the variance go through the same function
 :class:`Rules`.
 """
 
-from spectral_lightning.emergence.criteria import CRITERIA, StaysWithin, direction, gray_zone, threshold
+from spectral_lightning.emergence.criteria import (
+    CRITERIA,
+    Criterion,
+    StaysWithin,
+    as_criterion,
+    direction,
+    gray_zone,
+    threshold,
+)
 from spectral_lightning.emergence.forecasting import Course, Forecast, Interval, forecast
 from spectral_lightning.emergence.law import (
     CombinedLaw,
@@ -14,7 +22,7 @@ from spectral_lightning.emergence.law import (
     fit_law,
     local_exponents,
 )
-from spectral_lightning.emergence.modes import STATUS, ModeEmergence, emergence, first_passage
+from spectral_lightning.emergence.modes import STATUS, ModeEmergence, combined_law, emergence, first_passage
 from spectral_lightning.emergence.monotone import MonotonePassage, Reversals, monotone_passage, reversals, stalled
 from spectral_lightning.emergence.powerlaw import PowerLaw, fit_power_law
 from spectral_lightning.emergence.regression import Regression, regress
@@ -26,6 +34,7 @@ __all__ = [
     "STATUS",
     "CombinedLaw",
     "Course",
+    "Criterion",
     "EmergenceLaw",
     "Forecast",
     "Interval",
@@ -37,7 +46,9 @@ __all__ = [
     "Reversals",
     "Rules",
     "StaysWithin",
+    "as_criterion",
     "combine",
+    "combined_law",
     "direction",
     "emergence",
     "first_passage",

@@ -6,6 +6,7 @@ point, or the data's variance). A mode is rising if ``v1 > v0`` and falling if `
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.arguments import fraction, one_of
 
-__all__ = ["CRITERIA", "StaysWithin", "direction", "gray_zone", "threshold"]
+__all__ = ["CRITERIA", "Criterion", "StaysWithin", "as_criterion", "direction", "gray_zone", "threshold"]
 
 CRITERIA = ("geometric", "harmonic", "arithmetic")
 
 
 @dataclass(frozen=True)
 class StaysWithin:
-    """A criterion for predictions: the variance stays within ``share`` of its target from some time on.
+    """A criterion: the variance stays within ``share`` of its target from some time on.
 
     This is the last entry into the band from ``(1 - share) v1`` to ``(1 + share) v1``. Falling modes undershoot their
     target, so that their first passage does not mean that they are learnt.
@@ -41,10 +42,35 @@ class StaysWithin:
     def __post_init__(self) -> None:
         fraction("share", self.share)
 
+    def __str__(self) -> str:
+        """As in ``within 10 %``, which :func:`as_criterion` reads."""
+        return f"within {100 * self.share:g} %"
+
     def band(self, target: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lower and upper edge, of the shape of ``target``."""
         v1 = np.asarray(target, np.float64)
         return np.asarray((1 - self.share) * v1), np.asarray((1 + self.share) * v1)
+
+
+Criterion = str | float | StaysWithin
+"""A name from :data:`CRITERIA`, a fraction of the target, or a band about it."""
+
+
+def as_criterion(value: Criterion) -> Criterion:
+    """A criterion as given in a file or on the command line: ``"within 10 %"`` is ``StaysWithin(0.1)``.
+
+    Raises:
+        ValueError: for an unknown name, or a fraction outside (0, 1).
+
+    Example:
+        >>> as_criterion("within 10 %"), as_criterion("harmonic")
+        (StaysWithin(share=0.1), 'harmonic')
+    """
+    if isinstance(value, str) and (found := re.fullmatch(r"within ([0-9.]+) ?%", value.strip())):
+        return StaysWithin(float(found[1]) / 100)
+    if not isinstance(value, StaysWithin):
+        threshold(0.5, 1.0, value)
+    return value
 
 
 def threshold(initial: ArrayLike, target: ArrayLike, criterion: str | float = "geometric") -> NDArray[np.float64]:
@@ -73,7 +99,7 @@ def threshold(initial: ArrayLike, target: ArrayLike, criterion: str | float = "g
     if not isinstance(criterion, str):
         f = fraction("criterion", criterion, remedy=f"Or choose one of {CRITERIA}.")
         return np.asarray(np.where(v1 >= v0, f * v1, v1 / f))
-    one_of("criterion", criterion, CRITERIA)
+    one_of("criterion", criterion, CRITERIA, remedy='Or a fraction of the target, or "within 10 %".')
     if criterion == "geometric":
         return np.asarray(np.sqrt(v0) * np.sqrt(v1))
     if criterion == "arithmetic":

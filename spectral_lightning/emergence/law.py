@@ -130,7 +130,7 @@ def fit_law(
     ``log tau_k = log C - alpha log lambda_k + e_k``, e_k of the form AR(1) in the order of the variance. A mode that has not
     crossed contributes that its time is later; one that crossed before the second record, that it is earlier. Exponent and
     interval are those of :func:`~spectral_lightning.emergence.regress`, which joins censoring, correlation and the errors
-    of the times. A parabola is fitted as well: if its quadratic term exceeds ``rules.max_curvature`` standard deviations,
+    of the times. A parabola is fitted as well: if its quadratic term exceeds ``rules.max_curvature`` standard deviations and bends the line,
     there is no single exponent, and local ones are given where 10 and 90 % of the modes that crossed have less variance.
 
     The interval is for these modes in this run. It does not include another seed, see :func:`combine`, or criterion.
@@ -177,8 +177,8 @@ def fit_law(
     origin = float(x[known].mean())
     line, bent = (regress(x - origin, y, kind, spread, degree=degree, seed=seed) for degree in (1, 2))
     curvature = _over_deviation(bent)
-    if abs(curvature) > rules.max_curvature:
-        local = tuple(_local(bent, float(at), origin, rules.confidence) for at in np.quantile(x[known], _ENDS))
+    local = tuple(_local(bent, float(at), origin, rules.confidence) for at in np.quantile(x[known], _ENDS))
+    if rules.curved(curvature, local[0].exponent - local[1].exponent):
         return law("the law is curved", curvature, local)
     low, high = line.interval([0.0, -1.0], rules.confidence)
     intercept, slope = line.coefficients
@@ -222,7 +222,7 @@ def local_exponents(
         ['0.50 at variance 0.01']
     """
     lam, tau = np.asarray(variance, np.float64), np.asarray(time, np.float64)
-    keep = np.isfinite(tau) & (tau > 0) & (lam > 0)
+    keep = np.isfinite(tau) & (tau > 0) & np.isfinite(lam) & (lam > 0)
     x, y = np.log(lam[keep]), np.log(tau[keep])
     if len(np.unique(x)) < 4:
         return ()

@@ -1,4 +1,4 @@
-"""The power law ``tau* = C lambda^(-alpha)`` of emergence times, or the reason why it cannot be determined."""
+"""The power law ``tau* = C lambda^(-alpha)`` through a table of times without scatter, such as a theory's: no interval."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
 
-from spectral_lightning.arguments import fraction, non_negative, positive_integer
+from spectral_lightning.arguments import non_negative, positive_integer
+from spectral_lightning.emergence.law import LocalExponent, local_exponents
 
 __all__ = ["PowerLaw", "fit_power_law"]
 
@@ -18,12 +18,14 @@ __all__ = ["PowerLaw", "fit_power_law"]
 class PowerLaw:
     """Least-squares line of log time over log variance; ``exponent`` is ``alpha`` in ``tau* ~ lambda^(-alpha)``.
 
+    A theory's times have no scatter: what is left about the line is its curvature, and an interval would say nothing. The
+    local exponents show it instead.
+
     Attributes:
-        exponent: alpha, NaN if not determinable.
-        low: lower end of the exponent's confidence interval.
-        high: upper end of the exponent's confidence interval.
+        exponent: alpha, NaN if there is none.
         prefactor: C, the time at variance 1.
         r2: share of the variance of log time that the line explains.
+        local: exponents at a small and a large variance.
         count: number of modes in the fit, those that crossed.
         total: number of eligible modes.
         decades: range of variance of the fit in decades.
@@ -31,10 +33,9 @@ class PowerLaw:
     """
 
     exponent: float
-    low: float
-    high: float
     prefactor: float
     r2: float
+    local: tuple[LocalExponent, ...]
     count: int
     total: int
     decades: float
@@ -46,33 +47,26 @@ class PowerLaw:
         return not self.reason
 
     def __str__(self) -> str:
-        """The exponent with its interval, or the reason why there is none."""
+        """The exponent and the local ones, or the reason why there is none."""
         crossed = f"{self.count} of {self.total} crossed"
         if self.reason:
             return f"not determinable ({self.reason}; {crossed})"
-        return f"{self.exponent:z.2f} [{self.low:z.2f}, {self.high:z.2f}], R2 {self.r2:.2f}, {crossed}"
+        local = f" ({', '.join(map(str, self.local))})" if self.local else ""
+        return f"{self.exponent:z.2f}{local}, {crossed}"
 
 
 def fit_power_law(
-    variance: ArrayLike,
-    time: ArrayLike,
-    *,
-    min_modes: int = 10,
-    min_decades: float = 1.0,
-    confidence: float = 0.95,
+    variance: ArrayLike, time: ArrayLike, *, min_modes: int = 3, min_decades: float = 0.0
 ) -> PowerLaw:
-    """Fit ``log tau* = log C - alpha log lambda`` by least squares over the modes that crossed.
+    """Fit ``log tau* = log C - alpha log lambda`` by least squares over the modes that crossed, and its local slopes.
 
-    The interval is Student's, from the scatter of the modes about the line. It does not include the effect of another
-    seed, criterion or smoothing. Modes that did not cross are left out and counted; if there are many, the exponent is
-    biased towards the fast modes.
+    For tables without scatter; :func:`~spectral_lightning.emergence.fit_law` is for measurements.
 
     Args:
         variance: target variance of each mode, ``[K]``; positive.
         time: emergence time of each mode, ``[K]``; NaN if it did not cross.
         min_modes: fewer crossed modes give no exponent.
         min_decades: a narrower range of variance gives no exponent.
-        confidence: coverage of the interval.
 
     Raises:
         ValueError: if the shapes differ, or an option is out of range.
@@ -85,16 +79,15 @@ def fit_power_law(
     lam, tau = np.asarray(variance, np.float64), np.asarray(time, np.float64)
     if lam.shape != tau.shape or lam.ndim != 1:
         raise ValueError(f"`variance` and `time` must have the same shape [K], got {lam.shape} and {tau.shape}.")
-    positive_integer("min_modes", min_modes, minimum=3, remedy="A line with an error needs three points.")
+    positive_integer("min_modes", min_modes, minimum=2, remedy="A line needs two points.")
     non_negative("min_decades", min_decades)
-    fraction("confidence", confidence)
     keep = np.isfinite(tau) & (tau > 0) & np.isfinite(lam) & (lam > 0)
     count, total = int(keep.sum()), len(lam)
     x, y = np.log(lam[keep]), np.log(tau[keep])
     decades = float(np.ptp(x) / math.log(10)) if count else 0.0
 
     def none(reason: str) -> PowerLaw:
-        return PowerLaw(math.nan, math.nan, math.nan, math.nan, math.nan, count, total, decades, reason)
+        return PowerLaw(math.nan, math.nan, math.nan, (), count, total, decades, reason)
 
     if count < min_modes:
         return none(f"fewer than {min_modes} modes crossed")
@@ -102,9 +95,7 @@ def fit_power_law(
         return none(f"variances span {decades:.4g} decades, less than {min_decades:g}")
     dx, dy = x - x.mean(), y - y.mean()
     slope = float(dx @ dy / (dx @ dx))
-    residual = float(((dy - slope * dx) ** 2).sum())
     spread = float(dy @ dy)
-    error = math.sqrt(residual / (count - 2) / float(dx @ dx)) * float(stdtrit(count - 2, (1 + confidence) / 2))
     prefactor = math.exp(y.mean() - slope * x.mean())
-    r2 = 1 - residual / spread if spread > 0 else 0.0
-    return PowerLaw(-slope, -slope - error, -slope + error, prefactor, r2, count, total, decades)
+    r2 = 1 - float(((dy - slope * dx) ** 2).sum()) / spread if spread > 0 else 0.0
+    return PowerLaw(-slope, prefactor, r2, local_exponents(lam, tau), count, total, decades)

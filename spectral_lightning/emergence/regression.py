@@ -59,7 +59,8 @@ def regress(
 
     Of a value y_k the data give the value itself, up to a normal measurement error, or a bound. The point estimate is from
     the EM algorithm: bounded values are replaced by their expectation given the line (Tobit), the line is fitted by
-    generalised least squares with the correlation below and weights from the errors. Censoring leaves it nearly unbiased.
+    generalised least squares with the correlation below and weights from the errors. Censoring leaves it nearly unbiased, unless
+    correlation and censoring are both strong: where it leaves the middle half of the posterior, the median replaces it.
     The interval is from a Gibbs sampler of the full model: hidden values given their neighbours, truncated to their bounds;
     coefficients and scatter given all values, under the prior ``1 / scatter^2``; the correlation on a grid from -0.5 to
     0.99, all equally likely beforehand. Without censoring and correlation this is Student's interval of least squares.
@@ -93,7 +94,10 @@ def regress(
     draws, correlation, scatter = (np.concatenate(part) for part in zip(*kept, strict=True))
     rho, spread = correlation.mean(0), scatter.mean(0)
     weight = 1 / np.sqrt(1 + (error / spread[..., None]) ** 2)
-    return Regression(_most_likely(design, y, side, rho, weight)[0], draws, rho, spread)
+    likely = _most_likely(design, y, side, rho, weight)[0]
+    low, middle, high = np.quantile(draws, (0.25, 0.5, 0.75), axis=0)
+    inside = ((likely >= low) & (likely <= high))[..., 1:].all(-1, keepdims=True)
+    return Regression(np.where(inside, likely, middle), draws, rho, spread)
 
 
 def _most_likely(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from spectral_lightning.arguments import fraction, non_negative, positive, positive_integer
 
 __all__ = ["RULES", "Rules"]
@@ -18,6 +21,8 @@ class Rules:
         min_decades: a narrower range of their variance gives no exponent.
         max_curvature: a quadratic term of more than this many standard deviations means that there is no single exponent;
             local exponents are given instead.
+        least_bend: and only if the local exponents at a small and a large variance differ by more than this: without scatter,
+            a deviation of 1e-3 is significant.
         confidence: coverage of intervals.
         errors: standard errors by which a curve must go back, or pass its target, to be named.
         least_change: change of log variance below which neither is named.
@@ -32,6 +37,7 @@ class Rules:
     min_modes: int = 10
     min_decades: float = 1.0
     max_curvature: float = 3.0
+    least_bend: float = 0.1
     confidence: float = 0.95
     errors: float = 3.0
     least_change: float = 0.1
@@ -42,12 +48,16 @@ class Rules:
     def __post_init__(self) -> None:
         positive_integer("min_modes", self.min_modes, minimum=6, remedy="A parabola with an error needs six points.")
         non_negative("min_decades", self.min_decades)
-        for name in ("max_curvature", "errors", "least_change", "stall_factor"):
+        for name in ("max_curvature", "least_bend", "errors", "least_change", "stall_factor"):
             positive(name, getattr(self, name))
         fraction("confidence", self.confidence)
         fraction("begun", self.begun)
         fraction("stall_share", self.stall_share)
 
+    def curved(self, curvature: ArrayLike, bend: ArrayLike) -> NDArray[np.bool_]:
+        """Whether there is no single exponent: the quadratic term in standard deviations, the difference of local exponents."""
+        return np.asarray((np.abs(curvature) > self.max_curvature) & (np.abs(bend) > self.least_bend))
+
 
 RULES = Rules()
-"""Written down before the studies were judged by them."""
+"""Written down before the studies were judged by them, but for ``least_bend``: exact lines were judged curved without it."""

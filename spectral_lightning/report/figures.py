@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from spectral_lightning.emergence import STATUS, PowerLaw
+from spectral_lightning.emergence import STATUS, EmergenceLaw, PowerLaw
 from spectral_lightning.prediction import Comparison
 from spectral_lightning.spectra import SpectralHistory
 
@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 _COLOR = {"rising": "#b2432f", "falling": "#2b5c8a"}
 _MARKER = {"rising": "^", "falling": "v"}
+_95 = 1.96
 _FEW = 10  # classes that one set of discrete colours distinguishes
 # Fixed margins: a layout engine would draw everything twice, and drawing is most of a figure's cost.
 _WHOLE = (0.115, 0.1, 0.865, 0.83)
@@ -72,7 +73,9 @@ def overlay_figure(
 
 
 def emergence_figure(comparison: Comparison, last_step: int) -> Figure:
-    """Emergence step against data variance on log-log axes, with the fitted laws; modes not yet crossed at the top.
+    """Emergence step against data variance on log-log axes, with the fitted laws; modes that have not crossed at the top.
+
+    Bars are 95 % intervals from the errors of the variances.
 
     Args:
         comparison: measured and, if available, predicted emergence.
@@ -82,16 +85,22 @@ def emergence_figure(comparison: Comparison, last_step: int) -> Figure:
     axes = figure.add_axes(_WHOLE)
     measured = comparison.measured
     for way, color in _COLOR.items():
-        crossed, waiting = measured.crossed(way), measured.eligible(way) & ~measured.crossed(way)
+        crossed, waiting = measured.crossed(way), measured.able(way) & ~measured.crossed(way)
+        never = measured.eligible(way) & ~measured.able(way)
         law, marker = comparison.measured_law(way), _MARKER[way]
         if crossed.any():
             x, y = measured.variance[crossed], measured.time[crossed]
+            spread = y * np.expm1(np.minimum(_95 * measured.error[crossed], 3.0))
+            axes.errorbar(
+                x, y, np.stack([y - y**2 / (y + spread), spread]), fmt="none", ecolor=color, elinewidth=0.6, alpha=0.5
+            )
             label = f"{way}: $\\alpha$ = {law}" if law.determinable else f"{way}: {law}"
             axes.plot(x, y, marker, color=color, markersize=5, alpha=0.85, label=label)
             _line(axes, law, x, color, "-")
-        if waiting.any():
-            x, y = measured.variance[waiting], np.full(int(waiting.sum()), max(last_step, 1) * 1.3)
-            axes.plot(x, y, marker, color=color, markersize=4, alpha=0.35, label=f"{way}, not yet crossed: {len(x)}")
+        for modes, shape, text in ((waiting, marker, "not yet crossed"), (never, "x", "stopped short, never will")):
+            if modes.any():
+                x, y = measured.variance[modes], np.full(int(modes.sum()), max(last_step, 1) * 1.3)
+                axes.plot(x, y, shape, color=color, markersize=4, alpha=0.35, label=f"{way}, {text}: {len(x)}")
         _draw_prediction(axes, comparison, way)
     gray = measured.variance[measured.status == STATUS.index("gray zone")]
     if len(gray) and gray.min() > 0:
@@ -184,17 +193,13 @@ def _draw_prediction(axes: Axes, comparison: Comparison, way: str) -> None:
     if predicted is None or law is None or not predicted.crossed(way).any():
         return
     crossed = predicted.crossed(way)
-    label = (
-        f"theory, {way}: $\\alpha$ = {law.exponent:.2f} over {law.count} modes"
-        if law.determinable
-        else f"theory, {way}"
-    )
+    label = f"theory, {way}: $\\alpha$ = {law}" if law.determinable else f"theory, {way}"
     x, y = predicted.variance[crossed], predicted.time[crossed]
     axes.plot(x, y, _MARKER[way], color=_COLOR[way], markersize=5, fillstyle="none", alpha=0.5, label=label)
     _line(axes, law, predicted.variance[comparison.common(way)], _COLOR[way], ":")
 
 
-def _line(axes: Axes, law: PowerLaw, variance: Array, color: str, style: str) -> None:
+def _line(axes: Axes, law: EmergenceLaw | PowerLaw, variance: Array, color: str, style: str) -> None:
     if law.determinable:
         ends = np.array([variance.min(), variance.max()])
         axes.plot(ends, law.prefactor * ends**-law.exponent, style, color=color, linewidth=1.2)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from spectral_lightning.emergence import PowerLaw
 from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.report.files import RunFiles, latest_run
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory
@@ -111,21 +111,20 @@ def summarise(path: str, name: str = "spectral") -> None:
 
 
 def _rows(result: Comparison) -> list[tuple[str, list[str]]]:
-    ways = ("rising", "falling")
-    measured = [result.measured_law(way) for way in ways]
-    common = [result.measured_law(way, common=True) for way in ways]
+    ways, own = ("rising", "falling"), result.measured
     theory = [result.predicted_law(way) for way in ways]
-    return [
-        ("crossed / eligible", [f"{law.count} / {law.total}" for law in measured]),
-        ("exponent alpha [95 %]", [_exponent(law) for law in measured]),
-        ("R2", [f"{law.r2:.3f}" if law.determinable else "-" for law in measured]),
-        ("alpha of the theory", ["no theory" if law is None else _exponent(law) for law in theory]),
-        ("  measured, same modes", [_exponent(law) for law in common]),
-        ("  number of those modes", [f"{law.count}" for law in common]),
+    back = [np.flatnonzero(own.crossed(way) & (own.back > 0)) for way in ways]
+    rows = [
+        ("crossed / eligible", [f"{own.crossed(way).sum()} / {own.eligible(way).sum()}" for way in ways]),
+        ("stopped short", [f"{(own.eligible(way) & ~own.able(way)).sum()}" for way in ways]),
+        ("exponent alpha [95 %]", [str(result.measured_law(way)) for way in ways]),
+        ("alpha of the theory", ["no theory" if law is None else str(law) for law in theory]),
     ]
+    if any(map(len, back)):
+        rows.append(("crossed, then went back", [_named(modes) for modes in back]))
+    return rows
 
 
-def _exponent(law: PowerLaw) -> str:
-    if not law.determinable:
-        return f"not determinable: {law.reason}"
-    return f"{law.exponent:.2f} [{law.low:.2f}, {law.high:.2f}]"
+def _named(modes: NDArray[np.intp]) -> str:
+    shown = ", ".join(str(k + 1) for k in modes[:_SHOWN])
+    return f"{len(modes)}: modes {shown}{', ...' if len(modes) > _SHOWN else ''}" if len(modes) else "none"

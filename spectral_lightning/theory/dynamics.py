@@ -217,7 +217,7 @@ class Curves(ABC):
         time = self.emergence_time(criterion, sampler, initial_gain)
         sign = np.where(gray_zone(start, end, gray_factor), 0, direction(start, end))
         return {
-            name: fit_power_law(self.variance[sign == way], time[sign == way], min_modes=min_modes, min_decades=0.0)
+            name: fit_power_law(self.variance[sign == way], time[sign == way], min_modes=min_modes)
             for name, way in (("rising", 1), ("falling", -1))
         }
 

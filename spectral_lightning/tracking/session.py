@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from spectral_lightning.diffusion import Denoiser, state_dtype
+from spectral_lightning.emergence import Criterion
 from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.spectra import (
     Basis,
@@ -57,7 +58,7 @@ class Observer:
 
     order = 0
     prediction: SpectralHistory | None = None
-    judgement: tuple[str | float, float] | None = None
+    judgement: tuple[Criterion, float] | None = None
 
     @property
     def label(self) -> str:

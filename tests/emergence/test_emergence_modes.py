@@ -11,8 +11,8 @@ NAN = math.nan
 
 
 def _one(start, end, lam=1.0, target=1.0, **options):
-    """Status word, time and direction of one mode recorded at steps 1 and 16."""
-    found = emergence([1, 16], [[start], [end]], [lam], [target], **options)
+    """Status word, time and direction of one mode recorded at steps 1/2, 1 and 16."""
+    found = emergence([0.5, 1, 16], [[start], [start], [end]], [lam], [target], **options)
     return STATUS[found.status[0]], float(found.time[0]), int(found.direction[0])
 
 
@@ -47,7 +47,7 @@ def _one(start, end, lam=1.0, target=1.0, **options):
         ((0.01, 1.0), {"initial": [NAN]}, ("undefined", NAN, 0)),
         ((NAN, 1.0), {"initial": [1.0]}, ("undefined", NAN, 0)),
         ((0.01, 1.0), {"target": math.inf}, ("undefined", NAN, 0)),
-        ((0.01, 1.0), {"initial": [50.0]}, ("crossed", 1.0, -1)),  # told to fall, and already below
+        ((0.01, 1.0), {"initial": [50.0]}, ("early", 0.5, -1)),  # told to fall, and already below
         ((0.01, NAN), {}, ("not yet", NAN, 1)),
     ],
 )
@@ -69,10 +69,11 @@ def test_target_defaults_to_the_data_and_may_differ():
 def test_initial_of_the_measurement_decides_on_zone_and_direction():
     """A prediction starts elsewhere, keeps its own threshold, and leaves out the modes the measurement leaves out."""
     table, lam = np.array([[0.01, 0.6, 100.0], [1.0, 1.0, 1.0]]), np.ones(3)
-    alone = emergence([1, 16], table, lam)
+    table = table[[0, 0, 1]]
+    alone = emergence([0.5, 1, 16], table, lam)
     assert [STATUS[i] for i in alone.status] == ["crossed", "gray zone", "crossed"]
-    told = emergence([1, 16], table, lam, initial=[0.7, 0.01, 50.0])
-    assert [STATUS[i] for i in told.status] == ["gray zone", "crossed", "crossed"]
+    told = emergence([0.5, 1, 16], table, lam, initial=[0.7, 0.01, 50.0])
+    assert [STATUS[i] for i in told.status] == ["gray zone", "early", "crossed"]
     np.testing.assert_array_equal(told.direction, [1, 1, -1])
     np.testing.assert_array_equal(told.eligible("rising"), [False, True, False])
     np.testing.assert_array_equal(told.threshold, alone.threshold)
@@ -125,7 +126,7 @@ def test_modes_that_did_not_cross_are_counted():
 def test_no_records_leave_everything_undefined():
     found = emergence([], np.empty((0, 3)), np.ones(3))
     assert [STATUS[i] for i in found.status] == ["undefined"] * 3
-    assert found.law("rising").reason == "fewer than 10 modes crossed"
+    assert found.law("rising").reason == "fewer than 10 modes crossed at a known time"
 
 
 def test_unknown_direction_is_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_lightning.emergence import STATUS
+from spectral_lightning.emergence import STATUS, EmergenceLaw, PowerLaw
 from spectral_lightning.prediction import compare
 from spectral_lightning.spectra import SpectralHistory
 
@@ -53,8 +52,7 @@ class Emerged:
         time: steps at which they did, NaN for the others.
         predicted: the theory's steps; NaN without a theory.
         measured: laws by direction, of all modes.
-        common: laws of the modes that crossed in both tables, by direction; none without a theory.
-        theory: the theory's laws of those modes.
+        theory: the theory's laws of the modes that crossed in both tables; none without a theory.
     """
 
     criterion: str
@@ -65,7 +63,6 @@ class Emerged:
     time: Array
     predicted: Array
     measured: dict[str, Law]
-    common: dict[str, Law]
     theory: dict[str, Law]
 
     def modes(self, way: str, *status: str) -> NDArray[np.intp]:
@@ -81,14 +78,13 @@ def emerged(history: SpectralHistory, prediction: SpectralHistory | None, settin
     result = compare(history, prediction, criterion, gray)
     own, theory = result.measured, result.predicted
     eligible = own.eligible("rising") | own.eligible("falling")
-    laws: dict[str, dict[str, Law]] = {"measured": {}, "common": {}, "theory": {}}
+    laws: dict[str, dict[str, Law]] = {"measured": {}, "theory": {}}
     for way in WAYS:
         crossed = own.variance[own.crossed(way)]
         laws["measured"][way] = _law(way, result.measured_law(way), crossed)
         predicted = result.predicted_law(way)
         if predicted is not None:
             shared = own.variance[result.common(way)]
-            laws["common"][way] = _law(way, result.measured_law(way, common=True), shared)
             laws["theory"][way] = _law(way, predicted, shared)
     return Emerged(
         str(criterion),
@@ -102,9 +98,9 @@ def emerged(history: SpectralHistory, prediction: SpectralHistory | None, settin
     )
 
 
-def _law(way: str, law: Any, variance: Array) -> Law:
+def _law(way: str, law: EmergenceLaw | PowerLaw, variance: Array) -> Law:
     if not law.determinable:
         return Law(way, str(law), "", np.empty(0), np.empty(0))
     ends = np.array([variance.min(), variance.max()])
-    interval = f" [{law.low:.2f}, {law.high:.2f}]" if math.isfinite(law.low) else ""
+    interval = f" [{law.low:.2f}, {law.high:.2f}]" if isinstance(law, EmergenceLaw) else ""
     return Law(way, str(law), f"{law.exponent:.2f}{interval}", ends, law.prefactor * ends**-law.exponent)

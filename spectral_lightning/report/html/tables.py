@@ -126,11 +126,10 @@ def about(run: Run) -> list[tuple[str, str]]:
 
 
 def law_rows(run: Run) -> list[list[str]]:
-    """Direction, measured law, theory's law and the measured one over the same modes."""
+    """Direction, measured law, and the theory's of the modes that crossed in both."""
     found = run.emergence
     return [
-        [f"{way} modes", found.measured[way].text]
-        + ([found.theory[way].text, found.common[way].text] if way in found.theory else [])
+        [f"{way} modes", found.measured[way].text, *([found.theory[way].text] if way in found.theory else [])]
         for way in WAYS
     ]
 

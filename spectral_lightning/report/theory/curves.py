@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_lightning.arguments import positive, positive_integer
-from spectral_lightning.emergence import PowerLaw, StaysWithin, direction, fit_power_law, gray_zone
+from spectral_lightning.emergence import Criterion, PowerLaw, StaysWithin, direction, fit_power_law, gray_zone
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.theory import Curves, GaussianData, GaussianField, LearningDynamics
 
 __all__ = ["WAYS", "Criterion", "ModeTimes", "TheoryCurves", "criterion_name", "on_spectrum", "power_law"]
 
 Array = NDArray[np.float64]
-Criterion = float | str | StaysWithin
 Weight = Callable[[ArrayLike], Array]
 """Gains ``[*time, mode]`` at training times."""
 
@@ -43,7 +42,7 @@ class ModeTimes:
     def law(self, way: str) -> PowerLaw:
         """The power law through the modes of one direction; without noise, three modes are enough."""
         chosen = self.way == WAYS[way]
-        return fit_power_law(self.variance[chosen], self.time[chosen], min_modes=3, min_decades=0.0)
+        return fit_power_law(self.variance[chosen], self.time[chosen])
 
 
 @dataclass(frozen=True, eq=False)

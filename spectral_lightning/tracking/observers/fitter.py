@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spectral_lightning.arguments import positive, positive_integer
-from spectral_lightning.emergence import STATUS, ModeEmergence, threshold
+from spectral_lightning.emergence import STATUS, Criterion, ModeEmergence, StaysWithin, as_criterion
 from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.report import emergence_figure, group_figure
 from spectral_lightning.spectra.files import replacing
@@ -23,17 +26,19 @@ _WAYS = ("rising", "falling")
 class Fitter(Observer):
     """Finds the emergence time of every mode and fits ``tau* ~ lambda^(-alpha)``, for measurement and prediction alike.
 
-    A mode emerges when the variance of the samples along it first crosses a threshold between its variance before training
-    and the sampler's fixed point. Rising and falling modes are fitted separately; null modes and modes in the gray zone are
-    left out. Fewer than 10 crossed modes, or variances that span less than a decade, yield no exponent.
+    A mode emerges when the variance of the samples along it, made monotone, crosses a threshold between its variance before
+    training and the sampler's fixed point. Rising and falling modes are fitted separately; null modes and modes in the gray
+    zone are left out. Modes that have not crossed count as later than the last step; those that have stopped short of it never
+    cross and are counted apart. :class:`~spectral_lightning.emergence.Rules` says when there is an exponent.
 
     With ``per_class``, every class also has its own emergence times and laws, without a prediction.
 
-    Logs scalars under ``<name>/emergence/``, with the exponent and its 95 % interval once the data support one, and a
-    figure; writes ``emergence.csv`` and ``emergence.json``.
+    Logs the numbers of modes under ``<name>/emergence/``; with each figure, the exponent and its 95 % interval if the data
+    support one. Writes ``emergence.csv`` and ``emergence.json``.
 
     Args:
-        criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or a fraction of the target.
+        criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, a fraction of the target, or ``"within 10 %"``: stays
+            that close to the target.
         gray_factor: modes that start within this factor of their target are not fitted.
         figures_per_decade: figures per factor of ten in steps, from 1000 on, in addition to the final one; none within one
             interval before a known end.
@@ -45,13 +50,12 @@ class Fitter(Observer):
     order = 1
 
     def __init__(
-        self, criterion: str | float = "geometric", gray_factor: float = 2.0, figures_per_decade: int = 1
+        self, criterion: Criterion = "geometric", gray_factor: float = 2.0, figures_per_decade: int = 1
     ) -> None:
-        threshold(0.5, 1.0, criterion)  # raises if unknown
         if positive("gray_factor", gray_factor) < 1:
             raise ValueError(f"`gray_factor` must be a number of at least 1, got {gray_factor!r}.")
-        self.criterion, self.gray_factor = criterion, gray_factor
-        self.judgement: tuple[str | float, float] = (criterion, gray_factor)
+        self.criterion, self.gray_factor = as_criterion(criterion), gray_factor
+        self.judgement: tuple[Criterion, float] = (self.criterion, gray_factor)
         self.figures = Schedule(positive_integer("figures_per_decade", figures_per_decade))
         self.result: Comparison | None = None
         self.groups: dict[str, Comparison] = {}
@@ -64,22 +68,13 @@ class Fitter(Observer):
 
     def on_measurement(self, session: Session) -> None:
         """Find the modes that have emerged so far, log and draw."""
-        with session.cost.of("emergence"):
-            result = self._evaluate(session)
-            scalars = {f"{session.name}/emergence/{k}": v for k, v in _scalars(result).items()}
-            for name, group in self.groups.items():
-                prefix = f"{session.name}/emergence/group_{name}"
-                scalars.update({f"{prefix}/{k}": v for k, v in _scalars(group).items()})
-            session.training.publish(scalars)
-        with session.cost.of("writing"):
-            session.results.sinks.scalars(scalars, session.last_step)
+        result = self._log(session, session.figure_due(self.figures, self._drawn))
         if session.figure_due(self.figures, self._drawn):
             self._draw(session, result)
 
     def on_end(self, session: Session) -> None:
         """Write the results of the whole run, then draw them: a failing figure does not lose the files."""
-        with session.cost.of("emergence"):
-            result = self._evaluate(session)
+        result = self._log(session, with_law=True)
         files = session.results.files
         if files is not None:
             with session.cost.of("writing"):
@@ -91,6 +86,18 @@ class Fitter(Observer):
         if self._content(session) != self._shown:
             self._draw(session, result)
 
+    def _log(self, session: Session, with_law: bool) -> Comparison:
+        with session.cost.of("emergence"):
+            result = self._evaluate(session)
+            scalars = {f"{session.name}/emergence/{k}": v for k, v in _scalars(result, with_law).items()}
+            for name, group in self.groups.items():
+                prefix = f"{session.name}/emergence/group_{name}"
+                scalars.update({f"{prefix}/{k}": v for k, v in _scalars(group, with_law).items()})
+            session.training.publish(scalars)
+        with session.cost.of("writing"):
+            session.results.sinks.scalars(scalars, session.last_step)
+        return result
+
     def _evaluate(self, session: Session) -> Comparison:
         measured = session.measured
         self.result = compare(measured, session.prediction, *self.judgement)
@@ -98,13 +105,15 @@ class Fitter(Observer):
         return self.result
 
     def _document(self, result: Comparison) -> dict[str, Any]:
-        laws = {way: result.measured_law(way) for way in _WAYS}
         predicted = {way: result.predicted_law(way) for way in _WAYS}
+        own = result.measured
         return {
-            "criterion": self.criterion,
+            "criterion": str(self.criterion) if isinstance(self.criterion, StaysWithin) else self.criterion,
             "gray_factor": self.gray_factor,
-            "measured": {way: vars(law) for way, law in laws.items()},
-            "predicted": {way: vars(law) for way, law in predicted.items() if law is not None},
+            "measured": {way: result.measured_law(way).as_dict() for way in _WAYS},
+            "predicted": {way: asdict(law) for way, law in predicted.items() if law is not None},
+            "went_back": {str(k + 1): float(own.back[k]) for k in np.flatnonzero(own.back)},
+            "overshot": {str(k + 1): float(own.over[k]) for k in np.flatnonzero(own.over)},
         }
 
     def _content(self, session: Session) -> tuple[int, int]:
@@ -122,12 +131,13 @@ class Fitter(Observer):
                 session.results.figure("emergence_by_class", figure, session.last_step)
 
 
-def _scalars(result: Comparison) -> dict[str, float]:
+def _scalars(result: Comparison, with_law: bool) -> dict[str, float]:
     values: dict[str, float] = {}
     for way in _WAYS:
-        law = result.measured_law(way)
-        values[f"{way}_crossed"], values[f"{way}_eligible"] = float(law.count), float(law.total)
-        if law.determinable:
+        own = result.measured
+        for name, modes in (("crossed", own.crossed(way)), ("eligible", own.eligible(way)), ("able", own.able(way))):
+            values[f"{way}_{name}"] = float(modes.sum())
+        if with_law and (law := result.measured_law(way)).determinable:
             values.update({f"{way}_exponent": law.exponent, f"{way}_low": law.low, f"{way}_high": law.high})
     return values
 
@@ -138,14 +148,28 @@ def _write_csv(path: Path, result: Comparison) -> None:
             return ["", "", ""]
         return [repr(float(table.threshold[k])), repr(float(table.time[k])), STATUS[table.status[k]]]
 
+    def more(k: int) -> list[str]:
+        return [repr(float(a[k])) for a in (measured.error, measured.back, measured.over)]
+
     measured = result.measured
     with replacing(path) as part, part.open("w", newline="") as file:
         writer = csv.writer(file)
         columns = ["threshold", "emergence_step", "status"]
         writer.writerow(
-            ["mode", "variance", "initial", "target", "direction", *columns, *(f"theory_{c}" for c in columns)]
+            [
+                *("mode", "variance", "initial", "target", "direction", *columns),
+                *("log_error", "went_back", "overshot"),
+                *(f"theory_{c}" for c in columns),
+            ]
         )
         for k in range(len(measured.variance)):
             known = [repr(float(a[k])) for a in (measured.variance, measured.initial, measured.target)]
-            row = [k + 1, *known, int(measured.direction[k]), *cells(measured, k), *cells(result.predicted, k)]
+            row = [
+                k + 1,
+                *known,
+                int(measured.direction[k]),
+                *cells(measured, k),
+                *more(k),
+                *cells(result.predicted, k),
+            ]
             writer.writerow(row)
