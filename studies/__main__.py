@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jsonargparse import auto_cli
 
-from studies import forecasts, trainings
+from studies import forecasts, simulation, trainings
 from studies.page import write
 
 
@@ -32,4 +32,7 @@ def adopt(names: Sequence[str] = ()) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli({"run": run, "page": write, "forecasts": forecasts.write, "adopt": adopt}, prog="python -m studies")
+    auto_cli(
+        {"run": run, "page": write, "forecasts": forecasts.write, "simulate": simulation.write, "adopt": adopt},
+        prog="python -m studies",
+    )

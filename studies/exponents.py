@@ -15,7 +15,6 @@ from spectral_lightning.diffusion import GridNoise, LogNormalNoise
 from spectral_lightning.emergence import (
     RULES,
     EmergenceLaw,
-    ModeEmergence,
     PowerLaw,
     combined_law,
     emergence,
@@ -26,6 +25,7 @@ from spectral_lightning.prediction import Comparison
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import LearningDynamics, Objective, OneLayer, Preconditioning
+from studies.laws import law
 from studies.networks import SharedLayer, unit_weight
 from studies.statistics import WAYS, Array, Estimate, Mask, resampled
 from studies.store import Results, Stored
@@ -42,14 +42,15 @@ def gaussian(results: Results) -> dict[str, Any]:
     cases = {}
     for dim, way, criterion in product(_SEEDS, WAYS, CRITERIA):
         compared = [results[f"d{dim}_seed{seed}"].compared(criterion) for seed in _SEEDS[dim]]
-        measured, predicted = [one.measured_law(way) for one in compared], [one.predicted_law(way) for one in compared]
+        measured = [law(one.measured, way) for one in compared]
+        predicted = [one.predicted_law(way) for one in compared]
         cases[dim, way, criterion] = {
             "compared": compared,
             "measured": measured,
             "predicted": predicted,
-            "laws": [law for law in measured if law.determinable],
-            "combined": combined_law([one.measured for one in compared], way),
-            "theory": [law.exponent for law in predicted if law is not None and law.determinable],
+            "laws": [one for one in measured if one.determinable],
+            "combined": combined_law([one.measured for one in compared], way, law),
+            "theory": [one.exponent for one in predicted if one is not None and one.determinable],
         }
     fits = [(dim, s, results[f"d{dim}_seed{s}"].overlay["goodness_of_fit"]) for dim in _SEEDS for s in _SEEDS[dim]]
     return {"cases": cases, "seeds": _SEEDS, "fits": fits}
@@ -88,17 +89,6 @@ def _table(theory: LearningDynamics, history: SpectralHistory) -> tuple[Array, A
     """Steps and variances of a theory along measured modes, not limited to the steps trained."""
     steps = np.append(0.0, np.unique(np.geomspace(1, 20 * float(history.steps[-1]), 400).round()))
     return steps, theory.on(history.target).generated_variance(steps, Sampler(num_steps=20))
-
-
-_LAWS: dict[tuple[int, str, tuple[bool, ...] | None], tuple[ModeEmergence, EmergenceLaw]] = {}
-
-
-def _law(found: ModeEmergence, way: str, modes: tuple[bool, ...] | None) -> EmergenceLaw:
-    """A law is fitted once; with the emergence it is of, whose identity is its key."""
-    key = id(found), way, modes
-    if key not in _LAWS:
-        _LAWS[key] = found, found.law(way, None if modes is None else np.array(modes))
-    return _LAWS[key][1]
 
 
 def _line(variance: Array, time: Array) -> PowerLaw:
@@ -142,11 +132,11 @@ class Rung:
 
     def measured(self, modes: Mask | None = None, way: str = "rising") -> EmergenceLaw:
         """The measured law, over the modes of a mask if given; none if too many passages were undone."""
-        law = _law(self.compared.measured, way, None if modes is None else tuple(modes.tolist()))
+        found = law(self.compared.measured, way, modes)
         if way == "falling" or not self._undone:
-            return law
+            return found
         reason = f"{self.fell_back} of the {int(self.rose.sum())} modes that crossed fell back"
-        return replace(law, exponent=np.nan, low=np.nan, high=np.nan, local=(), reason=reason)
+        return replace(found, exponent=np.nan, low=np.nan, high=np.nan, local=(), reason=reason)
 
     def overlay(self, modes: Mask | bool = True) -> PowerLaw | None:
         """The line through the stored prediction's times of the rising modes that crossed in both."""
@@ -214,7 +204,7 @@ def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:
     large = {key: one.value for key, one in known.items() if one.shown and abs(one.value) >= _SMALL}
     apart = {key: rungs["mlp"].against(rungs[key], common) for key in LADDER if key != "mlp"}
     laws = [one.measured() for one in seeds]
-    exponents = [law.exponent for law in laws if law.determinable]
+    exponents = [one.exponent for one in laws if one.determinable]
     spread = float(np.ptp(exponents)) if len(exponents) > 1 else np.nan
     return {
         "rungs": rungs,
@@ -225,7 +215,7 @@ def _ladder(rungs: Mapping[str, Rung], seeds: Sequence[Rung]) -> dict[str, Any]:
         "left": [key for key in known if key not in large],
         "like_mlp": [key for key, one in apart.items() if one.determinable and not one.shown],
         "seeds": laws,
-        "combined": combined_law([one.compared.measured for one in seeds], "rising"),
+        "combined": combined_law([one.compared.measured for one in seeds], "rising", law),
         "spread": spread,
         "beyond": [
             key for key, one in known.items() if key.startswith(_DRAWN) and one.shown and abs(one.value) > spread

@@ -15,6 +15,7 @@ from spectral_lightning.emergence import STATUS, ModeEmergence, emergence, first
 from spectral_lightning.sampling import Sampler
 from spectral_lightning.spectra import SpectralHistory
 from spectral_lightning.theory import GaussianData, LocalConvolution, Objective
+from studies.laws import law
 from studies.statistics import (
     WAYS,
     Array,
@@ -87,7 +88,7 @@ def _all(results: Results) -> Callable[..., list[Ordering]]:
 def _claim(stored: Stored, claimed: str) -> dict[str, Any]:
     """Orders, whether they are the claimed one, and laws of the theory over the modes that crossed in both."""
     compared, found = stored.compared(), orders(stored)
-    laws = {way: law for way in WAYS if (law := compared.predicted_law(way)) and law.determinable}
+    laws = {way: one for way in WAYS if (one := compared.predicted_law(way)) and one.determinable}
     return {"found": found, "verdict": judged(claimed, found), "theory": laws}
 
 
@@ -107,7 +108,7 @@ def progress(results: Results, run: str) -> dict[str, Any]:
         "distance": np.sqrt(np.mean(log[[0, -1]] ** 2, axis=1)).tolist(),
         "moving": float(np.mean(np.abs(log[-1] - log[half]) > 0.1 * np.abs(log[-1] - log[0]))),
         "returned": float(np.mean((past[:-1] & ~past[1:]).any(axis=0))),
-        "last": last_passage(history, found).law("falling"),
+        "last": law(last_passage(history, found), "falling"),
         "errors": [results[f"{run}/{basis}"].overlay["goodness_of_fit"] for basis in ("spectral", "fourier")],
         "seconds": results[run].about["seconds"],
     }

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spectral_lightning.emergence import EmergenceLaw, PowerLaw
 from spectral_lightning.spectra.files import replacing
+from studies import laws
 from studies.exponents import exponent, gaussian
 from studies.figures import FIGURES, save
 from studies.orders import images, patches
@@ -130,6 +131,7 @@ def write(store: Path = STORE, readme_file: Path = ROOT / "README.md") -> None:
     found = computed(store)
     for name, draw in FIGURES.items():
         save(draw(found[name]), store / f"{name}.png")
+    laws.write()
     for file, text in ((store / "README.md", page(found)), (readme_file, readme(found, readme_file.read_text()))):
         with replacing(file) as part:
             part.write_text(text)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from spectral_lightning.emergence import RULES, EmergenceLaw, ModeEmergence
+from studies.laws import law
 
 __all__ = [
     "WAYS",
@@ -144,7 +145,7 @@ class Ordering:
     @cached_property
     def law(self) -> EmergenceLaw:
         """The law, or the local exponents of a curved one."""
-        return self.found.law(self.way)
+        return law(self.found, self.way)
 
     @property
     def known(self) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -114,6 +114,15 @@ class EmergenceLaw:
         """Plain values for a file."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From the values of :meth:`as_dict`, None for NaN, as JSON has it."""
+
+        def known(given: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: math.nan if value is None else value for key, value in given.items()}
+
+        return cls(**{**known(values), "local": tuple(LocalExponent(**known(one)) for one in values["local"])})
+
 
 def fit_law(
     variance: ArrayLike,
@@ -130,8 +139,9 @@ def fit_law(
     ``log tau_k = log C - alpha log lambda_k + e_k``, e_k of the form AR(1) in the order of the variance. A mode that has not
     crossed contributes that its time is later; one that crossed before the second record, that it is earlier. Exponent and
     interval are those of :func:`~spectral_lightning.emergence.regress`, which joins censoring, correlation and the errors
-    of the times. A parabola is fitted as well: if its quadratic term exceeds ``rules.max_curvature`` standard deviations and bends the line,
-    there is no single exponent, and local ones are given where 10 and 90 % of the modes that crossed have less variance.
+    of the times.A parabola is
+    fitted as well: if its quadratic term exceeds ``rules.max_curvature`` standard deviations and bends the line, there is no
+    single exponent, and local ones are given where 10 and 90 % of the modes that crossed have less variance.
 
     The interval is for these modes in this run. It does not include another seed, see :func:`combine`, or criterion.
 
@@ -183,9 +193,8 @@ def fit_law(
     low, high = line.interval([0.0, -1.0], rules.confidence)
     intercept, slope = line.coefficients
     prefactor = math.exp(min(float(intercept - slope * origin), 700.0))
-    ends = float(low), float(high)
-    found = (prefactor, float(line.scatter), float(line.correlation), curvature, (), *counts, decades)
-    return EmergenceLaw(-float(slope), *ends, *found)
+    exponent, about = (-float(slope), float(low), float(high)), (float(line.scatter), float(line.correlation))
+    return EmergenceLaw(*exponent, prefactor, *about, curvature, (), *counts, decades)
 
 
 def _over_deviation(bent: Regression) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,19 +85,30 @@ class ModeEmergence:
             way: ``"rising"`` or ``"falling"``.
             modes: mask of the modes to use, ``[K]``; all by default.
         """
+        return fit_law(**self.observed(way, modes), rules=self.rules)
+
+    def observed(self, way: str, modes: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        """The arguments of :func:`~spectral_lightning.emergence.fit_law`, but for the rules; those of :meth:`law`."""
         of = self.eligible(way) & (True if modes is None else np.asarray(modes, np.bool_))
         chosen = of & (self.status != _NEVER)
         status = self.status[chosen]
         # Before the first step after the start, a time has no logarithm; a last step of 0 bounds nothing.
         second, last = (float(self.steps[1]), float(self.steps[-1])) if len(self.steps) > 1 else (1.0, 1.0)
-        time = np.select([status == _EARLY, status == _PENDING], [second, last], self.time[chosen])
         side = np.select([status == _EARLY, status == _PENDING], [-1, 1], 0)
-        error = np.where(side == 0, self.error[chosen], 0.0)
-        never = int((of & (self.status == _NEVER)).sum())
-        return fit_law(self.variance[chosen], time, side, error, never=never, rules=self.rules)
+        return {
+            "variance": self.variance[chosen],
+            "time": np.select([side < 0, side > 0], [second, last], self.time[chosen]),
+            "side": side,
+            "error": np.where(side == 0, self.error[chosen], 0.0),
+            "never": int((of & (self.status == _NEVER)).sum()),
+        }
 
 
-def combined_law(found: Sequence[ModeEmergence], way: str) -> CombinedLaw:
+def combined_law(
+    found: Sequence[ModeEmergence],
+    way: str,
+    law: Callable[[ModeEmergence, str, NDArray[np.bool_]], EmergenceLaw] = ModeEmergence.law,
+) -> CombinedLaw:
     """The exponent over several runs, each fitted over the range of variance that all of them cover.
 
     Several seeds of one curved law have different exponents if they cover different ranges. A run that has no single
@@ -105,6 +117,7 @@ def combined_law(found: Sequence[ModeEmergence], way: str) -> CombinedLaw:
     Args:
         found: the emergence in each run.
         way: ``"rising"`` or ``"falling"``.
+        law: fits the law of one run.
     """
 
     def none(reason: str) -> CombinedLaw:
@@ -114,13 +127,13 @@ def combined_law(found: Sequence[ModeEmergence], way: str) -> CombinedLaw:
     if not all(len(own) for own in ranges):
         return none("no mode crossed in at least one run")
     low, high = max(own.min() for own in ranges), min(own.max() for own in ranges)
-    laws = [one.law(way, (one.variance >= low) & (one.variance <= high)) for one in found]
-    for law in laws:
-        if not law.determinable:
-            return none(f"one run over the common range: {law.reason}")
-    reach = [max(law.high - law.low, 1e-12) for law in laws]
+    laws = [law(one, way, (one.variance >= low) & (one.variance <= high)) for one in found]
+    for one in laws:
+        if not one.determinable:
+            return none(f"one run over the common range: {one.reason}")
+    reach = [max(one.high - one.low, 1e-12) for one in laws]
     quantile = 2 * float(ndtri((1 + found[0].rules.confidence) / 2))
-    return combine([law.exponent for law in laws], np.array(reach) / quantile, found[0].rules.confidence)
+    return combine([one.exponent for one in laws], np.array(reach) / quantile, found[0].rules.confidence)
 
 
 def emergence(
@@ -202,6 +215,8 @@ def emergence(
         level = np.where(known, level, np.nan)
         passing, ways = level, sign
     found = monotone_passage(t, table, passing, ways, spread)
+    # A variance of 0 has no logarithm, so such a curve is not made monotone.
+    time = np.where((table == 0).any(0), first_passage(t, table, passing, ways), found.time)
     status = np.where(np.isfinite(found.time), np.where(found.bound, _EARLY, _CROSSED), _PENDING)
     if limit is not None:
         short = sign * (np.asarray(limit, np.float64) - level) < 0
@@ -213,7 +228,7 @@ def emergence(
     status = np.where(lam <= null_variance, _NULL, status)
     passed = status <= _EARLY
     return ModeEmergence(
-        lam, first, end, level, sign, status.astype(np.int64), np.where(passed, found.time, np.nan),
+        lam, first, end, level, sign, status.astype(np.int64), np.where(passed, time, np.nan),
         np.where(passed, found.error, 0.0), back.back, back.over, t, criterion, rules,
     )  # fmt: skip
 

@@ -55,9 +55,7 @@ class PowerLaw:
         return f"{self.exponent:z.2f}{local}, {crossed}"
 
 
-def fit_power_law(
-    variance: ArrayLike, time: ArrayLike, *, min_modes: int = 3, min_decades: float = 0.0
-) -> PowerLaw:
+def fit_power_law(variance: ArrayLike, time: ArrayLike, *, min_modes: int = 3, min_decades: float = 0.0) -> PowerLaw:
     """Fit ``log tau* = log C - alpha log lambda`` by least squares over the modes that crossed, and its local slopes.
 
     For tables without scatter; :func:`~spectral_lightning.emergence.fit_law` is for measurements.

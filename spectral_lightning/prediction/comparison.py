@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_lightning.emergence import RULES, Criterion, EmergenceLaw, ModeEmergence, PowerLaw, emergence, fit_power_law
+from spectral_lightning.emergence import (
+    RULES,
+    Criterion,
+    EmergenceLaw,
+    ModeEmergence,
+    PowerLaw,
+    emergence,
+    fit_power_law,
+)
 from spectral_lightning.spectra.history import SpectralHistory
 
 __all__ = ["Comparison", "compare"]
@@ -43,8 +51,8 @@ class Comparison:
         if self.predicted is None:
             return None
         common = self.common(way)
-        least = {"min_modes": RULES.min_modes, "min_decades": RULES.min_decades}
-        return fit_power_law(self.predicted.variance[common], self.predicted.time[common], **least)
+        variance, time = self.predicted.variance[common], self.predicted.time[common]
+        return fit_power_law(variance, time, min_modes=RULES.min_modes, min_decades=RULES.min_decades)
 
 
 def compare(

@@ -73,7 +73,7 @@ def test_initial_of_the_measurement_decides_on_zone_and_direction():
     alone = emergence([0.5, 1, 16], table, lam)
     assert [STATUS[i] for i in alone.status] == ["crossed", "gray zone", "crossed"]
     told = emergence([0.5, 1, 16], table, lam, initial=[0.7, 0.01, 50.0])
-    assert [STATUS[i] for i in told.status] == ["gray zone", "early", "crossed"]
+    assert [STATUS[i] for i in told.status] == ["gray zone", "crossed", "crossed"]
     np.testing.assert_array_equal(told.direction, [1, 1, -1])
     np.testing.assert_array_equal(told.eligible("rising"), [False, True, False])
     np.testing.assert_array_equal(told.threshold, alone.threshold)

@@ -65,7 +65,7 @@ def test_the_emergence_figure_draws_the_crossed_modes_and_the_law():
     points = next(line for line in axes.get_lines() if line.get_label().startswith("falling: "))
     np.testing.assert_array_equal(points.get_xdata(), TARGET[crossed])
     np.testing.assert_array_equal(points.get_ydata(), result.measured.time[crossed])
-    waiting = next(line for line in axes.get_lines() if "not yet" in line.get_label())
+    waiting = next(line for line in axes.get_lines() if "not yet crossed" in line.get_label())
     assert waiting.get_label() == f"falling, not yet crossed: {int(law.total - law.count)}"
     np.testing.assert_array_equal(waiting.get_xdata(), TARGET[result.measured.eligible("falling") & ~crossed])
     theory = next(line for line in axes.get_lines() if line.get_label().startswith("theory, falling"))

@@ -1,11 +1,13 @@
 """The table of a run is computed from its files, whatever state the run left them in."""
 
 import os
+import re
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from spectral_lightning.prediction import compare
 from spectral_lightning.report import RunFiles, latest_run, summarise, summary_table
 from spectral_lightning.report.summary import summary_lines
 from spectral_lightning.spectra import HistoryDirectory, SpectralHistory
@@ -45,10 +47,13 @@ def test_exponents_are_computed_from_the_history(run):
     first = text_of(run)
     history(power=0.5).save(run / "history.npz")
     second = text_of(run)
-    numbers = [float(row(t, "exponent alpha").split("│")[3].split("[")[0]) for t in (first, second)]
-    # tau = const + log(v0 / lambda) / 2 ... over lambda^power: the logarithm adds to the exponent alike in both.
-    assert 0.9 < numbers[0] < 1.3
-    assert 0.4 < numbers[1] < 0.8
+    # tau = const + log(v0 / lambda) / 2 ... over lambda^power: the logarithm adds to the exponent and curves the law.
+    for text, power in ((first, 1.0), (second, 0.5)):
+        law = compare(SpectralHistory.load(run / "history.npz")).measured_law("falling") if power == 0.5 else None
+        small, large = (float(n) for n in re.findall(r"(\d\.\d+) \[", row(text, "exponent alpha"))[:2])
+        assert power < large < power + 0.3
+        assert small > power
+        assert law is None or [f"{one.exponent:.2f}" for one in law.local] == [f"{n:.2f}" for n in (small, large)]
     assert "20 / 20" in row(first, "crossed / eligible")
     assert summary_lines(run)[0] == f"20 modes, {len(STEPS)} measurements."
     assert f"by step {STEPS[-1]}" in first
@@ -68,11 +73,10 @@ def test_a_killed_run_is_read_from_its_growing_history(run):
 def test_the_theory_is_read_from_its_own_table(run):
     history(power=0.5).save(run / "prediction.npz")
     text = text_of(run)
-    theory, measured = (
-        float(row(text, name).split("│")[3].split("[")[0]) for name in ("alpha of the theory", "measured, same modes")
-    )
-    assert theory < measured - 0.3
-    assert row(text, "number of those modes").split("│")[3].strip() == "20"
+    law = compare(history(), SpectralHistory.load(run / "prediction.npz")).predicted_law("falling")
+    assert law.exponent < 0.8
+    assert f"{law.exponent:.2f} (" in row(text, "alpha of the theory")
+    assert "20 of 20 crossed" in row(text, "alpha of the theory")
 
 
 def test_the_criterion_is_the_runs_own(run):

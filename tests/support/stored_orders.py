@@ -74,10 +74,12 @@ def level(start, end, criterion="geometric"):
     return means[criterion]
 
 
-def passages(steps, table, end, criterion="geometric"):
+def passages(steps, table, end, criterion="geometric", start=None):
     """First crossings, in straight lines of log variance over log step, from step 0 over the step; NaN without one."""
     found = np.full(len(end), np.nan)
-    for k, (curve, threshold) in enumerate(zip(table.T, level(table[0], end, criterion), strict=True)):
+    for k, (curve, threshold) in enumerate(
+        zip(table.T, level(table[0] if start is None else start, end, criterion), strict=True)
+    ):
         sign = np.sign(end[k] - curve[0])
         for i in range(1, len(steps)):
             if sign * (curve[i] - threshold) >= 0:

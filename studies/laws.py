@@ -1,0 +1,68 @@
+"""The laws of the stored trainings, each fitted once and kept beside the page: a fit takes half a second, the page has 350."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_lightning.emergence import EmergenceLaw, ModeEmergence, fit_law
+from spectral_lightning.spectra.files import replacing
+from studies.store import STORE
+
+__all__ = ["FILE", "known", "law", "write"]
+
+FILE = STORE / "laws.json"
+_DIGITS = 9  # of the logarithms that identify a fit, and of the numbers kept
+
+_kept: dict[str, EmergenceLaw] = {}
+_used: set[str] = set()
+
+
+def law(found: ModeEmergence, way: str, modes: NDArray[np.bool_] | None = None) -> EmergenceLaw:
+    """The law of :meth:`ModeEmergence.law`, read if it was fitted before to the same modes by the same rules."""
+    given = found.observed(way, modes)
+    key = _key(given, found)
+    if not _kept and FILE.exists():
+        _kept.update({name: EmergenceLaw.from_dict(one) for name, one in json.loads(FILE.read_text()).items()})
+    if key not in _kept:
+        _kept[key] = fit_law(**given, rules=found.rules)
+    _used.add(key)
+    return _kept[key]
+
+
+def known() -> Mapping[str, EmergenceLaw]:
+    """All laws by key."""
+    return _kept
+
+
+def write(file: Path = FILE) -> None:
+    """Keep the laws that were asked for."""
+    text = json.dumps({key: _plain(_kept[key].as_dict()) for key in sorted(_used)}, indent=0, allow_nan=False)
+    with replacing(file) as part:
+        part.write_text(text + "\n")
+
+
+def _key(given: Mapping[str, Any], found: ModeEmergence) -> str:
+    with np.errstate(divide="ignore"):
+        arrays = [np.round(np.log(given[name]), _DIGITS) for name in ("variance", "time")]
+    arrays += [given["side"].astype(np.float64), np.round(given["error"], _DIGITS)]
+    text = json.dumps([asdict(found.rules), given["never"], *((array + 0.0).tolist() for array in arrays)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    return value
