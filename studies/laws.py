@@ -17,7 +17,7 @@ from spectral_lightning.emergence import EmergenceLaw, ModeEmergence, fit_law
 from spectral_lightning.spectra.files import replacing
 from studies.store import STORE
 
-__all__ = ["FILE", "known", "law", "write"]
+__all__ = ["FILE", "law", "write"]
 
 FILE = STORE / "laws.json"
 _DIGITS = 9  # of the logarithms that identify a fit, and of the numbers kept
@@ -36,11 +36,6 @@ def law(found: ModeEmergence, way: str, modes: NDArray[np.bool_] | None = None) 
         _kept[key] = fit_law(**given, rules=found.rules)
     _used.add(key)
     return _kept[key]
-
-
-def known() -> Mapping[str, EmergenceLaw]:
-    """All laws by key."""
-    return _kept
 
 
 def write(file: Path = FILE) -> None:

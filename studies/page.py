@@ -131,7 +131,8 @@ def write(store: Path = STORE, readme_file: Path = ROOT / "README.md") -> None:
     found = computed(store)
     for name, draw in FIGURES.items():
         save(draw(found[name]), store / f"{name}.png")
+    texts = (store / "README.md", page(found)), (readme_file, readme(found, readme_file.read_text()))
     laws.write()
-    for file, text in ((store / "README.md", page(found)), (readme_file, readme(found, readme_file.read_text()))):
+    for file, text in texts:
         with replacing(file) as part:
             part.write_text(text)

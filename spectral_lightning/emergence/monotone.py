@@ -115,7 +115,10 @@ def _passage(at: Array, value: Array, level: float) -> float:
 def _time_error(knots: tuple[Array, Array], level: float, error: float) -> float:
     """Standard error of the log of the passage: half the change of log time between one error below and one above."""
     low, middle, high = (_passage(*knots, level + shift * error) for shift in (-1, 0, 1))
-    least = knots[0][knots[0] > 0][0] / 2  # a passage between step 0 and the next record has no precise logarithm
+    after = knots[0][knots[0] > 0]
+    if not len(after):
+        return 0.0
+    least = after[0] / 2  # a passage between step 0 and the next record has no precise logarithm
     low, middle = max(low, least), max(middle, least)
     return float(np.log(high / low) / 2 if np.isfinite(high) else np.log(middle / low))
 

@@ -7,7 +7,17 @@ from scipy import stats
 from studies import orders
 from studies.store import STORE, load
 from studies.trainings import NAMES, STUDIES
-from tests.support.stored_orders import START, arrays, emergence_by_law, half_plane, history, passages, rewritten, store
+from tests.support.stored_orders import (
+    START,
+    arrays,
+    check_law,
+    emergence_by_law,
+    half_plane,
+    history,
+    passages,
+    rewritten,
+    store,
+)
 
 
 def test_against_its_own_end_a_mode_that_stops_half_way_crosses():
@@ -149,13 +159,11 @@ def test_stored_orders_by_another_route(found, study, run, basis, claimed):
         far = (end > 2 * start if one.way == "rising" else (2 * end < start)) & ~stored["null"].astype(bool)
         time, variance = passages(stored["step"], stored["variance"][:, far], end[far]), stored["target"][far]
         good = np.isfinite(time)
-        line = stats.linregress(np.log(variance[good]), np.log(time[good]))
-        enough = good.sum() >= 10 and np.ptp(np.log10(variance[good])) >= 1
-        assert (one.law.count, one.law.total, one.law.determinable) == (good.sum(), far.sum(), enough)
-        assert one.law.exponent == pytest.approx(-line.slope if enough else np.nan, abs=1e-6, nan_ok=True)
-        waits = np.where(good, time, np.inf)
-        assert one.rank.value == pytest.approx(stats.spearmanr(waits, variance).statistic, abs=1e-9, nan_ok=True)
-    verdicts = {one.verdict for one in claim["found"] if one.law.determinable}
+        check_law(one.law, variance, time)
+        if one.law.never == 0 and one.law.count == good.sum() > 10:
+            waits = np.where(good, time, np.inf)
+            assert one.rank.value == pytest.approx(stats.spearmanr(waits, variance).statistic, abs=0.05)
+    verdicts = {one.verdict for one in claim["found"] if one.known}
     assert (claim["verdict"] == "confirmed") == (verdicts == {claimed})
 
 

@@ -6,14 +6,13 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import stats
 
 from studies import page
 from studies.figures import FIGURES, save
 from studies.orders import patches
 from studies.store import ROOT, STORE, load
 from studies.trainings import STUDIES, is_done
-from tests.support.stored_orders import arrays, passages
+from tests.support.stored_orders import arrays, check_law, passages
 
 RUNS = [(study, run) for study, runs in STUDIES.items() for run in runs]
 
@@ -87,20 +86,25 @@ def test_a_figure_is_small_and_keeps_its_colours(tmp_path, found):
 @pytest.mark.parametrize("criterion", ["geometric", "harmonic"])
 @pytest.mark.parametrize("way", ["rising", "falling"])
 @pytest.mark.parametrize("run", [run.name for run in STUDIES["gaussian"]])
-def test_exponents_of_experiment_one_by_another_route(run, way, criterion):
+def test_exponents_of_experiment_one_by_another_route(found, run, way, criterion):
     stored = arrays("gaussian", run)
     start, end, lam = stored["variance"][0], stored["fixed_point"], stored["target"]
     chosen = (np.maximum(start / end, end / start) > 2) & ((end > start) == (way == "rising"))
     time = passages(stored["step"], stored["variance"], end, criterion)
-    keep = chosen & np.isfinite(time)
-    law = load(STORE / "gaussian", [run])[run].compared(criterion).measured_law(way)
-    line = stats.linregress(np.log(lam[keep]), np.log(time[keep]))
-    half = line.stderr * stats.t.ppf(0.975, keep.sum() - 2)
-    enough = keep.sum() >= 10 and np.ptp(np.log10(lam[keep])) >= 1
-    expected = [-line.slope, -line.slope - half, -line.slope + half, line.rvalue**2] if enough else [np.nan] * 4
-    assert (law.count, law.total, law.determinable) == (keep.sum(), chosen.sum(), enough)
-    np.testing.assert_allclose([law.exponent, law.low, law.high, law.r2], expected, rtol=1e-9)
-    middle, low, high, _ = expected
-    shown = f"{middle:z.2f} [{low:z.2f}, {high:z.2f}]" if enough else "not determinable"
-    begin = "| {} | {} | ".format(*re.findall(r"\d+", run)) + f"{way} | {criterion} | {shown}"
+    (law,) = (
+        case["measured"][place]
+        for (dim, *which), case in found["gaussian"]["cases"].items()
+        for place, seed in enumerate(found["gaussian"]["seeds"][dim])
+        if (f"d{dim}_seed{seed}", *which) == (run, way, criterion)
+    )
+    check_law(law, lam[chosen], time[chosen])
+    begin = "| {} | {} | ".format(*re.findall(r"\d+", run)) + f"{way} | {criterion} | {law} |"
     assert any(row.startswith(begin) for row in (STORE / "README.md").read_text().splitlines())
+
+
+@pytest.mark.slow
+def test_kept_laws_are_those_that_are_fitted(found):
+    cases = found["gaussian"]["cases"]
+    for way, criterion in (("rising", "geometric"), ("falling", "harmonic")):
+        fitted = cases[128, way, criterion]["compared"][0].measured.law(way)
+        assert str(fitted) == str(cases[128, way, criterion]["measured"][0])

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from scipy import stats
 
 from spectral_lightning.spectra import SpectralHistory
 from studies.store import STORE, load, write_tables
@@ -87,3 +88,24 @@ def passages(steps, table, end, criterion="geometric", start=None):
                 found[k] = steps[i - 1] * (steps[i] / steps[i - 1]) ** part if steps[i - 1] else part * steps[i]
                 break
     return found
+
+
+def check_law(law, variance, time):
+    """A law against the plain line through the times of plain first passage, ``[K]`` each, NaN where there is none.
+
+    Making curves monotone, weights and correlation change the law, but not by more than the two intervals together; with a
+    tenth of the modes censored, the plain line is biased, and only the counts are compared.
+    """
+    good = np.isfinite(time) & (time > 0)
+    reach = np.ptp(np.log10(variance[good])) if good.any() else 0.0
+    assert law.total == len(time)
+    assert abs(law.count - good.sum()) <= max(2, 0.05 * len(time))
+    if law.count >= 12 and reach > 1.05:
+        assert law.determinable or law.local
+    if not (law.determinable or law.local):
+        return
+    line = stats.linregress(np.log(variance[good]), np.log(time[good]))
+    if good.mean() > 0.9:
+        ends = law.local or (law,)
+        slack = 0.05 + 3 * line.stderr
+        assert min(one.low for one in ends) - slack < -line.slope < max(one.high for one in ends) + slack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,35 +69,42 @@ class Fitter(Observer):
 
     def on_measurement(self, session: Session) -> None:
         """Find the modes that have emerged so far, log and draw."""
-        result = self._log(session, session.figure_due(self.figures, self._drawn))
+        with session.cost.of("emergence"):
+            result = self._evaluate(session)
+        self._log(session, _counts)
         if session.figure_due(self.figures, self._drawn):
+            self._log(session, _exponents)
             self._draw(session, result)
 
     def on_end(self, session: Session) -> None:
         """Write the results of the whole run, then draw them: a failing figure does not lose the files."""
-        result = self._log(session, with_law=True)
+        with session.cost.of("emergence"):
+            result = self._evaluate(session)
         files = session.results.files
         if files is not None:
+            with session.cost.of("emergence"):
+                groups = {name: self._document(group) for name, group in self.groups.items()}
+                document = {**self._document(result), **({"groups": groups} if groups else {})}
             with session.cost.of("writing"):
                 _write_csv(files / "emergence.csv", result)
                 for name, group in self.groups.items():
                     _write_csv(files / f"emergence_group_{re.sub(r'[^-.@0-9A-Za-z]', '_', name)}.csv", group)
-                groups = {name: self._document(group) for name, group in self.groups.items()}
-                files.write_json("emergence.json", {**self._document(result), **({"groups": groups} if groups else {})})
+                files.write_json("emergence.json", document)
+        if self._drawn != session.last_step:
+            self._log(session, _exponents)
         if self._content(session) != self._shown:
             self._draw(session, result)
 
-    def _log(self, session: Session, with_law: bool) -> Comparison:
+    def _log(self, session: Session, scalars: Callable[[Comparison], dict[str, float]]) -> None:
+        """Log scalars of all modes and of every class."""
+        prefix = f"{session.name}/emergence"
         with session.cost.of("emergence"):
-            result = self._evaluate(session)
-            scalars = {f"{session.name}/emergence/{k}": v for k, v in _scalars(result, with_law).items()}
+            values = {} if self.result is None else {f"{prefix}/{k}": v for k, v in scalars(self.result).items()}
             for name, group in self.groups.items():
-                prefix = f"{session.name}/emergence/group_{name}"
-                scalars.update({f"{prefix}/{k}": v for k, v in _scalars(group, with_law).items()})
-            session.training.publish(scalars)
+                values.update({f"{prefix}/group_{name}/{k}": v for k, v in scalars(group).items()})
+            session.training.publish(values)
         with session.cost.of("writing"):
-            session.results.sinks.scalars(scalars, session.last_step)
-        return result
+            session.results.sinks.scalars(values, session.last_step)
 
     def _evaluate(self, session: Session) -> Comparison:
         measured = session.measured
@@ -131,13 +139,19 @@ class Fitter(Observer):
                 session.results.figure("emergence_by_class", figure, session.last_step)
 
 
-def _scalars(result: Comparison, with_law: bool) -> dict[str, float]:
-    values: dict[str, float] = {}
+def _counts(result: Comparison) -> dict[str, float]:
+    own, values = result.measured, {}
     for way in _WAYS:
-        own = result.measured
         for name, modes in (("crossed", own.crossed(way)), ("eligible", own.eligible(way)), ("able", own.able(way))):
             values[f"{way}_{name}"] = float(modes.sum())
-        if with_law and (law := result.measured_law(way)).determinable:
+    return values
+
+
+def _exponents(result: Comparison) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for way in _WAYS:
+        law = result.measured_law(way)
+        if law.determinable:
             values.update({f"{way}_exponent": law.exponent, f"{way}_low": law.low, f"{way}_high": law.high})
     return values
 
