@@ -119,7 +119,7 @@ def _time_error(knots: tuple[Array, Array], level: float, error: float) -> float
     if not len(after):
         return 0.0
     least = after[0] / 2  # a passage between step 0 and the next record has no precise logarithm
-    low, middle = max(low, least), max(middle, least)
+    low, middle, high = (max(step, least) for step in (low, middle, high))  # keeps NaN, which comes first
     return float(np.log(high / low) / 2 if np.isfinite(high) else np.log(middle / low))
 
 
