@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_lightning.emergence import Forecast, Interval, ModeEmergence, forecast
+from spectral_lightning.emergence import Criterion, Forecast, Interval, ModeEmergence, forecast
 from spectral_lightning.emergence.forecasting import Course
 from spectral_lightning.prediction.comparison import compare
 from spectral_lightning.prediction.scales import Scales, within
@@ -223,7 +223,7 @@ def outlook(
     history: SpectralHistory,
     prediction: SpectralHistory | None = None,
     *,
-    criterion: str | float = "geometric",
+    criterion: Criterion = "geometric",
     gray_factor: float = 2.0,
     end: float | None = None,
     confidence: float = 0.8,

@@ -172,7 +172,7 @@ class Session:
         return next((o.prediction for o in self.observers if o.prediction is not None), None)
 
     @property
-    def judgement(self) -> tuple[str | float, float] | None:
+    def judgement(self) -> tuple[Criterion, float] | None:
         """Criterion and gray factor of emergence, if an observer sets them."""
         return next((o.judgement for o in self.observers if o.judgement is not None), None)
 
