@@ -81,6 +81,7 @@ class Outcome:
     curved: float  # share of the first 400 replicates judged curved
     plain_bias: float
     plain_coverage: float
+    replicates: int
 
     @property
     def met(self) -> bool:
@@ -89,9 +90,11 @@ class Outcome:
         return abs(self.bias) < _LEAST_BIAS and low <= round(self.coverage, 3) <= high
 
 
-def simulated(replicates: int = REPLICATES) -> Iterator[Outcome]:
-    """The outcome of every case."""
+def simulated(replicates: int = REPLICATES, names: Sequence[str] = ()) -> Iterator[Outcome]:
+    """The outcome of every case, or of those with these names."""
     for number, case in enumerate(CASES):
+        if names and case.name not in names:
+            continue
         found = [_outcome(case, min(_AT_ONCE, replicates - done), (SEED, number, done)) for done in
                  range(0, replicates, _AT_ONCE)]  # fmt: skip
         law, low, high, bent, plain, plain_low, plain_high = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -103,6 +106,7 @@ def simulated(replicates: int = REPLICATES) -> Iterator[Outcome]:
             float(np.nanmean(bent)),
             float(np.nanmean(plain)) - ALPHA,
             float(np.mean((plain_low < ALPHA) & (plain_high > ALPHA))),
+            len(law),
         )
 
 
@@ -114,25 +118,28 @@ def stored(file: Path = FILE) -> list[Outcome]:
 
 def page(found: Sequence[Outcome]) -> str:
     """The page of the simulation, in Markdown."""
-    about = {"rules": RULES, "replicates": REPLICATES, "alpha": ALPHA, "modes": _MODES, "bias": _LEAST_BIAS}
+    about = {"alpha": ALPHA, "modes": _MODES, "bias": _LEAST_BIAS, "after": CASES[-2].after}
     return rendered("simulation.md.j2", {"outcomes": found, **about})
 
 
-def write(replicates: int = REPLICATES, store: Path = STORE) -> None:
+def write(replicates: int = REPLICATES, names: Sequence[str] = (), store: Path = STORE) -> None:
     """Simulate (half an hour on one core), and write the outcomes and their page.
 
     Args:
         replicates: per row.
+        names: rows to simulate; the others are kept. All by default.
         store: directory of the stored results.
     """
-    found = []
-    for outcome in simulated(replicates):
+    file = store / FILE.name
+    found = {one.case.name: one for one in stored(file)} if file.exists() else {}
+    for outcome in simulated(replicates, names):
         print(f"{outcome.case.name}: bias {outcome.bias:+.3f}, coverage {outcome.coverage:.1%}", flush=True)
-        found.append(outcome)
-    text = json.dumps([asdict(one) for one in found], indent=1)
-    for name, content in ((FILE.name, text + "\n"), ("simulation.md", page(found))):
-        with replacing(store / name) as part:
-            part.write_text(content)
+        found[outcome.case.name] = outcome
+        rows = [found[case.name] for case in CASES if case.name in found]
+        text = json.dumps([asdict(one) for one in rows], indent=1)
+        for target, content in ((file, text + "\n"), (store / "simulation.md", page(rows))):
+            with replacing(target) as part:
+                part.write_text(content)
 
 
 def _outcome(case: Case, count: int, seed: tuple[int, ...]) -> tuple[Array, ...]:

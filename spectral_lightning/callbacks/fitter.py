@@ -12,7 +12,8 @@ __all__ = ["EmergenceFitter"]
 class EmergenceFitter(Fitter, ObserverCallback):
     """Finds the emergence time of every mode and fits ``tau* ~ lambda^(-alpha)``, for measurement and prediction alike.
 
-    See :class:`~spectral_lightning.tracking.Fitter` for the rules and the files.
+    See :class:`~spectral_lightning.tracking.Fitter` for the rules and the files. With it, the tracker also says what has been
+    learnt and forecasts the rest: a few scalars, ``forecast.json`` and one sentence at the end.
 
     Args:
         criterion: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, a fraction of the target, or ``"within 10 %"``.

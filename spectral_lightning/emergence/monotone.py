@@ -57,7 +57,7 @@ def monotone_passage(
     Example:
         >>> found = monotone_passage([1, 10, 100, 1000], [[1.0], [9.0], [7.0], [100.0]], [30.0], [1])
         >>> found.time.round(0), found.bound
-        (array([177.]), array([False]))
+        (array([194.]), array([False]))
     """
     t, v = np.asarray(steps, np.float64), np.asarray(variance, np.float64)
     level, sign = np.asarray(threshold, np.float64), np.asarray(direction)
@@ -198,7 +198,7 @@ def stalled(
     early = np.flatnonzero(t * rules.stall_factor <= t[-1]) if len(t) else np.array([], np.int64)
     if not len(early) or t[early[-1]] == 0:
         return np.zeros(passage.time.shape, np.bool_)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         noise = 0.0 if error is None else np.nan_to_num(np.asarray(error, np.float64)[-1] / v[-1])
         whole = np.abs(np.log(np.asarray(threshold, np.float64)) - way[0])
         gone, lately = np.abs(way[-1] - way[0]), np.abs(way[-1] - way[early[-1]])

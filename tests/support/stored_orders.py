@@ -100,7 +100,7 @@ def check_law(law, variance, time):
     reach = np.ptp(np.log10(variance[good])) if good.any() else 0.0
     assert law.total == len(time)
     assert abs(law.count - good.sum()) <= max(2, 0.05 * len(time))
-    if law.count >= 12 and reach > 1.05:
+    if law.crossed >= 12 and reach > 1.05 and not law.early:
         assert law.determinable or law.local
     if not (law.determinable or law.local):
         return
