@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,7 +95,7 @@ def emergence_figure(comparison: Comparison, last_step: int) -> Figure:
             axes.errorbar(
                 x, y, np.stack([y - y**2 / (y + spread), spread]), fmt="none", ecolor=color, elinewidth=0.6, alpha=0.5
             )
-            label = f"{way}: $\\alpha$ = {law}" if law.determinable else f"{way}: {law}"
+            label = _wrapped(f"{way}: $\\alpha$ = {law}" if law.determinable else f"{way}: {law}")
             axes.plot(x, y, marker, color=color, markersize=5, alpha=0.85, label=label)
             _line(axes, law, x, color, "-")
         for modes, shape, text in ((waiting, marker, "not yet crossed"), (never, "x", "stopped short, never will")):
@@ -193,7 +194,7 @@ def _draw_prediction(axes: Axes, comparison: Comparison, way: str) -> None:
     if predicted is None or law is None or not predicted.crossed(way).any():
         return
     crossed = predicted.crossed(way)
-    label = f"theory, {way}: $\\alpha$ = {law}" if law.determinable else f"theory, {way}"
+    label = _wrapped(f"theory, {way}: $\\alpha$ = {law}" if law.determinable else f"theory, {way}")
     x, y = predicted.variance[crossed], predicted.time[crossed]
     axes.plot(x, y, _MARKER[way], color=_COLOR[way], markersize=5, fillstyle="none", alpha=0.5, label=label)
     _line(axes, law, predicted.variance[comparison.common(way)], _COLOR[way], ":")
@@ -203,6 +204,11 @@ def _line(axes: Axes, law: EmergenceLaw | PowerLaw, variance: Array, color: str,
     if law.determinable:
         ends = np.array([variance.min(), variance.max()])
         axes.plot(ends, law.prefactor * ends**-law.exponent, style, color=color, linewidth=1.2)
+
+
+def _wrapped(text: str) -> str:
+    """Lines that a legend has room for."""
+    return textwrap.fill(text, 60)
 
 
 def _emergence_axes(axes: Axes, variance: str, title: str) -> None:
