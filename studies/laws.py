@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_lightning.emergence import EmergenceLaw, ModeEmergence, fit_law
-from spectral_lightning.spectra.files import replacing
+from spectral_lightning.report import RunFiles
 from studies.store import STORE
 
 __all__ = ["FILE", "law", "write"]
 
 FILE = STORE / "laws.json"
-_DIGITS = 9  # of the logarithms that identify a fit, and of the numbers kept
+_DIGITS = 9  # of the logarithms that identify a fit
 
 _kept: dict[str, EmergenceLaw] = {}
 _used: set[str] = set()
@@ -40,9 +39,7 @@ def law(found: ModeEmergence, way: str, modes: NDArray[np.bool_] | None = None) 
 
 def write(file: Path = FILE) -> None:
     """Keep the laws that were asked for."""
-    text = json.dumps({key: _plain(_kept[key].as_dict()) for key in sorted(_used)}, indent=0, allow_nan=False)
-    with replacing(file) as part:
-        part.write_text(text + "\n")
+    RunFiles(file.parent).write_json(file.name, {key: _kept[key].as_dict() for key in _used}, indent=0)
 
 
 def _key(given: Mapping[str, Any], found: ModeEmergence) -> str:
@@ -51,13 +48,3 @@ def _key(given: Mapping[str, Any], found: ModeEmergence) -> str:
     arrays += [given["side"].astype(np.float64), np.round(given["error"], _DIGITS)]
     text = json.dumps([asdict(found.rules), given["never"], *((array + 0.0).tolist() for array in arrays)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
-    return value

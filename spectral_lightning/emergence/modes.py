@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 STATUS = ("crossed", "early", "not yet", "never", "gray zone", "null mode", "undefined")
 """A mode has crossed its threshold; crossed it before the second record, so that its time is only bounded; has not crossed it
-yet; never will, because it has stopped short of it or its known limit lies there; started in the gray zone; has no
+yet; never will, because it has stopped short of it; started in the gray zone; has no
 variance in the data; or has no threshold to cross, because its start or target is not finite or the threshold is zero."""
 
 _CROSSED, _EARLY, _PENDING, _NEVER, _GRAY, _NULL, _UNDEFINED = range(len(STATUS))
@@ -148,15 +148,13 @@ def emergence(
     initial: ArrayLike | None = None,
     error: ArrayLike | None = None,
     level: ArrayLike | None = None,
-    limit: ArrayLike | None = None,
     rules: Rules = RULES,
 ) -> ModeEmergence:
     """Emergence of every mode in a table of variances.
 
     The curves are made monotone in the direction of learning, see
     :func:`~spectral_lightning.emergence.monotone_passage`; what that hides is kept in ``back`` and ``over``. A mode that has
-    not crossed "never" will if its ``limit`` lies short of the threshold, or if it has begun and has stood still during the
-    last ``rules.stall_factor`` in steps.
+    not crossed "never" will if it has begun and has stood still during the last ``rules.stall_factor`` in steps.
 
     Args:
         steps: steps of the records, ``[T]``.
@@ -172,7 +170,6 @@ def emergence(
         error: standard errors of ``variance``, ``[T, K]``; without, records count equally and times have no error.
         level: the variance to pass, ``[K]``, instead of the one that the criterion puts between start and target. A prediction
             uses the threshold of the measurement.
-        limit: variance that each mode reaches in the end, ``[K]``, where it is known; NaN elsewhere.
         rules: the rules of judgement.
 
     Raises:
@@ -218,9 +215,6 @@ def emergence(
     # A variance of 0 has no logarithm, so such a curve is not made monotone.
     time = np.where((table == 0).any(0), first_passage(t, table, passing, ways), found.time)
     status = np.where(np.isfinite(found.time), np.where(found.bound, _EARLY, _CROSSED), _PENDING)
-    if limit is not None:
-        short = sign * (np.asarray(limit, np.float64) - level) < 0
-        status = np.where((status == _PENDING) & short, _NEVER, status)
     still = stalled(t, table, found, passing, spread, rules)
     status = np.where((status == _PENDING) & still, _NEVER, status)
     status = np.where(~(level > 0) | (sign == 0), _UNDEFINED, status)

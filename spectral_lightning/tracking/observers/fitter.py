@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from spectral_lightning.arguments import positive, positive_integer
 from spectral_lightning.emergence import STATUS, Criterion, ModeEmergence, StaysWithin, as_criterion
 from spectral_lightning.prediction import Comparison, compare
 from spectral_lightning.report import emergence_figure, group_figure
+from spectral_lightning.report.files import write_csv
 from spectral_lightning.spectra.files import replacing
 from spectral_lightning.tracking.session import Observer, Session
 from spectral_lightning.tracking.timing import Schedule
@@ -157,33 +157,22 @@ def _exponents(result: Comparison) -> dict[str, float]:
 
 
 def _write_csv(path: Path, result: Comparison) -> None:
-    def cells(table: ModeEmergence | None, k: int) -> list[str]:
-        if table is None:
-            return ["", "", ""]
-        return [repr(float(table.threshold[k])), repr(float(table.time[k])), STATUS[table.status[k]]]
+    measured, columns = result.measured, ("threshold", "emergence_step", "status")
 
-    def more(k: int) -> list[str]:
-        return [repr(float(a[k])) for a in (measured.error, measured.back, measured.over)]
+    def cells(table: ModeEmergence | None, k: int) -> list[object]:
+        return [""] * 3 if table is None else [table.threshold[k], table.time[k], STATUS[table.status[k]]]
 
-    measured = result.measured
-    with replacing(path) as part, part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        columns = ["threshold", "emergence_step", "status"]
-        writer.writerow(
-            [
-                *("mode", "variance", "initial", "target", "direction", *columns),
-                *("log_error", "went_back", "overshot"),
-                *(f"theory_{c}" for c in columns),
-            ]
-        )
-        for k in range(len(measured.variance)):
-            known = [repr(float(a[k])) for a in (measured.variance, measured.initial, measured.target)]
-            row = [
-                k + 1,
-                *known,
-                int(measured.direction[k]),
-                *cells(measured, k),
-                *more(k),
-                *cells(result.predicted, k),
-            ]
-            writer.writerow(row)
+    rows = (
+        [
+            *(k + 1, measured.variance[k], measured.initial[k], measured.target[k], measured.direction[k]),
+            *(*cells(measured, k), measured.error[k], measured.back[k], measured.over[k]),
+            *cells(result.predicted, k),
+        ]
+        for k in range(len(measured.variance))
+    )
+    heads = [
+        *("mode", "variance", "initial", "target", "direction", *columns),
+        *("log_error", "went_back", "overshot", *(f"theory_{c}" for c in columns)),
+    ]
+    with replacing(path) as part:
+        write_csv(part, heads, rows)
